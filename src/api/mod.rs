@@ -1,0 +1,8 @@
+//! The custom resource: what a Workspace asks for, and what became of it.
+
+pub mod hint;
+pub mod status;
+pub mod workspace;
+
+pub use status::{Phase, Reason, WorkspaceStatus};
+pub use workspace::{Workspace, WorkspaceSpec};

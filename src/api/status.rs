@@ -1,0 +1,158 @@
+//! `status` of a Workspace: its phase, the reason for it, and the conditions that people and programs watch.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What became of a Workspace. Written by the operator, but for `lastAccessed`, which the gateway writes.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkspaceStatus {
+    /// Where the workspace is in its life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// The pod's name, while there is one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pod_name: String,
+    /// The DNS name of the Service: `<service>.<namespace>.svc.<cluster domain>`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub service_endpoint: String,
+    /// One sentence for people on how the workspace is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// One sentence on what to check, when something is wrong.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub remediation_hint: String,
+    /// `Ready` and the steps towards it: `VolumeBound`, `PodScheduled`, `ContainerStarted`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The last activity of the user (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_accessed: Option<Time>,
+    /// When the workspace was last stopped (RFC 3339); a wake request counts when it is later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_at: Option<Time>,
+    /// The `metadata.generation` that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}
+
+impl WorkspaceStatus {
+    pub fn condition(&self, kind: ConditionType) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.type_ == kind.as_str())
+    }
+
+    /// Whether the terminal takes connections.
+    pub fn is_ready(&self) -> bool {
+        self.phase == Some(Phase::Running)
+            && self.condition(ConditionType::Ready).is_some_and(|condition| condition.status == "True")
+    }
+}
+
+/// Where a workspace is in its life.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum Phase {
+    /// Seen, nothing made yet.
+    Pending,
+    /// Its objects are being made, or its pod is starting.
+    Creating,
+    /// The terminal takes connections.
+    Running,
+    /// Something is wrong; `message` says what and `remediationHint` what to check.
+    Failed,
+    /// Its pod is gone, its volume kept, until the user comes back.
+    Stopped,
+}
+
+impl Phase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Creating => "Creating",
+            Self::Running => "Running",
+            Self::Failed => "Failed",
+            Self::Stopped => "Stopped",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The types of the conditions on a Workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConditionType {
+    Ready,
+    /// The volume claim is bound to a volume.
+    VolumeBound,
+    /// The pod has a node.
+    PodScheduled,
+    /// The image is there and the container runs.
+    ContainerStarted,
+}
+
+impl ConditionType {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::VolumeBound => "VolumeBound",
+            Self::PodScheduled => "PodScheduled",
+            Self::ContainerStarted => "ContainerStarted",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($name:ident,)+) => {
+        /// Why `Ready` is as it is: a stable word for programs (Kubernetes API conventions: `reason`).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason { $($name,)+ }
+
+        impl Reason {
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    Running,
+    Progressing,
+    Stopped,
+    Failed,
+    ValidationFailed,
+    RBACReconcileFailed,
+    NetworkPolicyReconcileFailed,
+    PVCReadFailed,
+    PVCCreateFailed,
+    PVCLost,
+    PodReadFailed,
+    PodCreateFailed,
+    ServiceEnsureFailed,
+    NameConflict,
+    PodFailed,
+    PodUnknown,
+    ImagePullBackOff,
+    ErrImagePull,
+    InvalidImageName,
+    CrashLoopBackOff,
+    Forbidden,
+    Timeout,
+    AdmissionWebhook,
+    APIError,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,346 @@
+//! The gateway's settings become a [`GatewayConfig`].
+
+use super::reader::{Problems, Reader};
+use super::setting::{Setting, setting};
+use super::source::Source;
+use super::syntax;
+use crate::api::workspace::Provider;
+use crate::units::go_duration::GoDuration;
+use crate::units::quantity::Quantity;
+use secrecy::SecretString;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+use url::Url;
+
+/// Everything that the gateway is told from outside.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// The namespace of the Workspaces.
+    pub namespace: String,
+    /// Its own namespace, where its session keys lie.
+    pub pod_namespace: String,
+    pub port: u16,
+    /// Where browsers reach the gateway: scheme, host and port, no path. The only Origin that a WebSocket may have.
+    pub public_url: Url,
+    /// Certificate chain and key for serving HTTPS; `None` leaves TLS to an Ingress in front.
+    pub tls: Option<TlsFiles>,
+    /// CA certificates in PEM form that are trusted besides the system's.
+    pub ca_bundle: Option<PathBuf>,
+    pub oidc: OidcConfig,
+    pub workspace: NewWorkspace,
+    pub rate_limit: RateLimits,
+}
+
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// The OpenID Connect client that the gateway is.
+#[derive(Clone, Debug)]
+pub struct OidcConfig {
+    /// The issuer, byte for byte as the provider's discovery document gives it.
+    pub issuer: String,
+    pub client_id: String,
+    pub client_secret: SecretString,
+    pub redirect_url: Url,
+    pub audience: String,
+    pub clock_skew: Duration,
+}
+
+/// What a Workspace is made with on a user's first visit.
+#[derive(Clone, Debug)]
+pub struct NewWorkspace {
+    pub providers: Vec<Provider>,
+    pub cpu: Quantity,
+    pub memory: Quantity,
+    pub storage: Quantity,
+    pub storage_class: Option<String>,
+}
+
+/// Limits of the two endpoints that cost something: starting workspaces and opening terminals.
+#[derive(Clone, Copy, Debug)]
+pub struct RateLimits {
+    pub lifecycle: RateLimit,
+    pub websocket: RateLimit,
+}
+
+/// Requests per second and burst, for everyone together and for each user; `None` is unlimited.
+#[derive(Clone, Copy, Debug)]
+pub struct RateLimit {
+    pub global: Option<Rate>,
+    pub per_user: Option<Rate>,
+}
+
+/// A token bucket: one token each `period`, at most `burst` of them at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub period: Duration,
+    pub burst: NonZeroU32,
+}
+
+pub const OIDC_ISSUER_URL: Setting = setting("OIDC_ISSUER_URL", "oidc.issuerURL")
+    .required()
+    .help("the issuer exactly as the provider's discovery document gives it; https, but on a loopback address");
+pub const OIDC_CLIENT_ID: Setting =
+    setting("OIDC_CLIENT_ID", "oidc.clientID").required().help("the gateway's client id at the provider");
+pub const OIDC_CLIENT_SECRET: Setting =
+    setting("OIDC_CLIENT_SECRET", "oidc.clientSecret").required().secret().help("the gateway's client secret");
+pub const OIDC_REDIRECT_URL: Setting = setting("OIDC_REDIRECT_URL", "oidc.redirectURL")
+    .required()
+    .help("the gateway's public address with the path /callback, as registered at the provider");
+pub const OIDC_AUDIENCE: Setting =
+    setting("OIDC_AUDIENCE", "oidc.audience").help("the audience that a token must have; the client id when unset");
+pub const OIDC_CLOCK_SKEW: Setting = setting("OIDC_CLOCK_SKEW", "oidc.clockSkew")
+    .default("60s")
+    .help("how far the provider's clock may be off, as a duration; 0 allows nothing");
+pub const PUBLIC_URL: Setting = setting("PUBLIC_URL", "publicURL")
+    .help("where browsers reach the gateway, without a path; the origin of OIDC_REDIRECT_URL when unset");
+pub const NAMESPACE: Setting = setting("NAMESPACE", "namespace").default("workspaces").help("the namespace of the Workspaces");
+pub const POD_NAMESPACE: Setting = setting("POD_NAMESPACE", "podNamespace")
+    .default("workspace-operator-system")
+    .help("the gateway's own namespace, where its session keys lie");
+pub const PORT: Setting = setting("PORT", "port").default("8080").help("the TCP port to listen on");
+pub const TLS_CERT_FILE: Setting = setting("TLS_CERT_FILE", "tls.certificateFile")
+    .help("a PEM certificate chain, to serve HTTPS; plain HTTP behind an Ingress when unset");
+pub const TLS_KEY_FILE: Setting = setting("TLS_KEY_FILE", "tls.keyFile").help("the PEM private key of TLS_CERT_FILE");
+pub const CA_BUNDLE_FILE: Setting = setting("CA_BUNDLE_FILE", "tls.caBundleFile")
+    .help("PEM certificates of authorities to trust besides the system's");
+pub const AI_PROVIDERS_JSON: Setting = setting("AI_PROVIDERS_JSON", "workspace.aiProviders")
+    .default("[]")
+    .help("the language models of a new workspace: [{\"name\":..,\"endpoint\":..,\"models\":[..]}]");
+pub const SESSION_RECORDING_ENABLED: Setting = setting("SESSION_RECORDING_ENABLED", "sessionRecording.enabled")
+    .default("false")
+    .help("must be false: this version does not record sessions, and refuses to start rather than to pretend it does");
+pub const DEFAULT_CPU: Setting = setting("DEFAULT_CPU", "workspace.cpu").default("2").help("CPU of a new workspace");
+pub const DEFAULT_MEMORY: Setting =
+    setting("DEFAULT_MEMORY", "workspace.memory").default("4Gi").help("memory of a new workspace");
+pub const DEFAULT_STORAGE: Setting =
+    setting("DEFAULT_STORAGE", "workspace.storage").default("20Gi").help("volume size of a new workspace");
+pub const DEFAULT_STORAGE_CLASS: Setting = setting("DEFAULT_STORAGE_CLASS", "workspace.storageClass")
+    .help("StorageClass of a new workspace; the cluster's default when unset");
+
+macro_rules! rate_settings {
+    ($($name:ident $env:literal $path:literal $help:literal)+) => {
+        $(pub const $name: Setting = setting($env, $path).default("0").help($help);)+
+    };
+}
+
+rate_settings! {
+    LIFECYCLE_GLOBAL_RPS "GATEWAY_RL_LIFECYCLE_GLOBAL_RPS" "rateLimit.lifecycle.globalRPS" "workspace requests per second, everyone together; 0 is unlimited"
+    LIFECYCLE_GLOBAL_BURST "GATEWAY_RL_LIFECYCLE_GLOBAL_BURST" "rateLimit.lifecycle.globalBurst" "how many of them may come at once; 0 is one second's worth"
+    LIFECYCLE_PER_USER_RPS "GATEWAY_RL_LIFECYCLE_PER_USER_RPS" "rateLimit.lifecycle.perUserRPS" "workspace requests per second of one user; 0 is unlimited"
+    LIFECYCLE_PER_USER_BURST "GATEWAY_RL_LIFECYCLE_PER_USER_BURST" "rateLimit.lifecycle.perUserBurst" "how many of them may come at once; 0 is one second's worth"
+    WS_GLOBAL_RPS "GATEWAY_RL_WS_GLOBAL_RPS" "rateLimit.websocket.globalRPS" "terminals opened per second, everyone together; 0 is unlimited"
+    WS_GLOBAL_BURST "GATEWAY_RL_WS_GLOBAL_BURST" "rateLimit.websocket.globalBurst" "how many of them may come at once; 0 is one second's worth"
+    WS_PER_USER_RPS "GATEWAY_RL_WS_PER_USER_RPS" "rateLimit.websocket.perUserRPS" "terminals opened per second by one user; 0 is unlimited"
+    WS_PER_USER_BURST "GATEWAY_RL_WS_PER_USER_BURST" "rateLimit.websocket.perUserBurst" "how many of them may come at once; 0 is one second's worth"
+}
+
+/// Every setting of the gateway, in the order that `--help` and the reference page show.
+pub const SETTINGS: &[Setting] = &[
+    OIDC_ISSUER_URL,
+    OIDC_CLIENT_ID,
+    OIDC_CLIENT_SECRET,
+    OIDC_REDIRECT_URL,
+    OIDC_AUDIENCE,
+    OIDC_CLOCK_SKEW,
+    PUBLIC_URL,
+    NAMESPACE,
+    PORT,
+    TLS_CERT_FILE,
+    TLS_KEY_FILE,
+    CA_BUNDLE_FILE,
+    AI_PROVIDERS_JSON,
+    DEFAULT_CPU,
+    DEFAULT_MEMORY,
+    DEFAULT_STORAGE,
+    DEFAULT_STORAGE_CLASS,
+    LIFECYCLE_GLOBAL_RPS,
+    LIFECYCLE_GLOBAL_BURST,
+    LIFECYCLE_PER_USER_RPS,
+    LIFECYCLE_PER_USER_BURST,
+    WS_GLOBAL_RPS,
+    WS_GLOBAL_BURST,
+    WS_PER_USER_RPS,
+    WS_PER_USER_BURST,
+    SESSION_RECORDING_ENABLED,
+    POD_NAMESPACE,
+    super::setting::LOG_LEVEL,
+    super::setting::LOG_FORMAT,
+];
+
+impl GatewayConfig {
+    /// Checks every setting and reports all problems together.
+    ///
+    /// # Errors
+    /// [`Problems`] with one entry for each setting that is missing or not what it must be.
+    pub fn read(source: &Source) -> Result<Self, Problems> {
+        let mut r = Reader::new(source, SETTINGS);
+        let config = Self::read_all(&mut r);
+        r.finish(config)
+    }
+
+    /// Every setting is read before the first `?`, so that one problem does not hide another.
+    fn read_all(r: &mut Reader<'_>) -> Option<Self> {
+        let namespace = r.parse(&NAMESPACE, syntax::dns_label);
+        let pod_namespace = r.parse(&POD_NAMESPACE, syntax::dns_label);
+        let port = r.parse(&PORT, syntax::port);
+        let oidc = OidcConfig::read(r);
+        let public_url = r.optional(&PUBLIC_URL, public_origin);
+        let tls = read_tls(r);
+        let ca_bundle = r.optional(&CA_BUNDLE_FILE, syntax::path);
+        let workspace = NewWorkspace::read(r);
+        let rate_limit = read_rate_limits(r);
+        r.parse(&SESSION_RECORDING_ENABLED, |text| match syntax::boolean(text)? {
+            false => Ok(()),
+            true => Err("false: this version can't record sessions yet, and an unrecorded session must not pass for a recorded one".to_owned()),
+        });
+        let oidc = oidc?;
+        let public_url = public_url?.unwrap_or_else(|| origin_of(&oidc.redirect_url));
+        if oidc.redirect_url.origin() != public_url.origin() {
+            r.problem(&PUBLIC_URL, format!("the origin of OIDC_REDIRECT_URL, {}: the provider sends browsers back there", origin_of(&oidc.redirect_url)));
+            return None;
+        }
+        Some(Self {
+            namespace: namespace?,
+            pod_namespace: pod_namespace?,
+            port: port?.get(),
+            public_url,
+            tls: tls?,
+            ca_bundle: ca_bundle?,
+            oidc,
+            workspace: workspace?,
+            rate_limit: rate_limit?,
+        })
+    }
+}
+
+impl OidcConfig {
+    fn read(r: &mut Reader<'_>) -> Option<Self> {
+        let issuer = r.parse(&OIDC_ISSUER_URL, |text| syntax::secure_url(text).map(|_| text.to_owned()));
+        let client_id = r.text(&OIDC_CLIENT_ID);
+        let client_secret = r.secret(&OIDC_CLIENT_SECRET);
+        let redirect_url = r.parse(&OIDC_REDIRECT_URL, redirect_url);
+        let audience = r.optional(&OIDC_AUDIENCE, syntax::any_text);
+        let clock_skew =
+            r.parse(&OIDC_CLOCK_SKEW, |text| text.parse::<GoDuration>().map_err(|error| error.to_string()));
+        let client_id = client_id?;
+        Some(Self {
+            issuer: issuer?,
+            audience: audience?.unwrap_or_else(|| client_id.clone()),
+            client_id,
+            client_secret: client_secret?,
+            redirect_url: redirect_url?,
+            clock_skew: clock_skew?.0,
+        })
+    }
+}
+
+impl NewWorkspace {
+    fn read(r: &mut Reader<'_>) -> Option<Self> {
+        let quantity = |text: &str| text.parse::<Quantity>().map_err(|error| error.to_string());
+        let providers = r.parse(&AI_PROVIDERS_JSON, providers);
+        let cpu = r.parse(&DEFAULT_CPU, quantity);
+        let memory = r.parse(&DEFAULT_MEMORY, quantity);
+        let storage = r.parse(&DEFAULT_STORAGE, quantity);
+        let storage_class = r.optional(&DEFAULT_STORAGE_CLASS, syntax::dns_subdomain);
+        Some(Self {
+            providers: providers?,
+            cpu: cpu?,
+            memory: memory?,
+            storage: storage?,
+            storage_class: storage_class?,
+        })
+    }
+}
+
+fn read_tls(r: &mut Reader<'_>) -> Option<Option<TlsFiles>> {
+    let certificate = r.optional(&TLS_CERT_FILE, syntax::path);
+    let key = r.optional(&TLS_KEY_FILE, syntax::path);
+    match (certificate?, key?) {
+        (Some(certificate), Some(key)) => Some(Some(TlsFiles { certificate, key })),
+        (None, None) => Some(None),
+        (Some(_), None) => {
+            r.problem(&TLS_KEY_FILE, "the key of TLS_CERT_FILE: set both or neither".to_owned());
+            None
+        }
+        (None, Some(_)) => {
+            r.problem(&TLS_CERT_FILE, "the certificate of TLS_KEY_FILE: set both or neither".to_owned());
+            None
+        }
+    }
+}
+
+fn read_rate_limits(r: &mut Reader<'_>) -> Option<RateLimits> {
+    let lifecycle_global = rate(r, &LIFECYCLE_GLOBAL_RPS, &LIFECYCLE_GLOBAL_BURST);
+    let lifecycle_user = rate(r, &LIFECYCLE_PER_USER_RPS, &LIFECYCLE_PER_USER_BURST);
+    let websocket_global = rate(r, &WS_GLOBAL_RPS, &WS_GLOBAL_BURST);
+    let websocket_user = rate(r, &WS_PER_USER_RPS, &WS_PER_USER_BURST);
+    Some(RateLimits {
+        lifecycle: RateLimit { global: lifecycle_global?, per_user: lifecycle_user? },
+        websocket: RateLimit { global: websocket_global?, per_user: websocket_user? },
+    })
+}
+
+fn rate(r: &mut Reader<'_>, per_second: &Setting, burst: &Setting) -> Option<Option<Rate>> {
+    let per_second = r.parse(per_second, |text| match text.parse::<f64>() {
+        Ok(rate) if rate == 0.0 || (0.001..=1_000_000.0).contains(&rate) => Ok(rate),
+        _ => Err("requests per second between 0.001 and 1000000, or 0 for no limit".to_owned()),
+    });
+    let burst = r.parse(burst, |text| text.parse::<u32>().map_err(|_| "a whole number, or 0".to_owned()));
+    let (per_second, burst) = (per_second?, burst?);
+    if per_second == 0.0 {
+        return Some(None);
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above: between 1 and 1000000")]
+    let one_second = NonZeroU32::new(per_second.ceil() as u32).unwrap_or(NonZeroU32::MIN);
+    Some(Some(Rate {
+        period: Duration::from_secs_f64(1.0 / per_second),
+        burst: NonZeroU32::new(burst).unwrap_or(one_second),
+    }))
+}
+
+fn providers(text: &str) -> Result<Vec<Provider>, String> {
+    let expected = "a JSON list such as [{\"name\":\"local\",\"endpoint\":\"http://vllm.ai-system.svc:8000\",\"models\":[\"qwen3\"]}]";
+    let providers: Vec<Provider> =
+        serde_json::from_str(text).map_err(|error| format!("{expected} (line {}, column {})", error.line(), error.column()))?;
+    for (index, provider) in providers.iter().enumerate() {
+        let Provider { name, endpoint, models } = provider;
+        if name.is_empty() || models.is_empty() || models.iter().any(String::is_empty) {
+            return Err(format!("a name and at least one model for each provider, not so in entry {}", index + 1));
+        }
+        syntax::http_url(endpoint).map_err(|expected| format!("{expected} as the endpoint of provider {name}"))?;
+        if providers[..index].iter().any(|other| other.name == *name) {
+            return Err(format!("each provider's name once, but {name} is there twice"));
+        }
+    }
+    Ok(providers)
+}
+
+/// Browsers keep a `__Host-` cookie only over https, and on a loopback address (RFC 6265bis, section 4.1.3.2).
+fn redirect_url(text: &str) -> Result<Url, String> {
+    let url = syntax::secure_url(text)?;
+    if url.path() != "/callback" || url.query().is_some() || url.fragment().is_some() {
+        return Err(format!("the path /callback and nothing behind it, such as {}callback", origin_of(&url)));
+    }
+    Ok(url)
+}
+
+fn public_origin(text: &str) -> Result<Url, String> {
+    let url = syntax::secure_url(text)?;
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return Err(format!("no path, query or fragment: {}", origin_of(&url)));
+    }
+    Ok(url)
+}
+
+fn origin_of(url: &Url) -> Url {
+    let mut origin = url.clone();
+    origin.set_path("/");
+    origin.set_query(None);
+    origin.set_fragment(None);
+    origin
+}

@@ -1,0 +1,19 @@
+//! Defaults, a file and the environment become one checked struct for each role, with all problems told at once.
+//!
+//! `setting` is the vocabulary (one [`setting::Setting`] for each key), `source` merges the three layers with figment, `reader`
+//! turns texts into values and collects what is wrong. `operator` and `gateway` list their settings and say what
+//! each must be. Nothing else in the program reads the environment.
+
+pub mod gateway;
+pub mod operator;
+
+pub mod reader;
+pub mod setting;
+pub mod source;
+pub mod syntax;
+
+pub use gateway::GatewayConfig;
+pub use operator::OperatorConfig;
+pub use reader::{Problem, Problems};
+pub use setting::Setting;
+pub use source::Source;

@@ -1,0 +1,181 @@
+//! The operator's settings become an [`OperatorConfig`].
+
+use super::syntax;
+use super::reader::{Problems, Reader};
+use super::setting::{Setting, setting};
+use super::source::Source;
+use crate::units::cidr;
+use crate::units::go_duration::GoDuration;
+use ipnet::IpNet;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+
+/// Everything that the operator is told from outside.
+#[derive(Clone, Debug)]
+pub struct OperatorConfig {
+    /// The namespace whose Workspaces it looks after.
+    pub namespace: String,
+    /// Its own namespace, where its Lease lies.
+    pub pod_namespace: String,
+    /// Its own name as a leader candidate.
+    pub pod_name: String,
+    pub leader_elect: bool,
+    pub metrics_address: SocketAddr,
+    pub probe_address: SocketAddr,
+    /// What every workspace gets when its own spec does not say.
+    pub workspace: WorkspaceDefaults,
+}
+
+/// What every workspace gets when its own spec does not say.
+#[derive(Clone, Debug)]
+pub struct WorkspaceDefaults {
+    pub image: String,
+    /// `Always`, `IfNotPresent` or `Never`; empty leaves it to Kubernetes.
+    pub image_pull_policy: Option<String>,
+    /// Namespaces that a workspace may reach on every port.
+    pub egress_namespaces: Vec<String>,
+    /// TCP ports that a workspace may reach at external addresses. Never empty.
+    pub egress_ports: Vec<NonZeroU16>,
+    /// Ranges of the cluster itself (pods, Services, nodes), which external egress never includes. Empty means that they
+    /// are not known, and then there is no external egress at all.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// `None` never stops a workspace.
+    pub idle_timeout: Option<std::time::Duration>,
+    /// Where the gateway's pods run.
+    pub gateway_namespace: String,
+    pub ca_bundle_config_map: Option<String>,
+    pub pip_index_url: Option<String>,
+    pub pip_trusted_host: Option<String>,
+    pub npm_registry: Option<String>,
+    /// The DNS domain of the cluster.
+    pub cluster_domain: String,
+}
+
+pub const NAMESPACE: Setting = setting("NAMESPACE", "namespace").default("workspaces").help("the namespace of the Workspaces");
+pub const POD_NAMESPACE: Setting = setting("POD_NAMESPACE", "podNamespace")
+    .default("workspace-operator-system")
+    .help("the operator's own namespace, where its Lease lies");
+pub const POD_NAME: Setting =
+    setting("POD_NAME", "podName").default("workspace-operator").help("the operator's own name as a leader candidate");
+pub const LEADER_ELECT: Setting = setting("LEADER_ELECT", "leaderElect")
+    .default("false")
+    .help("wait for the Lease workspace-operator before working; needed with two or more replicas");
+pub const METRICS_BIND_ADDRESS: Setting = setting("METRICS_BIND_ADDRESS", "metricsBindAddress")
+    .default(":8080")
+    .help("host:port of /metrics; no host is every address");
+pub const HEALTH_PROBE_BIND_ADDRESS: Setting = setting("HEALTH_PROBE_BIND_ADDRESS", "healthProbeBindAddress")
+    .default(":8081")
+    .help("host:port of /healthz and /readyz");
+pub const WORKSPACE_IMAGE: Setting =
+    setting("WORKSPACE_IMAGE", "workspace.image").required().help("the image of the workspaces");
+pub const WORKSPACE_IMAGE_PULL_POLICY: Setting = setting("WORKSPACE_IMAGE_PULL_POLICY", "workspace.imagePullPolicy")
+    .help("Always, IfNotPresent or Never; Kubernetes decides by the tag when unset");
+pub const LLM_NAMESPACES: Setting = setting("LLM_NAMESPACES", "workspace.egressNamespaces")
+    .default("ai-system")
+    .help("namespaces that a workspace may reach on every port, separated by commas");
+pub const EGRESS_PORTS: Setting = setting("EGRESS_PORTS", "workspace.egressPorts")
+    .default("22,80,443,5000,8000,8080,8081,11434")
+    .help("TCP ports that a workspace may reach outside the cluster, separated by commas");
+pub const CLUSTER_CIDRS: Setting = setting("CLUSTER_CIDRS", "workspace.clusterCIDRs")
+    .help("address ranges of the cluster's pods, Services and nodes, separated by commas; never reachable as external addresses. Without them there is no external egress");
+pub const IDLE_TIMEOUT: Setting = setting("IDLE_TIMEOUT", "workspace.idleTimeout")
+    .default("0")
+    .help("stop a workspace after this long without input, such as 30m or 8h; 0 never");
+pub const GATEWAY_NAMESPACE: Setting = setting("GATEWAY_NAMESPACE", "gatewayNamespace")
+    .default("workspace-operator-system")
+    .help("the namespace of the gateway's pods, the only ones that may reach a terminal");
+pub const DEFAULT_CA_BUNDLE_CONFIGMAP: Setting = setting("DEFAULT_CA_BUNDLE_CONFIGMAP", "workspace.caBundleConfigMap")
+    .help("a ConfigMap in the Workspaces' namespace with CA certificates that every workspace trusts");
+pub const PIP_INDEX_URL: Setting =
+    setting("PIP_INDEX_URL", "workspace.pip.indexURL").help("the Python package index of the workspaces");
+pub const PIP_TRUSTED_HOST: Setting = setting("PIP_TRUSTED_HOST", "workspace.pip.trustedHost")
+    .help("a host that pip may use without a certificate it trusts");
+pub const NPM_REGISTRY: Setting =
+    setting("NPM_REGISTRY", "workspace.npm.registry").help("the npm registry of the workspaces");
+pub const CLUSTER_DOMAIN: Setting =
+    setting("CLUSTER_DOMAIN", "clusterDomain").default("cluster.local").help("the DNS domain of the cluster");
+
+/// Every setting of the operator, in the order that `--help` and the reference page show.
+pub const SETTINGS: &[Setting] = &[
+    WORKSPACE_IMAGE,
+    WORKSPACE_IMAGE_PULL_POLICY,
+    NAMESPACE,
+    GATEWAY_NAMESPACE,
+    LLM_NAMESPACES,
+    EGRESS_PORTS,
+    CLUSTER_CIDRS,
+    IDLE_TIMEOUT,
+    DEFAULT_CA_BUNDLE_CONFIGMAP,
+    PIP_INDEX_URL,
+    PIP_TRUSTED_HOST,
+    NPM_REGISTRY,
+    CLUSTER_DOMAIN,
+    LEADER_ELECT,
+    METRICS_BIND_ADDRESS,
+    HEALTH_PROBE_BIND_ADDRESS,
+    POD_NAMESPACE,
+    POD_NAME,
+    super::setting::LOG_LEVEL,
+    super::setting::LOG_FORMAT,
+];
+
+impl OperatorConfig {
+    /// Checks every setting and reports all problems together.
+    ///
+    /// # Errors
+    /// [`Problems`] with one entry for each setting that is missing or not what it must be.
+    pub fn read(source: &Source) -> Result<Self, Problems> {
+        let mut r = Reader::new(source, SETTINGS);
+        let config = (|| {
+            let namespace = r.parse(&NAMESPACE, syntax::dns_label);
+            let pod_namespace = r.parse(&POD_NAMESPACE, syntax::dns_label);
+            let pod_name = r.text(&POD_NAME);
+            let leader_elect = r.parse(&LEADER_ELECT, syntax::boolean);
+            let metrics_address = r.parse(&METRICS_BIND_ADDRESS, syntax::bind_address);
+            let probe_address = r.parse(&HEALTH_PROBE_BIND_ADDRESS, syntax::bind_address);
+            let image = r.text(&WORKSPACE_IMAGE);
+            let image_pull_policy = r.optional(&WORKSPACE_IMAGE_PULL_POLICY, pull_policy);
+            let egress_namespaces = r.list(&LLM_NAMESPACES, syntax::dns_label);
+            let egress_ports = r.list(&EGRESS_PORTS, syntax::port);
+            let cluster_cidrs = r.list(&CLUSTER_CIDRS, cidr::parse);
+            let idle_timeout =
+                r.parse(&IDLE_TIMEOUT, |text| text.parse::<GoDuration>().map_err(|error| error.to_string()));
+            let gateway_namespace = r.parse(&GATEWAY_NAMESPACE, syntax::dns_label);
+            let ca_bundle_config_map = r.optional(&DEFAULT_CA_BUNDLE_CONFIGMAP, syntax::dns_subdomain);
+            let pip_index_url = r.optional(&PIP_INDEX_URL, syntax::http_url);
+            let pip_trusted_host = r.optional(&PIP_TRUSTED_HOST, syntax::any_text);
+            let npm_registry = r.optional(&NPM_REGISTRY, syntax::http_url);
+            let cluster_domain = r.parse(&CLUSTER_DOMAIN, syntax::dns_subdomain);
+            Some(Self {
+                namespace: namespace?,
+                pod_namespace: pod_namespace?,
+                pod_name: pod_name?,
+                leader_elect: leader_elect?,
+                metrics_address: metrics_address?,
+                probe_address: probe_address?,
+                workspace: WorkspaceDefaults {
+                    image: image?,
+                    image_pull_policy: image_pull_policy?,
+                    egress_namespaces: egress_namespaces?,
+                    egress_ports: egress_ports?,
+                    cluster_cidrs: cluster_cidrs?,
+                    idle_timeout: idle_timeout.map(|idle| (!idle.0.is_zero()).then_some(idle.0))?,
+                    gateway_namespace: gateway_namespace?,
+                    ca_bundle_config_map: ca_bundle_config_map?,
+                    pip_index_url: pip_index_url?,
+                    pip_trusted_host: pip_trusted_host?,
+                    npm_registry: npm_registry?,
+                    cluster_domain: cluster_domain?,
+                },
+            })
+        })();
+        r.finish(config)
+    }
+}
+
+fn pull_policy(text: &str) -> Result<String, String> {
+    match text {
+        "Always" | "IfNotPresent" | "Never" => Ok(text.to_owned()),
+        _ => Err("Always, IfNotPresent or Never".to_owned()),
+    }
+}

@@ -1,0 +1,35 @@
+//! The label, annotation and finalizer keys that DevPlane writes, and the selectors that find what it wrote.
+
+use crate::identity::UserId;
+use std::collections::BTreeMap;
+
+/// On every object of a workspace: `app=workspace`, `user=<id>`, `managed-by=devplane`.
+pub const APP: &str = "app";
+pub const USER: &str = "user";
+pub const MANAGED_BY: &str = "managed-by";
+
+pub const APP_WORKSPACE: &str = "workspace";
+pub const APP_GATEWAY: &str = "workspace-gateway";
+pub const MANAGED_BY_DEVPLANE: &str = "devplane";
+
+/// Selects every object that belongs to some workspace.
+pub const MANAGED_SELECTOR: &str = "app=workspace,managed-by=devplane";
+
+/// The label that Kubernetes itself puts on every namespace.
+pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
+pub const FINALIZER: &str = "workspace.devplane.io/finalizer";
+
+/// On a Workspace, written by the gateway or an administrator, an RFC 3339 time: a Workspace that stopped before it is
+/// started again.
+pub const WAKE_REQUESTED_AT: &str = "workspace.devplane.io/wake-requested-at";
+
+/// On a Pod, the hash of the template that it was made from.
+pub const TEMPLATE_HASH: &str = "workspace.devplane.io/template-hash";
+
+/// The labels of every object of one workspace.
+pub fn of(user: &UserId) -> BTreeMap<String, String> {
+    [(APP, APP_WORKSPACE), (USER, user.as_str()), (MANAGED_BY, MANAGED_BY_DEVPLANE)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}

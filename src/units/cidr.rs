@@ -1,0 +1,53 @@
+//! Address-range text (`10.96.0.0/16`) becomes an [`IpNet`] without host bits, and ranges are cut out of each other.
+
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+/// Reads one range, or a single address as the range that holds just it.
+///
+/// # Errors
+/// Says what was expected when the text is no range of RFC 4632 / RFC 4291 notation, or has bits set behind its prefix
+/// (Kubernetes refuses those too, and they are nearly always a mistake).
+pub fn parse(text: &str) -> Result<IpNet, String> {
+    let expected = || "an address range such as 10.96.0.0/16 or fd00::/8".to_owned();
+    let net = match text.parse::<IpNet>() {
+        Ok(net) => net,
+        Err(_) => IpNet::from(text.parse::<IpAddr>().map_err(|_| expected())?),
+    };
+    if net.trunc() != net {
+        return Err(format!("an address range without bits behind its prefix, here {}", net.trunc()));
+    }
+    Ok(net)
+}
+
+/// The ranges of `carve` that lie inside `from`, without those that another one already covers, in a fixed order:
+/// what a NetworkPolicy `ipBlock.except` takes (Kubernetes API: each entry must be strictly inside the CIDR).
+pub fn except(from: IpNet, carve: impl IntoIterator<Item = IpNet>) -> Vec<IpNet> {
+    let inside: Vec<IpNet> = carve.into_iter().filter(|net| *net != from && from.contains(net)).collect();
+    IpNet::aggregate(&inside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: &str) -> IpNet {
+        text.parse().expect(text)
+    }
+
+    #[test]
+    fn reads_ranges_and_single_addresses() {
+        assert_eq!(parse("10.96.0.0/16"), Ok(net("10.96.0.0/16")));
+        assert_eq!(parse("10.0.0.7"), Ok(net("10.0.0.7/32")));
+        assert_eq!(parse("fd00:ec2::254"), Ok(net("fd00:ec2::254/128")));
+        assert!(parse("10.0.0.7/8").unwrap_err().contains("10.0.0.0/8"));
+        assert!(parse("cluster").is_err());
+    }
+
+    #[test]
+    fn carves_only_what_lies_inside_and_once() {
+        let all = net("0.0.0.0/0");
+        let carved = except(all, ["10.0.0.0/8", "10.96.0.0/16", "fe80::/10", "0.0.0.0/0", "10.0.0.0/8"].map(net));
+        assert_eq!(carved, [net("10.0.0.0/8")]);
+    }
+}
