@@ -1,0 +1,3 @@
+module devplane.local/fixed-answer-llm
+
+go 1.26.0
