@@ -34,3 +34,8 @@ start_policies() {
 }
 
 start_model_server() { apply_with_image "$MODEL_NS" fixed-answer-llm "$MODEL_IMAGE" "$LOCAL_SRC/manifests/fixed-answer-llm.yaml"; }
+
+start_storage_and_policies() {
+  start_volumes
+  start_policies
+}

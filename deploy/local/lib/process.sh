@@ -39,7 +39,7 @@ start() {
   shift
   key=$({
     printf '%s\0' "$@"
-    readlink -f "$(command -v "$1")"
+    readlink -f "$(command -v "$1")" || true
     [ ${#reads[@]} -eq 0 ] || cat "${reads[@]}"
   } | sha256sum | cut -c1-16)
   if running "$name"; then
@@ -48,7 +48,7 @@ start() {
     note "$name restarts: its settings changed"
     stop "$name"
   fi
-  setsid "$@" >>"$STATE/logs/$name.log" 2>&1 </dev/null &
+  setsid "$@" >>"$STATE/logs/$name.log" 2>&1 </dev/null 8>&- 9>&- &
   pid=$!
   started=$(start_time "$pid")
   echo "$pid $started $key" >"$STATE/pids/$name"

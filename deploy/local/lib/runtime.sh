@@ -41,3 +41,9 @@ EOF
   start containerd --reads "$STATE/conf/containerd.toml" -- containerd --config "$STATE/conf/containerd.toml"
   wait_for 60 "containerd" "$STATE/logs/containerd.log" ctr_local version
 }
+
+start_runtime_with_images() {
+  start_runtime
+  load_node_images
+  load_base_image
+}
