@@ -39,12 +39,12 @@ pub struct UserId(String);
 /// Why a text is not a user id.
 #[derive(Clone, Debug, PartialEq, Eq, snafu::Snafu)]
 pub enum InvalidUserId {
-    #[snafu(display("is empty"))]
+    #[snafu(display("an RFC 1035 label of 1 to {MAX_LENGTH} characters, not an empty text"))]
     Empty,
-    #[snafu(display("has {length} characters, at most {MAX_LENGTH} are allowed"))]
+    #[snafu(display("at most {MAX_LENGTH} characters, not {length}"))]
     TooLong { length: usize },
     #[snafu(display(
-        "is no RFC 1035 label (lower-case letters, digits and '-', beginning with a letter, not ending with '-')"
+        "an RFC 1035 label (lower-case letters, digits and '-', beginning with a letter, not ending with '-')"
     ))]
     NotALabel,
 }
@@ -77,13 +77,19 @@ impl FromStr for UserId {
             return Err(InvalidUserId::Empty);
         }
         if text.len() > MAX_LENGTH {
-            return Err(InvalidUserId::TooLong { length: text.chars().count() });
+            return Err(InvalidUserId::TooLong {
+                length: text.chars().count(),
+            });
         }
         let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
         let label = text.bytes().all(inner)
             && text.as_bytes().first().is_some_and(u8::is_ascii_lowercase)
             && !text.ends_with('-');
-        if label { Ok(Self(text.to_owned())) } else { Err(InvalidUserId::NotALabel) }
+        if label {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidUserId::NotALabel)
+        }
     }
 }
 
@@ -110,7 +116,11 @@ fn slug(subject: &str) -> String {
         }
     }
     let slug = slug.trim_end_matches('-');
-    if slug.is_empty() { "user".to_owned() } else { slug.to_owned() }
+    if slug.is_empty() {
+        "user".to_owned()
+    } else {
+        slug.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -120,7 +130,11 @@ mod tests {
     use std::collections::HashSet;
 
     fn id(issuer: &str, subject: &str) -> String {
-        UserId::of(&Identity { issuer: issuer.into(), subject: subject.into() }).to_string()
+        UserId::of(&Identity {
+            issuer: issuer.into(),
+            subject: subject.into(),
+        })
+        .to_string()
     }
 
     /// Ids name volumes that hold people's work: these vectors may never change.
@@ -142,7 +156,10 @@ mod tests {
 
     #[test]
     fn what_one_earlier_scheme_folded_together_stays_apart() {
-        let ids: HashSet<_> = ["a.b", "a-b", "A.B", "a_b", "a b"].iter().map(|s| id("https://i", s)).collect();
+        let ids: HashSet<_> = ["a.b", "a-b", "A.B", "a_b", "a b"]
+            .iter()
+            .map(|s| id("https://i", s))
+            .collect();
         assert_eq!(ids.len(), 5);
         assert_ne!(id("https://i/a", "b"), id("https://i/", "ab"));
     }
@@ -151,7 +168,10 @@ mod tests {
     fn reads_back_only_labels() {
         assert_eq!("dev1".parse::<UserId>().map(|id| id.to_string()), Ok("dev1".into()));
         assert_eq!("".parse::<UserId>(), Err(InvalidUserId::Empty));
-        assert_eq!("a".repeat(50).parse::<UserId>(), Err(InvalidUserId::TooLong { length: 50 }));
+        assert_eq!(
+            "a".repeat(50).parse::<UserId>(),
+            Err(InvalidUserId::TooLong { length: 50 })
+        );
         for text in ["1a", "-a", "a-", "A", "a.b", "a/b", "ä", "a b"] {
             assert_eq!(text.parse::<UserId>(), Err(InvalidUserId::NotALabel), "{text}");
         }

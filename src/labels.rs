@@ -29,7 +29,11 @@ pub const TEMPLATE_HASH: &str = "workspace.devplane.io/template-hash";
 
 /// The labels of every object of one workspace.
 pub fn of(user: &UserId) -> BTreeMap<String, String> {
-    [(APP, APP_WORKSPACE), (USER, user.as_str()), (MANAGED_BY, MANAGED_BY_DEVPLANE)]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into()
+    [
+        (APP, APP_WORKSPACE),
+        (USER, user.as_str()),
+        (MANAGED_BY, MANAGED_BY_DEVPLANE),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
 }

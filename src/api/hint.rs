@@ -20,7 +20,9 @@ pub fn remediation(reason: Reason) -> &'static str {
         Reason::PVCCreateFailed => {
             "Check that the StorageClass exists and that the namespace's ResourceQuota leaves room for the volume."
         }
-        Reason::PVCLost => "The volume behind the claim is gone: restore it from a backup, or delete the claim to start empty.",
+        Reason::PVCLost => {
+            "The volume behind the claim is gone: restore it from a backup, or delete the claim to start empty."
+        }
         Reason::PodReadFailed => "Check that the API server answers and that the operator may read Pods.",
         Reason::PodCreateFailed => {
             "Check the namespace's ResourceQuota, LimitRange and Pod Security level against the workspace's resources."

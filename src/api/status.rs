@@ -42,13 +42,17 @@ pub struct WorkspaceStatus {
 
 impl WorkspaceStatus {
     pub fn condition(&self, kind: ConditionType) -> Option<&Condition> {
-        self.conditions.iter().find(|condition| condition.type_ == kind.as_str())
+        self.conditions
+            .iter()
+            .find(|condition| condition.type_ == kind.as_str())
     }
 
     /// Whether the terminal takes connections.
     pub fn is_ready(&self) -> bool {
         self.phase == Some(Phase::Running)
-            && self.condition(ConditionType::Ready).is_some_and(|condition| condition.status == "True")
+            && self
+                .condition(ConditionType::Ready)
+                .is_some_and(|condition| condition.status == "True")
     }
 }
 

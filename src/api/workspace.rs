@@ -4,6 +4,8 @@
 //! again, and the operator says in `status` what is wrong with it. Fields that are newer are checked by the schema.
 //! CEL rules (Kubernetes API: `x-kubernetes-validations`) keep the identity of a user from being changed once it is set.
 
+#![expect(clippy::duplicated_attributes, reason = "printer columns repeat their keys")]
+
 use super::status::WorkspaceStatus;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;

@@ -84,10 +84,13 @@ pub struct Rate {
 pub const OIDC_ISSUER_URL: Setting = setting("OIDC_ISSUER_URL", "oidc.issuerURL")
     .required()
     .help("the issuer exactly as the provider's discovery document gives it; https, but on a loopback address");
-pub const OIDC_CLIENT_ID: Setting =
-    setting("OIDC_CLIENT_ID", "oidc.clientID").required().help("the gateway's client id at the provider");
-pub const OIDC_CLIENT_SECRET: Setting =
-    setting("OIDC_CLIENT_SECRET", "oidc.clientSecret").required().secret().help("the gateway's client secret");
+pub const OIDC_CLIENT_ID: Setting = setting("OIDC_CLIENT_ID", "oidc.clientID")
+    .required()
+    .help("the gateway's client id at the provider");
+pub const OIDC_CLIENT_SECRET: Setting = setting("OIDC_CLIENT_SECRET", "oidc.clientSecret")
+    .required()
+    .secret()
+    .help("the gateway's client secret");
 pub const OIDC_REDIRECT_URL: Setting = setting("OIDC_REDIRECT_URL", "oidc.redirectURL")
     .required()
     .help("the gateway's public address with the path /callback, as registered at the provider");
@@ -98,27 +101,35 @@ pub const OIDC_CLOCK_SKEW: Setting = setting("OIDC_CLOCK_SKEW", "oidc.clockSkew"
     .help("how far the provider's clock may be off, as a duration; 0 allows nothing");
 pub const PUBLIC_URL: Setting = setting("PUBLIC_URL", "publicURL")
     .help("where browsers reach the gateway, without a path; the origin of OIDC_REDIRECT_URL when unset");
-pub const NAMESPACE: Setting = setting("NAMESPACE", "namespace").default("workspaces").help("the namespace of the Workspaces");
+pub const NAMESPACE: Setting = setting("NAMESPACE", "namespace")
+    .default("workspaces")
+    .help("the namespace of the Workspaces");
 pub const POD_NAMESPACE: Setting = setting("POD_NAMESPACE", "podNamespace")
     .default("workspace-operator-system")
     .help("the gateway's own namespace, where its session keys lie");
-pub const PORT: Setting = setting("PORT", "port").default("8080").help("the TCP port to listen on");
+pub const PORT: Setting = setting("PORT", "port")
+    .default("8080")
+    .help("the TCP port to listen on");
 pub const TLS_CERT_FILE: Setting = setting("TLS_CERT_FILE", "tls.certificateFile")
     .help("a PEM certificate chain, to serve HTTPS; plain HTTP behind an Ingress when unset");
 pub const TLS_KEY_FILE: Setting = setting("TLS_KEY_FILE", "tls.keyFile").help("the PEM private key of TLS_CERT_FILE");
-pub const CA_BUNDLE_FILE: Setting = setting("CA_BUNDLE_FILE", "tls.caBundleFile")
-    .help("PEM certificates of authorities to trust besides the system's");
+pub const CA_BUNDLE_FILE: Setting =
+    setting("CA_BUNDLE_FILE", "tls.caBundleFile").help("PEM certificates of authorities to trust besides the system's");
 pub const AI_PROVIDERS_JSON: Setting = setting("AI_PROVIDERS_JSON", "workspace.aiProviders")
     .default("[]")
     .help("the language models of a new workspace: [{\"name\":..,\"endpoint\":..,\"models\":[..]}]");
 pub const SESSION_RECORDING_ENABLED: Setting = setting("SESSION_RECORDING_ENABLED", "sessionRecording.enabled")
     .default("false")
     .help("must be false: this version does not record sessions, and refuses to start rather than to pretend it does");
-pub const DEFAULT_CPU: Setting = setting("DEFAULT_CPU", "workspace.cpu").default("2").help("CPU of a new workspace");
-pub const DEFAULT_MEMORY: Setting =
-    setting("DEFAULT_MEMORY", "workspace.memory").default("4Gi").help("memory of a new workspace");
-pub const DEFAULT_STORAGE: Setting =
-    setting("DEFAULT_STORAGE", "workspace.storage").default("20Gi").help("volume size of a new workspace");
+pub const DEFAULT_CPU: Setting = setting("DEFAULT_CPU", "workspace.cpu")
+    .default("2")
+    .help("CPU of a new workspace");
+pub const DEFAULT_MEMORY: Setting = setting("DEFAULT_MEMORY", "workspace.memory")
+    .default("4Gi")
+    .help("memory of a new workspace");
+pub const DEFAULT_STORAGE: Setting = setting("DEFAULT_STORAGE", "workspace.storage")
+    .default("20Gi")
+    .help("volume size of a new workspace");
 pub const DEFAULT_STORAGE_CLASS: Setting = setting("DEFAULT_STORAGE_CLASS", "workspace.storageClass")
     .help("StorageClass of a new workspace; the cluster's default when unset");
 
@@ -201,7 +212,13 @@ impl GatewayConfig {
         let oidc = oidc?;
         let public_url = public_url?.unwrap_or_else(|| origin_of(&oidc.redirect_url));
         if oidc.redirect_url.origin() != public_url.origin() {
-            r.problem(&PUBLIC_URL, format!("the origin of OIDC_REDIRECT_URL, {}: the provider sends browsers back there", origin_of(&oidc.redirect_url)));
+            r.problem(
+                &PUBLIC_URL,
+                format!(
+                    "the origin of OIDC_REDIRECT_URL, {}: the provider sends browsers back there",
+                    origin_of(&oidc.redirect_url)
+                ),
+            );
             return None;
         }
         Some(Self {
@@ -220,13 +237,16 @@ impl GatewayConfig {
 
 impl OidcConfig {
     fn read(r: &mut Reader<'_>) -> Option<Self> {
-        let issuer = r.parse(&OIDC_ISSUER_URL, |text| syntax::secure_url(text).map(|_| text.to_owned()));
+        let issuer = r.parse(&OIDC_ISSUER_URL, |text| {
+            syntax::secure_url(text).map(|_| text.to_owned())
+        });
         let client_id = r.text(&OIDC_CLIENT_ID);
         let client_secret = r.secret(&OIDC_CLIENT_SECRET);
         let redirect_url = r.parse(&OIDC_REDIRECT_URL, redirect_url);
         let audience = r.optional(&OIDC_AUDIENCE, syntax::any_text);
-        let clock_skew =
-            r.parse(&OIDC_CLOCK_SKEW, |text| text.parse::<GoDuration>().map_err(|error| error.to_string()));
+        let clock_skew = r.parse(&OIDC_CLOCK_SKEW, |text| {
+            text.parse::<GoDuration>().map_err(|error| error.to_string())
+        });
         let client_id = client_id?;
         Some(Self {
             issuer: issuer?,
@@ -264,11 +284,17 @@ fn read_tls(r: &mut Reader<'_>) -> Option<Option<TlsFiles>> {
         (Some(certificate), Some(key)) => Some(Some(TlsFiles { certificate, key })),
         (None, None) => Some(None),
         (Some(_), None) => {
-            r.problem(&TLS_KEY_FILE, "the key of TLS_CERT_FILE: set both or neither".to_owned());
+            r.problem(
+                &TLS_KEY_FILE,
+                "the key of TLS_CERT_FILE: set both or neither".to_owned(),
+            );
             None
         }
         (None, Some(_)) => {
-            r.problem(&TLS_CERT_FILE, "the certificate of TLS_KEY_FILE: set both or neither".to_owned());
+            r.problem(
+                &TLS_CERT_FILE,
+                "the certificate of TLS_KEY_FILE: set both or neither".to_owned(),
+            );
             None
         }
     }
@@ -280,8 +306,14 @@ fn read_rate_limits(r: &mut Reader<'_>) -> Option<RateLimits> {
     let websocket_global = rate(r, &WS_GLOBAL_RPS, &WS_GLOBAL_BURST);
     let websocket_user = rate(r, &WS_PER_USER_RPS, &WS_PER_USER_BURST);
     Some(RateLimits {
-        lifecycle: RateLimit { global: lifecycle_global?, per_user: lifecycle_user? },
-        websocket: RateLimit { global: websocket_global?, per_user: websocket_user? },
+        lifecycle: RateLimit {
+            global: lifecycle_global?,
+            per_user: lifecycle_user?,
+        },
+        websocket: RateLimit {
+            global: websocket_global?,
+            per_user: websocket_user?,
+        },
     })
 }
 
@@ -290,12 +322,13 @@ fn rate(r: &mut Reader<'_>, per_second: &Setting, burst: &Setting) -> Option<Opt
         Ok(rate) if rate == 0.0 || (0.001..=1_000_000.0).contains(&rate) => Ok(rate),
         _ => Err("requests per second between 0.001 and 1000000, or 0 for no limit".to_owned()),
     });
-    let burst = r.parse(burst, |text| text.parse::<u32>().map_err(|_| "a whole number, or 0".to_owned()));
+    let burst = r.parse(burst, |text| {
+        text.parse::<u32>().map_err(|_| "a whole number, or 0".to_owned())
+    });
     let (per_second, burst) = (per_second?, burst?);
     if per_second == 0.0 {
         return Some(None);
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above: between 1 and 1000000")]
     let one_second = NonZeroU32::new(per_second.ceil() as u32).unwrap_or(NonZeroU32::MIN);
     Some(Some(Rate {
         period: Duration::from_secs_f64(1.0 / per_second),
@@ -305,12 +338,15 @@ fn rate(r: &mut Reader<'_>, per_second: &Setting, burst: &Setting) -> Option<Opt
 
 fn providers(text: &str) -> Result<Vec<Provider>, String> {
     let expected = "a JSON list such as [{\"name\":\"local\",\"endpoint\":\"http://vllm.ai-system.svc:8000\",\"models\":[\"qwen3\"]}]";
-    let providers: Vec<Provider> =
-        serde_json::from_str(text).map_err(|error| format!("{expected} (line {}, column {})", error.line(), error.column()))?;
+    let providers: Vec<Provider> = serde_json::from_str(text)
+        .map_err(|error| format!("{expected} (line {}, column {})", error.line(), error.column()))?;
     for (index, provider) in providers.iter().enumerate() {
         let Provider { name, endpoint, models } = provider;
         if name.is_empty() || models.is_empty() || models.iter().any(String::is_empty) {
-            return Err(format!("a name and at least one model for each provider, not so in entry {}", index + 1));
+            return Err(format!(
+                "a name and at least one model for each provider, not so in entry {}",
+                index + 1
+            ));
         }
         syntax::http_url(endpoint).map_err(|expected| format!("{expected} as the endpoint of provider {name}"))?;
         if providers[..index].iter().any(|other| other.name == *name) {
@@ -324,7 +360,10 @@ fn providers(text: &str) -> Result<Vec<Provider>, String> {
 fn redirect_url(text: &str) -> Result<Url, String> {
     let url = syntax::secure_url(text)?;
     if url.path() != "/callback" || url.query().is_some() || url.fragment().is_some() {
-        return Err(format!("the path /callback and nothing behind it, such as {}callback", origin_of(&url)));
+        return Err(format!(
+            "the path /callback and nothing behind it, such as {}callback",
+            origin_of(&url)
+        ));
     }
     Ok(url)
 }

@@ -1,9 +1,9 @@
 //! The operator's settings become an [`OperatorConfig`].
 
-use super::syntax;
 use super::reader::{Problems, Reader};
 use super::setting::{Setting, setting};
 use super::source::Source;
+use super::syntax;
 use crate::units::cidr;
 use crate::units::go_duration::GoDuration;
 use ipnet::IpNet;
@@ -51,12 +51,15 @@ pub struct WorkspaceDefaults {
     pub cluster_domain: String,
 }
 
-pub const NAMESPACE: Setting = setting("NAMESPACE", "namespace").default("workspaces").help("the namespace of the Workspaces");
+pub const NAMESPACE: Setting = setting("NAMESPACE", "namespace")
+    .default("workspaces")
+    .help("the namespace of the Workspaces");
 pub const POD_NAMESPACE: Setting = setting("POD_NAMESPACE", "podNamespace")
     .default("workspace-operator-system")
     .help("the operator's own namespace, where its Lease lies");
-pub const POD_NAME: Setting =
-    setting("POD_NAME", "podName").default("workspace-operator").help("the operator's own name as a leader candidate");
+pub const POD_NAME: Setting = setting("POD_NAME", "podName")
+    .default("workspace-operator")
+    .help("the operator's own name as a leader candidate");
 pub const LEADER_ELECT: Setting = setting("LEADER_ELECT", "leaderElect")
     .default("false")
     .help("wait for the Lease workspace-operator before working; needed with two or more replicas");
@@ -66,8 +69,9 @@ pub const METRICS_BIND_ADDRESS: Setting = setting("METRICS_BIND_ADDRESS", "metri
 pub const HEALTH_PROBE_BIND_ADDRESS: Setting = setting("HEALTH_PROBE_BIND_ADDRESS", "healthProbeBindAddress")
     .default(":8081")
     .help("host:port of /healthz and /readyz");
-pub const WORKSPACE_IMAGE: Setting =
-    setting("WORKSPACE_IMAGE", "workspace.image").required().help("the image of the workspaces");
+pub const WORKSPACE_IMAGE: Setting = setting("WORKSPACE_IMAGE", "workspace.image")
+    .required()
+    .help("the image of the workspaces");
 pub const WORKSPACE_IMAGE_PULL_POLICY: Setting = setting("WORKSPACE_IMAGE_PULL_POLICY", "workspace.imagePullPolicy")
     .help("Always, IfNotPresent or Never; Kubernetes decides by the tag when unset");
 pub const LLM_NAMESPACES: Setting = setting("LLM_NAMESPACES", "workspace.egressNamespaces")
@@ -92,8 +96,9 @@ pub const PIP_TRUSTED_HOST: Setting = setting("PIP_TRUSTED_HOST", "workspace.pip
     .help("a host that pip may use without a certificate it trusts");
 pub const NPM_REGISTRY: Setting =
     setting("NPM_REGISTRY", "workspace.npm.registry").help("the npm registry of the workspaces");
-pub const CLUSTER_DOMAIN: Setting =
-    setting("CLUSTER_DOMAIN", "clusterDomain").default("cluster.local").help("the DNS domain of the cluster");
+pub const CLUSTER_DOMAIN: Setting = setting("CLUSTER_DOMAIN", "clusterDomain")
+    .default("cluster.local")
+    .help("the DNS domain of the cluster");
 
 /// Every setting of the operator, in the order that `--help` and the reference page show.
 pub const SETTINGS: &[Setting] = &[
@@ -138,8 +143,9 @@ impl OperatorConfig {
             let egress_namespaces = r.list(&LLM_NAMESPACES, syntax::dns_label);
             let egress_ports = r.list(&EGRESS_PORTS, syntax::port);
             let cluster_cidrs = r.list(&CLUSTER_CIDRS, cidr::parse);
-            let idle_timeout =
-                r.parse(&IDLE_TIMEOUT, |text| text.parse::<GoDuration>().map_err(|error| error.to_string()));
+            let idle_timeout = r.parse(&IDLE_TIMEOUT, |text| {
+                text.parse::<GoDuration>().map_err(|error| error.to_string())
+            });
             let gateway_namespace = r.parse(&GATEWAY_NAMESPACE, syntax::dns_label);
             let ca_bundle_config_map = r.optional(&DEFAULT_CA_BUNDLE_CONFIGMAP, syntax::dns_subdomain);
             let pip_index_url = r.optional(&PIP_INDEX_URL, syntax::http_url);

@@ -64,13 +64,10 @@ impl<'a> Reader<'a> {
     }
 
     /// The outer `None` is a problem, the inner one an absent setting.
-    #[expect(clippy::option_option, reason = "a problem and an absent setting are different things")]
-    pub fn optional<T>(
-        &mut self,
-        setting: &Setting,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<Option<T>> {
-        let Some(found) = self.source.find(setting) else { return Some(None) };
+    pub fn optional<T>(&mut self, setting: &Setting, parse: impl Fn(&str) -> Result<T, String>) -> Option<Option<T>> {
+        let Some(found) = self.source.find(setting) else {
+            return Some(None);
+        };
         match parse(&found.text) {
             Ok(value) => Some(Some(value)),
             Err(expected) => {
@@ -83,7 +80,11 @@ impl<'a> Reader<'a> {
     /// Items separated by commas; at least one.
     pub fn list<T>(&mut self, setting: &Setting, parse: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
         let items = self.optional(setting, |text| {
-            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(&parse).collect::<Result<Vec<_>, _>>()
+            text.split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty())
+                .map(&parse)
+                .collect::<Result<Vec<_>, _>>()
         })?;
         Some(items.unwrap_or_default())
     }
@@ -93,12 +94,29 @@ impl<'a> Reader<'a> {
         let found = self.source.find(setting);
         let fix = match &found {
             Some(found) => format!("correct {} in the {}", setting.env, found.origin),
-            None => format!("set {} in the environment, or {} in the configuration file", setting.env, setting.path),
+            None => format!(
+                "set {} in the environment, or {} in the configuration file",
+                setting.env, setting.path
+            ),
         };
         let found = found.map(|found| {
-            if setting.secret { format!("a secret from the {}", found.origin) } else { format!("{:?}", found.text) }
+            if setting.secret {
+                format!("a secret from the {}", found.origin)
+            } else {
+                format!("{:?}", found.text)
+            }
         });
-        self.problems.push(Problem { key: format!("{} ({})", setting.env, setting.path), found, expected, fix });
+        self.problems.push(Problem {
+            key: format!("{} ({})", setting.env, setting.path),
+            found,
+            expected,
+            fix,
+        });
+    }
+
+    /// Leaves out what was found so far: for a part of the settings that is read apart from the rest.
+    pub fn forget_problems(&mut self) {
+        self.problems.clear();
     }
 
     /// The whole configuration, when nothing was wrong.
@@ -116,8 +134,18 @@ impl<'a> Reader<'a> {
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.0.len();
-        write!(f, "the configuration has {count} problem{}", if count == 1 { "" } else { "s" })?;
-        for Problem { key, found, expected, fix } in &self.0 {
+        write!(
+            f,
+            "the configuration has {count} problem{}",
+            if count == 1 { "" } else { "s" }
+        )?;
+        for Problem {
+            key,
+            found,
+            expected,
+            fix,
+        } in &self.0
+        {
             match found {
                 Some(found) => write!(f, "\n  {key} is {found}\n    expected: {expected}")?,
                 None => write!(f, "\n  {key} is not set\n    expected: {expected}")?,

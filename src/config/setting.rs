@@ -17,7 +17,14 @@ pub struct Setting {
 
 /// Begins a setting that is optional and has no default.
 pub const fn setting(env: &'static str, path: &'static str) -> Setting {
-    Setting { env, path, default: None, required: false, secret: false, help: "" }
+    Setting {
+        env,
+        path,
+        default: None,
+        required: false,
+        secret: false,
+        help: "",
+    }
 }
 
 impl Setting {
@@ -49,8 +56,9 @@ impl Setting {
 pub const LOG_LEVEL: Setting = setting("LOG_LEVEL", "log.level")
     .default("info")
     .help("error, warn, info, debug or trace; or directives such as info,devplane::proxy=debug");
-pub const LOG_FORMAT: Setting =
-    setting("LOG_FORMAT", "log.format").default("json").help("json, one object a line, or text for people");
+pub const LOG_FORMAT: Setting = setting("LOG_FORMAT", "log.format")
+    .default("json")
+    .help("json, one object a line, or text for people");
 
 /// A table of `settings` for `--help`, which clap wraps and indents no further.
 pub fn help_table(settings: &[Setting]) -> String {
@@ -58,7 +66,14 @@ pub fn help_table(settings: &[Setting]) -> String {
         "Settings (environment variable; key in the --config file in brackets; the environment wins over the file):\n",
     );
     for setting in settings {
-        let Setting { env, path, default, required, secret: _, help } = setting;
+        let Setting {
+            env,
+            path,
+            default,
+            required,
+            secret: _,
+            help,
+        } = setting;
         text.push_str(&format!("  {env} [{path}]\n      {help}"));
         match default {
             Some(default) => text.push_str(&format!(" (default: {default})\n")),

@@ -40,23 +40,36 @@ impl Source {
         let file = file.map(read_file).transpose()?;
         let mut figment = Figment::new().merge(Layer::defaults(settings));
         if let Some((name, values)) = &file {
-            figment = figment.merge(Layer { name: format!("file {name}"), values: values.clone() });
+            figment = figment.merge(Layer {
+                name: format!("file {name}"),
+                values: values.clone(),
+            });
         }
         for setting in settings {
             // An empty variable is an unset one: a chart renders an unused value that way.
             if let Some(text) = env(setting.env).filter(|text| !text.is_empty()) {
-                let values = figment::util::nest(setting.path, Value::from(text)).into_dict().unwrap_or_default();
-                figment = figment.merge(Layer { name: format!("environment variable {}", setting.env), values });
+                let values = figment::util::nest(setting.path, Value::from(text))
+                    .into_dict()
+                    .unwrap_or_default();
+                figment = figment.merge(Layer {
+                    name: format!("environment variable {}", setting.env),
+                    values,
+                });
             }
         }
-        Ok(Self { figment, file: file.map(|(_, values)| values) })
+        Ok(Self {
+            figment,
+            file: file.map(|(_, values)| values),
+        })
     }
 
     /// The value of a setting; an empty one counts as absent.
     pub fn find(&self, setting: &Setting) -> Option<Found> {
         let value = self.figment.find_value(setting.path).ok()?;
-        let origin =
-            self.figment.get_metadata(value.tag()).map_or_else(|| "default".to_owned(), |m| m.name.to_string());
+        let origin = self
+            .figment
+            .get_metadata(value.tag())
+            .map_or_else(|| "default".to_owned(), |m| m.name.to_string());
         let text = as_text(&value);
         (!text.is_empty()).then_some(Found { text, origin })
     }
@@ -73,7 +86,11 @@ impl Source {
 
 fn collect_unknown(dict: &Dict, prefix: &str, settings: &[Setting], unknown: &mut Vec<String>) {
     for (key, value) in dict {
-        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        let path = if prefix.is_empty() {
+            key.clone()
+        } else {
+            format!("{prefix}.{key}")
+        };
         if settings.iter().any(|setting| setting.path == path) {
             continue;
         }
@@ -89,14 +106,22 @@ fn collect_unknown(dict: &Dict, prefix: &str, settings: &[Setting], unknown: &mu
 
 fn read_file(path: &Path) -> Result<(String, Dict), FileError> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|source| FileError::Read { path: name.clone(), source })?;
-    let value: serde_json::Value = serde_saphyr::from_str(&text)
-        .map_err(|error| FileError::Parse { path: name.clone(), reason: error.to_string() })?;
+    let text = std::fs::read_to_string(path).map_err(|source| FileError::Read {
+        path: name.clone(),
+        source,
+    })?;
+    let value: serde_json::Value = serde_saphyr::from_str(&text).map_err(|error| FileError::Parse {
+        path: name.clone(),
+        reason: error.to_string(),
+    })?;
     match Value::serialize(&value) {
         Ok(Value::Dict(_, values)) => Ok((name, values)),
         // An empty file is an empty mapping.
         _ if value.is_null() => Ok((name, Dict::new())),
-        _ => Err(FileError::Parse { path: name, reason: "its top level is no mapping".to_owned() }),
+        _ => Err(FileError::Parse {
+            path: name,
+            reason: "its top level is no mapping".to_owned(),
+        }),
     }
 }
 
@@ -127,7 +152,10 @@ impl Layer {
             }
         }
         let values = figment.extract::<Dict>().unwrap_or_default();
-        Self { name: "default".to_owned(), values }
+        Self {
+            name: "default".to_owned(),
+            values,
+        }
     }
 }
 

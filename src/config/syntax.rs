@@ -59,7 +59,11 @@ pub fn dns_subdomain(text: &str) -> Result<String, String> {
 pub fn http_url(text: &str) -> Result<String, String> {
     let expected = || "an http or https URL".to_owned();
     let url = Url::parse(text).map_err(|_| expected())?;
-    if matches!(url.scheme(), "http" | "https") && url.has_host() { Ok(text.to_owned()) } else { Err(expected()) }
+    if matches!(url.scheme(), "http" | "https") && url.has_host() {
+        Ok(text.to_owned())
+    } else {
+        Err(expected())
+    }
 }
 
 /// https, or http on a loopback address: sign-in over a readable wire would give the session away.
@@ -89,10 +93,24 @@ mod tests {
 
     #[test]
     fn an_issuer_is_https_or_loopback() {
-        for good in ["https://idp.test", "https://idp.test:8443/realms/x", "http://127.0.0.1:1", "http://[::1]:1/a", "http://localhost"] {
+        for good in [
+            "https://idp.test",
+            "https://idp.test:8443/realms/x",
+            "http://127.0.0.1:1",
+            "http://[::1]:1/a",
+            "http://localhost",
+        ] {
             assert!(secure_url(good).is_ok(), "{good}");
         }
-        for bad in ["http://idp.test", "http://10.0.0.1", "ftp://localhost", "idp.test", "https://u:p@idp.test", "http://127.0.0.1.evil.test", "https://idp.test/#x"] {
+        for bad in [
+            "http://idp.test",
+            "http://10.0.0.1",
+            "ftp://localhost",
+            "idp.test",
+            "https://u:p@idp.test",
+            "http://127.0.0.1.evil.test",
+            "https://idp.test/#x",
+        ] {
             assert!(secure_url(bad).is_err(), "{bad}");
         }
     }

@@ -15,7 +15,10 @@ pub fn parse(text: &str) -> Result<IpNet, String> {
         Err(_) => IpNet::from(text.parse::<IpAddr>().map_err(|_| expected())?),
     };
     if net.trunc() != net {
-        return Err(format!("an address range without bits behind its prefix, here {}", net.trunc()));
+        return Err(format!(
+            "an address range without bits behind its prefix, here {}",
+            net.trunc()
+        ));
     }
     Ok(net)
 }
@@ -23,7 +26,10 @@ pub fn parse(text: &str) -> Result<IpNet, String> {
 /// The ranges of `carve` that lie inside `from`, without those that another one already covers, in a fixed order:
 /// what a NetworkPolicy `ipBlock.except` takes (Kubernetes API: each entry must be strictly inside the CIDR).
 pub fn except(from: IpNet, carve: impl IntoIterator<Item = IpNet>) -> Vec<IpNet> {
-    let inside: Vec<IpNet> = carve.into_iter().filter(|net| *net != from && from.contains(net)).collect();
+    let inside: Vec<IpNet> = carve
+        .into_iter()
+        .filter(|net| *net != from && from.contains(net))
+        .collect();
     IpNet::aggregate(&inside)
 }
 
@@ -47,7 +53,10 @@ mod tests {
     #[test]
     fn carves_only_what_lies_inside_and_once() {
         let all = net("0.0.0.0/0");
-        let carved = except(all, ["10.0.0.0/8", "10.96.0.0/16", "fe80::/10", "0.0.0.0/0", "10.0.0.0/8"].map(net));
+        let carved = except(
+            all,
+            ["10.0.0.0/8", "10.96.0.0/16", "fe80::/10", "0.0.0.0/0", "10.0.0.0/8"].map(net),
+        );
         assert_eq!(carved, [net("10.0.0.0/8")]);
     }
 }

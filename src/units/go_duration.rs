@@ -55,10 +55,14 @@ impl FromStr for GoDuration {
             if whole.is_empty() && fraction.is_empty() {
                 return Err(ParseError::Number);
             }
-            let end = after.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(after.len());
+            let end = after
+                .find(|c: char| c == '.' || c.is_ascii_digit())
+                .unwrap_or(after.len());
             let (unit, next) = after.split_at(end);
             let scale = unit_nanos(unit).ok_or(ParseError::Unit)?;
-            total = total.checked_add(scaled(whole, fraction, scale)?).ok_or(ParseError::TooLong)?;
+            total = total
+                .checked_add(scaled(whole, fraction, scale)?)
+                .ok_or(ParseError::TooLong)?;
             if total > MAX_NANOS {
                 return Err(ParseError::TooLong);
             }
@@ -89,7 +93,11 @@ fn unit_nanos(unit: &str) -> Option<u128> {
 
 /// `whole.fraction` units in nanoseconds; what lies below a nanosecond is cut off, as Go does.
 fn scaled(whole: &str, fraction: &str, scale: u128) -> Result<u128, ParseError> {
-    let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| ParseError::TooLong)? };
+    let whole: u128 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().map_err(|_| ParseError::TooLong)?
+    };
     let mut nanos = whole.checked_mul(scale).ok_or(ParseError::TooLong)?;
     let mut digit_scale = scale;
     for digit in fraction.bytes().take(20) {

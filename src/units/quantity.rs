@@ -41,7 +41,10 @@ impl FromStr for Quantity {
         if value.partial_cmp(&zero) != Some(Ordering::Greater) {
             return Err(ParseError);
         }
-        Ok(Self { text: text.to_owned(), value })
+        Ok(Self {
+            text: text.to_owned(),
+            value,
+        })
     }
 }
 

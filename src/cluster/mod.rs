@@ -1,0 +1,4 @@
+//! The Kubernetes API, as the programs see it.
+
+pub mod client;
+pub mod lease;

@@ -1,0 +1,111 @@
+//! An error of the API server becomes a reason for people, and whether it is one at all.
+
+use super::plan::Step;
+use crate::api::Reason;
+use kube::core::Status;
+
+/// What an error of a step means for the Workspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// A watch cache lags behind the API server; the next pass sees what is there.
+    Stale,
+    Failure {
+        reason: Reason,
+        message: String,
+    },
+}
+
+/// First by what the API server says, then by the kind of object.
+pub fn meaning(step: Step, error: &kube::Error) -> Meaning {
+    let message = || super::pod_state::shortened(&error_text(error));
+    let kube::Error::Api(status) = error else {
+        return Meaning::Failure {
+            reason: Reason::Timeout,
+            message: message(),
+        };
+    };
+    let creates = matches!(step, Step::CreatePod | Step::CreateVolumeClaim);
+    match status.code {
+        409 if creates || step == Step::DeletePod => return Meaning::Stale,
+        404 if step == Step::DeletePod => return Meaning::Stale,
+        _ => {}
+    }
+    Meaning::Failure {
+        reason: classified(status).unwrap_or_else(|| by_kind(step)),
+        message: message(),
+    }
+}
+
+fn classified(status: &Status) -> Option<Reason> {
+    let text = status.message.to_lowercase();
+    match status.code {
+        403 => Some(Reason::Forbidden),
+        408 | 503 | 504 => Some(Reason::Timeout),
+        _ if text.contains("webhook") || text.contains("admission") => Some(Reason::AdmissionWebhook),
+        _ => None,
+    }
+}
+
+fn by_kind(step: Step) -> Reason {
+    match step {
+        Step::ApplyPolicy(_) => Reason::NetworkPolicyReconcileFailed,
+        Step::ApplyServiceAccount | Step::ApplyRole | Step::ApplyRoleBinding => Reason::RBACReconcileFailed,
+        Step::ApplyService => Reason::ServiceEnsureFailed,
+        Step::CreateVolumeClaim => Reason::PVCCreateFailed,
+        Step::CreatePod => Reason::PodCreateFailed,
+        Step::DeletePod => Reason::APIError,
+    }
+}
+
+/// The API server's own sentence when there is one.
+fn error_text(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn api(code: u16, message: &str) -> kube::Error {
+        kube::Error::Api(Box::new(Status {
+            code,
+            message: message.into(),
+            ..Status::default()
+        }))
+    }
+
+    fn reason(step: Step, error: &kube::Error) -> Option<Reason> {
+        match meaning(step, error) {
+            Meaning::Stale => None,
+            Meaning::Failure { reason, .. } => Some(reason),
+        }
+    }
+
+    #[test]
+    fn the_server_s_word_comes_first_then_the_kind() {
+        use Step::{ApplyPolicy, ApplyRole, ApplyService, CreatePod, CreateVolumeClaim, DeletePod};
+        for (step, code, message, expected) in [
+            (CreatePod, 403, "exceeded quota", Some(Reason::Forbidden)),
+            (CreatePod, 503, "", Some(Reason::Timeout)),
+            (
+                CreatePod,
+                500,
+                "failed calling webhook \"x\"",
+                Some(Reason::AdmissionWebhook),
+            ),
+            (CreatePod, 422, "invalid", Some(Reason::PodCreateFailed)),
+            (CreateVolumeClaim, 422, "invalid", Some(Reason::PVCCreateFailed)),
+            (ApplyRole, 500, "", Some(Reason::RBACReconcileFailed)),
+            (ApplyPolicy(0), 500, "", Some(Reason::NetworkPolicyReconcileFailed)),
+            (ApplyService, 409, "conflict", Some(Reason::ServiceEnsureFailed)),
+            (CreatePod, 409, "already exists", None),
+            (DeletePod, 404, "not found", None),
+            (DeletePod, 409, "uid differs", None),
+        ] {
+            assert_eq!(reason(step, &api(code, message)), expected, "{step:?} {code}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Watch caches become what is there now of one workspace's objects, and whose it is.
+
+use crate::names::{
+    AccountName, DenyAllPolicyName, EgressPolicyName, IngressPolicyName, PodName, PvcName, ServiceName,
+};
+use crate::render::ValidWorkspace;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::runtime::reflector::store::WriterDropped;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Resource, ResourceExt};
+use std::sync::Arc;
+
+/// The caches of every kind that a workspace owns.
+#[derive(Clone)]
+pub struct Caches {
+    pub service_accounts: Store<ServiceAccount>,
+    pub roles: Store<Role>,
+    pub role_bindings: Store<RoleBinding>,
+    pub policies: Store<NetworkPolicy>,
+    pub services: Store<Service>,
+    pub claims: Store<PersistentVolumeClaim>,
+    pub pods: Store<Pod>,
+}
+
+/// What is there of one workspace; `None` is not there.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    pub service_account: Option<Arc<ServiceAccount>>,
+    pub role: Option<Arc<Role>>,
+    pub role_binding: Option<Arc<RoleBinding>>,
+    /// In the order of [`crate::render::Desired::policies`].
+    pub policies: [Option<Arc<NetworkPolicy>>; 3],
+    pub service: Option<Arc<Service>>,
+    pub pvc: Option<Arc<PersistentVolumeClaim>>,
+    pub pod: Option<Arc<Pod>>,
+}
+
+impl Caches {
+    /// Waits until every cache has had its first list. An unfilled cache would look like missing objects.
+    ///
+    /// # Errors
+    /// When a watch has ended for good, which is so only while the process stops.
+    pub async fn filled(&self) -> Result<(), WriterDropped> {
+        tokio::try_join!(
+            self.service_accounts.wait_until_ready(),
+            self.roles.wait_until_ready(),
+            self.role_bindings.wait_until_ready(),
+            self.policies.wait_until_ready(),
+            self.services.wait_until_ready(),
+            self.claims.wait_until_ready(),
+            self.pods.wait_until_ready(),
+        )
+        .map(drop)
+    }
+
+    /// Looks up each object by its name.
+    pub fn observe(&self, workspace: &ValidWorkspace) -> Observed {
+        let user = &workspace.user;
+        let namespace = workspace.namespace.as_str();
+        let account = AccountName::of(user);
+        let policy = |name: &str| get(&self.policies, namespace, name);
+        Observed {
+            service_account: get(&self.service_accounts, namespace, account.as_str()),
+            role: get(&self.roles, namespace, account.as_str()),
+            role_binding: get(&self.role_bindings, namespace, account.as_str()),
+            policies: [
+                policy(DenyAllPolicyName::of(user).as_str()),
+                policy(EgressPolicyName::of(user).as_str()),
+                policy(IngressPolicyName::of(user).as_str()),
+            ],
+            service: get(&self.services, namespace, ServiceName::of(user).as_str()),
+            pvc: get(&self.claims, namespace, PvcName::of(user).as_str()),
+            pod: get(&self.pods, namespace, PodName::of(user).as_str()),
+        }
+    }
+}
+
+fn get<K>(store: &Store<K>, namespace: &str, name: &str) -> Option<Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    store.get(&ObjectRef::new(name).within(namespace))
+}
+
+impl Observed {
+    /// Objects of our names that some other object, or nobody, controls, as `Kind name`.
+    pub fn foreign(&self, owner_uid: &str) -> Vec<String> {
+        let mut foreign = Vec::new();
+        collect(&mut foreign, owner_uid, self.service_account.as_deref());
+        collect(&mut foreign, owner_uid, self.role.as_deref());
+        collect(&mut foreign, owner_uid, self.role_binding.as_deref());
+        for policy in &self.policies {
+            collect(&mut foreign, owner_uid, policy.as_deref());
+        }
+        collect(&mut foreign, owner_uid, self.service.as_deref());
+        collect(&mut foreign, owner_uid, self.pvc.as_deref());
+        collect(&mut foreign, owner_uid, self.pod.as_deref());
+        foreign
+    }
+}
+
+fn collect<K: Resource<DynamicType = ()>>(foreign: &mut Vec<String>, owner_uid: &str, object: Option<&K>) {
+    let Some(object) = object else { return };
+    let ours = object
+        .owner_references()
+        .iter()
+        .any(|owner| owner.controller == Some(true) && owner.uid == owner_uid);
+    if !ours {
+        foreign.push(format!("{} {}", K::kind(&()), object.name_any()));
+    }
+}

@@ -1,0 +1,285 @@
+//! Desired, observed, the last status and the time become steps to take and the state to report. Pure.
+//!
+//! Pods are immutable, so what is desired does not decide alone: idle stop, waking, a new image and recovery are
+//! decisions made here. A decision to stop is written to the status first; the pod goes in the next pass, which sees the
+//! decision. So an operator that dies in between, or a cache that lags, can't start again what was stopped.
+
+use super::observe::Observed;
+use super::pod_state::{self, PodState};
+use crate::api::status::ConditionType;
+use crate::api::{Phase, Reason, WorkspaceStatus};
+use crate::render::{Desired, ValidWorkspace};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use serde_json::Value;
+use std::time::Duration;
+
+/// How long an ended pod is left to be looked at before it is replaced.
+const REPLACE_ENDED_AFTER: Duration = Duration::from_secs(30);
+
+/// One write to the API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    ApplyPolicy(usize),
+    ApplyServiceAccount,
+    ApplyRole,
+    ApplyRoleBinding,
+    ApplyService,
+    CreateVolumeClaim,
+    CreatePod,
+    DeletePod,
+}
+
+/// What to do, what to report, and when to look again without being told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    pub steps: Vec<Step>,
+    pub state: State,
+    pub look_again_at: Option<Timestamp>,
+}
+
+/// What the status will say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    pub phase: Phase,
+    pub reason: Reason,
+    pub message: String,
+    pub volume_bound: bool,
+    pub pod_scheduled: bool,
+    pub container_started: bool,
+    pub has_pod: bool,
+    /// `Some` while the workspace is meant to be stopped.
+    pub stopped_at: Option<Timestamp>,
+}
+
+/// What the user, or someone for them, last did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Requests {
+    /// The wake annotation.
+    pub wake_requested_at: Option<Timestamp>,
+}
+
+pub fn plan(
+    workspace: &ValidWorkspace,
+    desired: &Desired,
+    observed: &Observed,
+    last: &WorkspaceStatus,
+    requests: Requests,
+    now: Timestamp,
+) -> Plan {
+    let mut state = State {
+        phase: Phase::Creating,
+        reason: Reason::Progressing,
+        message: String::new(),
+        volume_bound: observed.pvc.as_deref().is_some_and(|pvc| claim_phase(pvc) == "Bound"),
+        pod_scheduled: observed.pod.as_deref().is_some_and(pod_state::is_scheduled),
+        container_started: observed.pod.as_deref().is_some_and(pod_state::is_started),
+        has_pod: observed.pod.is_some(),
+        stopped_at: stopped_at(last, requests, now),
+    };
+    let foreign = observed.foreign(&workspace.uid);
+    if !foreign.is_empty() {
+        let message = format!("{} of this name does not belong to this Workspace", foreign.join(", "));
+        return Plan {
+            steps: vec![],
+            state: failed(state, Reason::NameConflict, message),
+            look_again_at: None,
+        };
+    }
+    let mut steps = missing_or_different(desired, observed);
+    if observed.pvc.as_deref().is_some_and(|pvc| claim_phase(pvc) == "Lost") {
+        let message = "the volume behind the claim is gone".to_owned();
+        return Plan {
+            steps,
+            state: failed(state, Reason::PVCLost, message),
+            look_again_at: None,
+        };
+    }
+    let mut look_again_at = None;
+    let Some(pod) = observed.pod.as_deref() else {
+        if state.stopped_at.is_some() {
+            state = stopped(state);
+        } else {
+            steps.push(Step::CreatePod);
+            "Making the pod".clone_into(&mut state.message);
+        }
+        return Plan {
+            steps,
+            state,
+            look_again_at,
+        };
+    };
+    let pod_state = pod_state::of(pod);
+    if state.stopped_at.is_some() {
+        if pod_state != PodState::Ending {
+            steps.push(Step::DeletePod);
+        }
+        return Plan {
+            steps,
+            state: stopped(state),
+            look_again_at,
+        };
+    }
+    match pod_state {
+        PodState::Ending => "Waiting for the last pod to end".clone_into(&mut state.message),
+        _ if image(pod) != image(&desired.pod) => {
+            steps.push(Step::DeletePod);
+            "Replacing the pod: the workspace image has changed".clone_into(&mut state.message);
+        }
+        PodState::Ended { message } => {
+            let replace_at = ended_since(last).map_or(now, |since| since) + REPLACE_ENDED_AFTER;
+            if ended_since(last).is_some() && now >= replace_at {
+                steps.push(Step::DeletePod);
+            } else {
+                look_again_at = Some(replace_at);
+            }
+            state = failed(state, Reason::PodFailed, message);
+        }
+        PodState::Troubled { reason, message } => state = failed(state, reason, message),
+        PodState::Starting { message } => state.message = message,
+        PodState::Ready => {
+            state.phase = Phase::Running;
+            state.reason = Reason::Running;
+            "The terminal takes connections".clone_into(&mut state.message);
+            match idle_deadline(workspace, pod, last, requests, now) {
+                Some(deadline) if now > deadline => {
+                    state.stopped_at = Some(now);
+                    state = stopped(state);
+                }
+                deadline => look_again_at = deadline.map(|deadline| deadline + SignedDuration::from_secs(1)),
+            }
+        }
+    }
+    Plan {
+        steps,
+        state,
+        look_again_at,
+    }
+}
+
+/// In the order in which they must be: nothing may run before the policies are there.
+fn missing_or_different(desired: &Desired, observed: &Observed) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (index, policy) in desired.policies.iter().enumerate() {
+        if !holds(observed.policies[index].as_deref(), policy) {
+            steps.push(Step::ApplyPolicy(index));
+        }
+    }
+    if !holds(observed.service_account.as_deref(), &desired.service_account) {
+        steps.push(Step::ApplyServiceAccount);
+    }
+    if !holds(observed.role.as_deref(), &desired.role) {
+        steps.push(Step::ApplyRole);
+    }
+    if !holds(observed.role_binding.as_deref(), &desired.role_binding) {
+        steps.push(Step::ApplyRoleBinding);
+    }
+    if !holds(observed.service.as_deref(), &desired.service) {
+        steps.push(Step::ApplyService);
+    }
+    if observed.pvc.is_none() {
+        steps.push(Step::CreateVolumeClaim);
+    }
+    steps
+}
+
+/// Whether the observed object already has everything of the desired one. Fields that others or the API server added are
+/// left alone, but not in lists outside the metadata: a rule, or a wider port, that someone put into a policy must go.
+fn holds<K: serde::Serialize>(observed: Option<&K>, desired: &K) -> bool {
+    let Some(observed) = observed else { return false };
+    let (Ok(Value::Object(desired)), Ok(observed)) = (serde_json::to_value(desired), serde_json::to_value(observed))
+    else {
+        return false;
+    };
+    desired
+        .iter()
+        .all(|(key, value)| contains(&observed[key], value, key == "metadata"))
+}
+
+fn contains(observed: &Value, desired: &Value, additions_in_lists: bool) -> bool {
+    match (observed, desired) {
+        (Value::Object(observed), Value::Object(desired)) => desired
+            .iter()
+            .all(|(key, value)| contains(observed.get(key).unwrap_or(&Value::Null), value, additions_in_lists)),
+        (Value::Array(observed), Value::Array(desired)) => {
+            observed.len() == desired.len()
+                && observed.iter().zip(desired).all(|(observed, desired)| {
+                    contains(observed, desired, additions_in_lists)
+                        && (additions_in_lists || contains(desired, observed, false))
+                })
+        }
+        // The API server drops empty lists.
+        (Value::Null, Value::Array(desired)) => desired.is_empty(),
+        (Value::Array(observed), Value::Null) => observed.is_empty(),
+        _ => observed == desired,
+    }
+}
+
+/// When the workspace was stopped, unless it has been woken since.
+fn stopped_at(last: &WorkspaceStatus, requests: Requests, now: Timestamp) -> Option<Timestamp> {
+    let woken = requests.wake_requested_at;
+    match (&last.stopped_at, last.phase) {
+        (Some(at), _) => woken.is_none_or(|woken| woken <= at.0).then_some(at.0),
+        // An object of 1.1 says only its phase.
+        (None, Some(Phase::Stopped)) => woken.is_none().then_some(now),
+        _ => None,
+    }
+}
+
+/// When the workspace stops unless the user types before. `None` is never.
+fn idle_deadline(
+    workspace: &ValidWorkspace,
+    pod: &Pod,
+    last: &WorkspaceStatus,
+    requests: Requests,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let idle = SignedDuration::try_from(workspace.idle_timeout?).ok()?;
+    let activity = [
+        last.last_accessed.as_ref().map(|time| time.0),
+        requests.wake_requested_at,
+        // A workspace that was just started is not idle, whenever its user was last there.
+        pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+    ];
+    let active = activity.into_iter().flatten().max().unwrap_or(now);
+    active.checked_add(idle).ok()
+}
+
+/// Since when the status has told of an ended pod.
+fn ended_since(last: &WorkspaceStatus) -> Option<Timestamp> {
+    let ready = last.condition(ConditionType::Ready)?;
+    (ready.reason == Reason::PodFailed.as_str()).then_some(ready.last_transition_time.0)
+}
+
+fn failed(state: State, reason: Reason, message: String) -> State {
+    State {
+        phase: Phase::Failed,
+        reason,
+        message,
+        ..state
+    }
+}
+
+fn stopped(state: State) -> State {
+    State {
+        phase: Phase::Stopped,
+        reason: Reason::Stopped,
+        message: "Stopped; it starts again on the next visit".to_owned(),
+        ..state
+    }
+}
+
+fn claim_phase(pvc: &PersistentVolumeClaim) -> &str {
+    pvc.status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .unwrap_or_default()
+}
+
+fn image(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.containers.first()?.image.as_deref()
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,316 @@
+//! Every phase and event, and what the plan makes of them.
+
+use super::super::validate::tests as given;
+use super::super::validate::validate;
+use super::*;
+use crate::render::desired;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use serde_json::json;
+use std::sync::Arc;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+fn valid() -> ValidWorkspace {
+    validate(&given::workspace(given::spec()), &given::defaults()).unwrap()
+}
+
+/// Everything as desired, but no pod.
+fn without_pod(desired: &Desired) -> Observed {
+    Observed {
+        service_account: Some(Arc::new(desired.service_account.clone())),
+        role: Some(Arc::new(desired.role.clone())),
+        role_binding: Some(Arc::new(desired.role_binding.clone())),
+        policies: desired.policies.clone().map(|policy| Some(Arc::new(policy))),
+        service: Some(Arc::new(desired.service.clone())),
+        pvc: Some(Arc::new(desired.pvc.clone())),
+        pod: None,
+    }
+}
+
+fn with_pod(desired: &Desired, status: serde_json::Value) -> Observed {
+    let mut pod = desired.pod.clone();
+    pod.metadata.creation_timestamp = Some(Time(at(0)));
+    pod.status = Some(serde_json::from_value(status).unwrap());
+    Observed {
+        pod: Some(Arc::new(pod)),
+        ..without_pod(desired)
+    }
+}
+
+fn ready() -> serde_json::Value {
+    json!({"phase": "Running", "conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"}]})
+}
+
+fn planned(observed: &Observed, last: &WorkspaceStatus, woken: Option<i64>, now: i64) -> Plan {
+    let workspace = valid();
+    let requests = Requests {
+        wake_requested_at: woken.map(at),
+    };
+    plan(&workspace, &desired(&workspace), observed, last, requests, at(now))
+}
+
+fn accessed(seconds: i64) -> WorkspaceStatus {
+    WorkspaceStatus {
+        phase: Some(Phase::Running),
+        last_accessed: Some(Time(at(seconds))),
+        ..WorkspaceStatus::default()
+    }
+}
+
+fn stopped_status(seconds: i64) -> WorkspaceStatus {
+    WorkspaceStatus {
+        phase: Some(Phase::Stopped),
+        stopped_at: Some(Time(at(seconds))),
+        ..accessed(0)
+    }
+}
+
+#[test]
+fn a_new_workspace_gets_everything_policies_first() {
+    let plan = planned(&Observed::default(), &WorkspaceStatus::default(), None, 0);
+    assert_eq!(
+        plan.steps,
+        [
+            Step::ApplyPolicy(0),
+            Step::ApplyPolicy(1),
+            Step::ApplyPolicy(2),
+            Step::ApplyServiceAccount,
+            Step::ApplyRole,
+            Step::ApplyRoleBinding,
+            Step::ApplyService,
+            Step::CreateVolumeClaim,
+            Step::CreatePod,
+        ]
+    );
+    assert_eq!(
+        (plan.state.phase, plan.state.reason),
+        (Phase::Creating, Reason::Progressing)
+    );
+}
+
+#[test]
+fn what_is_as_it_should_be_is_left_alone() {
+    let desired = desired(&valid());
+    let plan = planned(&with_pod(&desired, ready()), &accessed(0), None, 10);
+    assert_eq!(plan.steps, []);
+    assert_eq!(plan.state.phase, Phase::Running);
+    assert_eq!(plan.look_again_at, Some(at(3601)));
+}
+
+#[test]
+fn a_rule_that_someone_added_is_taken_away() {
+    let desired = desired(&valid());
+    let mut observed = with_pod(&desired, ready());
+    let mut policy = desired.policies[1].clone();
+    policy
+        .spec
+        .as_mut()
+        .unwrap()
+        .egress
+        .as_mut()
+        .unwrap()
+        .push(Default::default());
+    observed.policies[1] = Some(Arc::new(policy));
+    assert_eq!(planned(&observed, &accessed(0), None, 10).steps, [Step::ApplyPolicy(1)]);
+}
+
+#[test]
+fn a_wider_port_and_a_right_that_someone_gave_are_taken_away() {
+    let desired = desired(&valid());
+    let mut observed = with_pod(&desired, ready());
+    let mut policy = desired.policies[2].clone();
+    policy.spec.as_mut().unwrap().ingress.as_mut().unwrap()[0]
+        .ports
+        .as_mut()
+        .unwrap()[0]
+        .end_port = Some(9000);
+    observed.policies[2] = Some(Arc::new(policy));
+    let mut open = desired.policies[0].clone();
+    open.spec.as_mut().unwrap().ingress = Some(vec![Default::default()]);
+    observed.policies[0] = Some(Arc::new(open));
+    let mut role = desired.role.clone();
+    role.rules = Some(vec![Default::default()]);
+    observed.role = Some(Arc::new(role));
+    let plan = planned(&observed, &accessed(0), None, 10);
+    assert_eq!(
+        plan.steps,
+        [Step::ApplyPolicy(0), Step::ApplyPolicy(2), Step::ApplyRole]
+    );
+}
+
+#[test]
+fn what_the_server_fills_in_is_no_difference() {
+    let desired = desired(&valid());
+    let mut observed = with_pod(&desired, ready());
+    let mut role = desired.role.clone();
+    role.rules = None;
+    role.metadata.annotations = Some([("a".to_owned(), "b".to_owned())].into());
+    role.metadata.owner_references.as_mut().unwrap()[0].block_owner_deletion = Some(true);
+    observed.role = Some(Arc::new(role));
+    let mut service = desired.service.clone();
+    service.spec.as_mut().unwrap().session_affinity = Some("None".into());
+    observed.service = Some(Arc::new(service));
+    assert_eq!(planned(&observed, &accessed(0), None, 10).steps, []);
+}
+
+#[test]
+fn idle_stops_after_the_deadline_in_two_passes() {
+    let desired = desired(&valid());
+    let observed = with_pod(&desired, ready());
+    assert_eq!(planned(&observed, &accessed(0), None, 3600).state.phase, Phase::Running);
+
+    let first = planned(&observed, &accessed(0), None, 3601);
+    assert_eq!(
+        (first.state.phase, first.state.stopped_at),
+        (Phase::Stopped, Some(at(3601)))
+    );
+    assert_eq!(first.steps, [], "the status is written before the pod goes");
+
+    let second = planned(&observed, &stopped_status(3601), None, 3602);
+    assert_eq!(
+        (second.state.phase, second.steps),
+        (Phase::Stopped, vec![Step::DeletePod])
+    );
+
+    let third = planned(&without_pod(&desired), &stopped_status(3601), None, 3700);
+    assert_eq!((third.state.phase, third.steps), (Phase::Stopped, vec![]));
+}
+
+#[test]
+fn input_and_a_fresh_start_put_the_deadline_off() {
+    let desired = desired(&valid());
+    let observed = with_pod(&desired, ready());
+    assert_eq!(
+        planned(&observed, &accessed(3000), None, 3601).state.phase,
+        Phase::Running
+    );
+    assert_eq!(
+        planned(&observed, &accessed(-90_000), None, 3600).state.phase,
+        Phase::Running,
+        "the pod is new"
+    );
+    assert_eq!(
+        planned(&observed, &accessed(0), Some(3000), 3601).state.phase,
+        Phase::Running,
+        "it was woken"
+    );
+}
+
+#[test]
+fn stopped_stays_stopped_until_woken() {
+    let nothing = without_pod(&desired(&valid()));
+    assert_eq!(
+        planned(&nothing, &stopped_status(100), Some(99), 200).state.phase,
+        Phase::Stopped
+    );
+    let woken = planned(&nothing, &stopped_status(100), Some(101), 200);
+    assert_eq!(
+        (woken.state.phase, woken.state.stopped_at, woken.steps),
+        (Phase::Creating, None, vec![Step::CreatePod])
+    );
+
+    let of_1_1 = WorkspaceStatus {
+        phase: Some(Phase::Stopped),
+        ..WorkspaceStatus::default()
+    };
+    assert_eq!(planned(&nothing, &of_1_1, None, 200).state.stopped_at, Some(at(200)));
+    assert_eq!(planned(&nothing, &of_1_1, Some(1), 200).state.phase, Phase::Creating);
+}
+
+#[test]
+fn a_stop_outlives_a_failure_that_was_mended() {
+    let nothing = without_pod(&desired(&valid()));
+    let mended = WorkspaceStatus {
+        phase: Some(Phase::Failed),
+        ..stopped_status(100)
+    };
+    assert_eq!(planned(&nothing, &mended, None, 200).state.phase, Phase::Stopped);
+}
+
+#[test]
+fn a_pod_that_went_away_comes_back() {
+    let plan = planned(&without_pod(&desired(&valid())), &accessed(0), None, 10);
+    assert_eq!((plan.state.phase, plan.steps), (Phase::Creating, vec![Step::CreatePod]));
+}
+
+#[test]
+fn another_image_replaces_the_pod_and_nothing_else() {
+    let desired = desired(&valid());
+    let mut observed = with_pod(&desired, ready());
+    let mut pod = (**observed.pod.as_ref().unwrap()).clone();
+    pod.spec.as_mut().unwrap().containers[0].image = Some("older".into());
+    observed.pod = Some(Arc::new(pod));
+    let plan = planned(&observed, &accessed(0), None, 10);
+    assert_eq!((plan.state.phase, plan.steps), (Phase::Creating, vec![Step::DeletePod]));
+}
+
+#[test]
+fn an_ending_pod_is_waited_for() {
+    let desired = desired(&valid());
+    let mut observed = with_pod(&desired, ready());
+    let mut pod = (**observed.pod.as_ref().unwrap()).clone();
+    pod.metadata.deletion_timestamp = Some(Time(at(5)));
+    observed.pod = Some(Arc::new(pod));
+    let plan = planned(&observed, &accessed(0), None, 10);
+    assert_eq!((plan.state.phase, plan.steps), (Phase::Creating, vec![]));
+    let plan = planned(&observed, &stopped_status(5), None, 10);
+    assert_eq!((plan.state.phase, plan.steps), (Phase::Stopped, vec![]));
+}
+
+#[test]
+fn an_ended_pod_is_told_of_and_then_replaced() {
+    let observed = with_pod(&desired(&valid()), json!({"phase": "Failed", "reason": "Evicted"}));
+    let first = planned(&observed, &accessed(0), None, 10);
+    assert_eq!(
+        (first.state.phase, first.state.reason),
+        (Phase::Failed, Reason::PodFailed)
+    );
+    assert_eq!((first.steps, first.look_again_at), (vec![], Some(at(40))));
+
+    let told = WorkspaceStatus {
+        conditions: vec![Condition {
+            type_: "Ready".into(),
+            status: "False".into(),
+            reason: "PodFailed".into(),
+            message: String::new(),
+            last_transition_time: Time(at(10)),
+            observed_generation: None,
+        }],
+        ..accessed(0)
+    };
+    assert_eq!(planned(&observed, &told, None, 39).steps, []);
+    assert_eq!(planned(&observed, &told, None, 40).steps, [Step::DeletePod]);
+}
+
+#[test]
+fn a_lost_volume_starts_no_pod() {
+    let mut observed = without_pod(&desired(&valid()));
+    let mut pvc = (**observed.pvc.as_ref().unwrap()).clone();
+    pvc.status = Some(serde_json::from_value(json!({"phase": "Lost"})).unwrap());
+    observed.pvc = Some(Arc::new(pvc));
+    let plan = planned(&observed, &accessed(0), None, 10);
+    assert_eq!((plan.state.reason, plan.steps), (Reason::PVCLost, vec![]));
+}
+
+#[test]
+fn what_belongs_to_someone_else_is_never_touched() {
+    let desired = desired(&valid());
+    let mut observed = with_pod(&desired, ready());
+    let mut service = desired.service.clone();
+    service.metadata.owner_references = None;
+    service.spec.as_mut().unwrap().selector = None;
+    observed.service = Some(Arc::new(service));
+    observed.pvc = None;
+    let plan = planned(&observed, &accessed(0), None, 10);
+    assert_eq!(
+        (plan.state.phase, plan.state.reason, plan.steps),
+        (Phase::Failed, Reason::NameConflict, vec![])
+    );
+    assert!(
+        plan.state.message.contains("Service dev1-workspace-svc"),
+        "{}",
+        plan.state.message
+    );
+}

@@ -1,0 +1,210 @@
+//! A pod's status becomes one of a few states that matter to a workspace.
+
+use crate::api::Reason;
+use crate::render::CONTAINER;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
+
+/// How the pod of a workspace is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodState {
+    /// It is being deleted.
+    Ending,
+    /// It has ended and Kubernetes starts it no more.
+    Ended { message: String },
+    /// Something is wrong that Kubernetes goes on trying to overcome.
+    Troubled { reason: Reason, message: String },
+    /// It is on its way.
+    Starting { message: String },
+    /// The terminal takes connections.
+    Ready,
+}
+
+/// Messages of Kubernetes can hold whole stack traces.
+const LONGEST_MESSAGE: usize = 500;
+
+pub fn of(pod: &Pod) -> PodState {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return PodState::Ending;
+    }
+    let status = pod.status.clone().unwrap_or_default();
+    let told = |otherwise: &str| {
+        let told = [status.reason.as_deref(), status.message.as_deref()];
+        let told: Vec<&str> = told.into_iter().flatten().filter(|text| !text.is_empty()).collect();
+        shortened(&if told.is_empty() {
+            otherwise.to_owned()
+        } else {
+            told.join(": ")
+        })
+    };
+    match status.phase.as_deref() {
+        Some("Failed") => {
+            return PodState::Ended {
+                message: told("the pod has failed"),
+            };
+        }
+        Some("Succeeded") => {
+            return PodState::Ended {
+                message: told("the pod has ended"),
+            };
+        }
+        Some("Unknown") => {
+            return PodState::Troubled {
+                reason: Reason::PodUnknown,
+                message: told("the pod's node can't be reached"),
+            };
+        }
+        _ => {}
+    }
+    if let Some(trouble) = waiting_trouble(pod) {
+        return trouble;
+    }
+    if condition(pod, "Ready").is_some_and(|ready| ready.status == "True") {
+        return PodState::Ready;
+    }
+    PodState::Starting {
+        message: starting_message(pod),
+    }
+}
+
+/// Whether the scheduler has found a node.
+pub fn is_scheduled(pod: &Pod) -> bool {
+    condition(pod, "PodScheduled").is_some_and(|scheduled| scheduled.status == "True")
+}
+
+/// Whether the container runs.
+pub fn is_started(pod: &Pod) -> bool {
+    container(pod)
+        .and_then(|container| container.state.as_ref())
+        .is_some_and(|state| state.running.is_some())
+}
+
+/// Waiting reasons of the container that a person has to look into.
+fn waiting_trouble(pod: &Pod) -> Option<PodState> {
+    let container = container(pod)?;
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let reason = match waiting.reason.as_deref()? {
+        "CrashLoopBackOff" => Reason::CrashLoopBackOff,
+        "ImagePullBackOff" => Reason::ImagePullBackOff,
+        "ErrImagePull" | "ErrImageNeverPull" => Reason::ErrImagePull,
+        "InvalidImageName" => Reason::InvalidImageName,
+        _ => return None,
+    };
+    let mut message = waiting.message.clone().unwrap_or_else(|| reason.to_string());
+    let last = container
+        .last_state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref());
+    if let Some(last) = last {
+        message.push_str(&format!("; the last run ended with exit code {}", last.exit_code));
+    }
+    Some(PodState::Troubled {
+        reason,
+        message: shortened(&message),
+    })
+}
+
+fn starting_message(pod: &Pod) -> String {
+    if let Some(scheduled) = condition(pod, "PodScheduled").filter(|scheduled| scheduled.status == "False") {
+        let why = scheduled.message.clone().unwrap_or_default();
+        return shortened(&format!("Waiting for a node with room: {why}"));
+    }
+    if !is_scheduled(pod) {
+        return "Waiting for a node".to_owned();
+    }
+    if is_started(pod) {
+        return "Waiting for the terminal to answer".to_owned();
+    }
+    "Pulling the image and starting the container".to_owned()
+}
+
+fn container(pod: &Pod) -> Option<&ContainerStatus> {
+    pod.status
+        .as_ref()?
+        .container_statuses
+        .as_ref()?
+        .iter()
+        .find(|container| container.name == CONTAINER)
+}
+
+fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
+    pod.status
+        .as_ref()?
+        .conditions
+        .as_ref()?
+        .iter()
+        .find(|condition| condition.type_ == kind)
+}
+
+/// At most [`LONGEST_MESSAGE`] characters.
+pub fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_MESSAGE) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn state(status: serde_json::Value) -> PodState {
+        of(&serde_json::from_value(json!({"metadata": {"name": "p"}, "status": status})).unwrap())
+    }
+
+    fn waiting(reason: &str) -> PodState {
+        state(json!({"phase": "Pending", "containerStatuses": [{
+            "name": "workspace", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"waiting": {"reason": reason, "message": "why"}},
+        }]}))
+    }
+
+    #[test]
+    fn reads_what_kubernetes_writes() {
+        assert_eq!(
+            state(json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]})),
+            PodState::Ready
+        );
+        assert_eq!(
+            state(json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"})),
+            PodState::Ended {
+                message: "Evicted: low on memory".into()
+            }
+        );
+        assert!(matches!(
+            state(json!({"phase": "Unknown"})),
+            PodState::Troubled {
+                reason: Reason::PodUnknown,
+                ..
+            }
+        ));
+        for (text, reason) in [
+            ("CrashLoopBackOff", Reason::CrashLoopBackOff),
+            ("ImagePullBackOff", Reason::ImagePullBackOff),
+            ("ErrImagePull", Reason::ErrImagePull),
+            ("InvalidImageName", Reason::InvalidImageName),
+        ] {
+            assert_eq!(
+                waiting(text),
+                PodState::Troubled {
+                    reason,
+                    message: "why".into()
+                }
+            );
+        }
+        assert!(matches!(waiting("ContainerCreating"), PodState::Starting { .. }));
+        let unschedulable = state(json!({"phase": "Pending", "conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}]}));
+        assert_eq!(
+            unschedulable,
+            PodState::Starting {
+                message: "Waiting for a node with room: 0/3 nodes".into()
+            }
+        );
+    }
+
+    #[test]
+    fn long_messages_are_cut_between_characters() {
+        assert_eq!(shortened(&"ü".repeat(600)).chars().count(), LONGEST_MESSAGE + 1);
+    }
+}

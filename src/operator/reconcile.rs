@@ -1,0 +1,258 @@
+//! The driver: one Workspace goes through observe, validate, desired, plan, apply and status.
+
+use super::apply::{FIELD_MANAGER, apply};
+use super::failure::{Meaning, meaning};
+use super::memory::Memory;
+use super::observe::Caches;
+use super::plan::{Plan, Requests, State, plan};
+use super::report::Reporter;
+use super::status::{self, Names};
+use super::validate::validate;
+use crate::api::{Phase, Reason, Workspace, WorkspaceStatus};
+use crate::clock::Clock;
+use crate::config::operator::WorkspaceDefaults;
+use crate::labels;
+use crate::names::PodName;
+use crate::render::desired;
+use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::store::WriterDropped;
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+use snafu::{ResultExt, Snafu};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything that a pass needs.
+pub struct Context {
+    pub client: Client,
+    pub clock: Arc<dyn Clock>,
+    pub defaults: WorkspaceDefaults,
+    pub caches: Caches,
+    pub memory: Memory,
+    pub reporter: Reporter,
+}
+
+/// Why a pass did not get to its end. What went wrong with the user's objects is in the status instead.
+#[derive(Debug, Snafu)]
+pub enum ReconcileError {
+    #[snafu(display("the watches have ended: {source}"))]
+    Watches { source: WriterDropped },
+    #[snafu(display("can't write the finalizers of Workspace {name}: {source}"))]
+    Finalizer { name: String, source: kube::Error },
+    #[snafu(display("can't write the status of Workspace {name}: {source}"))]
+    Status { name: String, source: kube::Error },
+    #[snafu(display("Workspace {name} is {reason}: {message}"))]
+    Apply {
+        name: String,
+        reason: Reason,
+        message: String,
+    },
+}
+
+/// One pass over one Workspace.
+///
+/// # Errors
+/// When it has to be tried again; [`backoff`] says when.
+pub async fn reconcile(guarded: Arc<DeserializeGuard<Workspace>>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
+    ctx.caches.filled().await.context(WatchesSnafu)?;
+    let workspace = match &guarded.0 {
+        Ok(workspace) => workspace,
+        Err(invalid) => {
+            tracing::warn!(workspace = invalid.metadata.name, error = %invalid, "a Workspace can't be read and is left alone");
+            return Ok(Action::await_change());
+        }
+    };
+    let uid = workspace.uid().unwrap_or_default();
+    if ctx
+        .memory
+        .is_stale(&uid, workspace.metadata.resource_version.as_deref())
+    {
+        return Ok(Action::await_change());
+    }
+    if workspace.metadata.deletion_timestamp.is_some() {
+        ctx.memory.forget(&uid);
+        return set_finalizer(workspace, &ctx, false).await;
+    }
+    if !workspace
+        .finalizers()
+        .iter()
+        .any(|finalizer| finalizer == labels::FINALIZER)
+    {
+        return set_finalizer(workspace, &ctx, true).await;
+    }
+    let now = ctx.clock.now();
+    let pass = pass(workspace, &ctx, now).await;
+    write_status(workspace, &pass, &ctx, now).await?;
+    match pass.failure {
+        Some(Meaning::Failure { reason, message }) => ApplySnafu {
+            name: workspace.name_any(),
+            reason,
+            message,
+        }
+        .fail(),
+        // The watch will bring what was missing; this is for the case that it has done so already.
+        Some(Meaning::Stale) => Ok(Action::requeue(Duration::from_secs(1))),
+        None => {
+            ctx.memory.succeeded(&uid);
+            Ok(pass
+                .look_again_at
+                .map_or_else(Action::await_change, |at| Action::requeue(until(at, now))))
+        }
+    }
+}
+
+/// What one pass found and did.
+struct Pass {
+    state: State,
+    names: Names,
+    look_again_at: Option<Timestamp>,
+    failure: Option<Meaning>,
+}
+
+async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Pass {
+    let last = workspace.status.clone().unwrap_or_default();
+    let valid = match validate(workspace, &ctx.defaults) {
+        Ok(valid) => valid,
+        Err(invalid) => return Pass::invalid(&last, invalid.to_string()),
+    };
+    let desired = desired(&valid);
+    let observed = ctx.caches.observe(&valid);
+    let Plan {
+        steps,
+        mut state,
+        look_again_at,
+    } = plan(&valid, &desired, &observed, &last, requests(workspace), now);
+    let applied = apply(&ctx.client, &valid.namespace, &desired, observed.pod.as_deref(), &steps).await;
+    let failure = applied.err().map(|error| meaning(error.step, &error.source));
+    if let Some(Meaning::Failure { reason, message }) = &failure {
+        state = State {
+            phase: Phase::Failed,
+            reason: *reason,
+            message: message.clone(),
+            ..state
+        };
+    }
+    let has_pod = state.phase != Phase::Stopped && (state.has_pod || failure.is_none());
+    let pod = if has_pod {
+        PodName::of(&valid.user).to_string()
+    } else {
+        String::new()
+    };
+    Pass {
+        state,
+        names: Names {
+            pod,
+            endpoint: desired.endpoint,
+        },
+        look_again_at,
+        failure,
+    }
+}
+
+impl Pass {
+    /// A spec that can't be built: what is there already is left as it is.
+    fn invalid(last: &WorkspaceStatus, message: String) -> Self {
+        Self {
+            state: State {
+                phase: Phase::Failed,
+                reason: Reason::ValidationFailed,
+                message,
+                volume_bound: false,
+                pod_scheduled: false,
+                container_started: false,
+                has_pod: false,
+                stopped_at: last.stopped_at.as_ref().map(|at| at.0),
+            },
+            names: Names {
+                pod: last.pod_name.clone(),
+                endpoint: last.service_endpoint.clone(),
+            },
+            look_again_at: None,
+            failure: None,
+        }
+    }
+}
+
+fn requests(workspace: &Workspace) -> Requests {
+    let annotation = workspace.annotations().get(labels::WAKE_REQUESTED_AT);
+    Requests {
+        wake_requested_at: annotation.and_then(|text| text.parse().ok()),
+    }
+}
+
+async fn write_status(workspace: &Workspace, pass: &Pass, ctx: &Context, now: Timestamp) -> Result<(), ReconcileError> {
+    let name = workspace.name_any();
+    let new = status::status(workspace, &pass.state, pass.names.clone(), now);
+    let Some(patch) = status::patch(workspace.status.as_ref(), &new) else {
+        return Ok(());
+    };
+    match api(workspace, ctx)
+        .patch_status(&name, &PatchParams::default(), &Patch::Merge(patch))
+        .await
+    {
+        Ok(written) => {
+            ctx.memory.wrote(
+                &workspace.uid().unwrap_or_default(),
+                written.metadata.resource_version.as_deref(),
+            );
+            ctx.reporter.status_written(workspace, &new, pass.state.reason).await;
+            Ok(())
+        }
+        // Deleted meanwhile: there is nothing to tell.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(source) => {
+            ctx.reporter.status_write_failed();
+            Err(source).context(StatusSnafu { name })
+        }
+    }
+}
+
+/// Puts our finalizer on, or takes it off. The version in the patch keeps another one's finalizer from being lost.
+async fn set_finalizer(workspace: &Workspace, ctx: &Context, wanted: bool) -> Result<Action, ReconcileError> {
+    let mut finalizers: Vec<&str> = workspace.finalizers().iter().map(String::as_str).collect();
+    let before = finalizers.len();
+    finalizers.retain(|finalizer| *finalizer != labels::FINALIZER);
+    if wanted {
+        finalizers.push(labels::FINALIZER);
+    }
+    if finalizers.len() == before {
+        return Ok(Action::await_change());
+    }
+    let name = workspace.name_any();
+    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": workspace.metadata.resource_version}});
+    match api(workspace, ctx)
+        .patch(
+            &name,
+            &PatchParams {
+                field_manager: Some(FIELD_MANAGER.to_owned()),
+                ..PatchParams::default()
+            },
+            &Patch::Merge(patch),
+        )
+        .await
+    {
+        Ok(_) => Ok(Action::await_change()),
+        // Gone or changed meanwhile: the watch brings the newer one.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Action::await_change()),
+        Err(source) => Err(source).context(FinalizerSnafu { name }),
+    }
+}
+
+fn api(workspace: &Workspace, ctx: &Context) -> Api<Workspace> {
+    Api::namespaced(ctx.client.clone(), &workspace.namespace().unwrap_or_default())
+}
+
+fn until(at: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
+}
+
+/// When to try again after an error.
+pub fn backoff(guarded: Arc<DeserializeGuard<Workspace>>, error: &ReconcileError, ctx: Arc<Context>) -> Action {
+    let uid = guarded.uid().unwrap_or_default();
+    let delay = ctx.memory.failed(&uid);
+    tracing::warn!(workspace = guarded.name_any(), %error, retry_in_ms = delay.as_millis() as u64, "a pass failed");
+    Action::requeue(delay)
+}

@@ -1,0 +1,69 @@
+//! A status that was written becomes what others hear of it: an audit line, a metric, an Event, a log line.
+
+use crate::api::{Phase, Reason, Workspace, WorkspaceStatus};
+use crate::audit;
+use crate::telemetry::metrics::{OperatorMetrics, PhaseTransition};
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::{Resource, ResourceExt};
+use std::sync::Arc;
+
+pub struct Reporter {
+    pub recorder: Recorder,
+    pub metrics: Arc<OperatorMetrics>,
+}
+
+/// The API server takes no longer note (`events.k8s.io/v1`: 1 kB).
+const LONGEST_NOTE: usize = 1000;
+
+impl Reporter {
+    pub fn status_write_failed(&self) {
+        self.metrics.status_patch_failures.inc();
+    }
+
+    /// Tells of a change of phase; everything else about a status is for those who read it.
+    pub async fn status_written(&self, workspace: &Workspace, new: &WorkspaceStatus, reason: Reason) {
+        let from = workspace.status.as_ref().and_then(|status| status.phase);
+        let Some(to) = new.phase.filter(|to| Some(*to) != from) else {
+            return;
+        };
+        let name = workspace.name_any();
+        let namespace = workspace.namespace().unwrap_or_default();
+        let transition = PhaseTransition {
+            from_phase: from.map_or("None", Phase::as_str),
+            to_phase: to.as_str(),
+        };
+        self.metrics.phase_transitions.get_or_create(&transition).inc();
+        audit::emit(&audit::Event::PhaseTransition {
+            target: audit::Target {
+                namespace: &namespace,
+                workspace: &name,
+            },
+            user_id: &workspace.spec.user.id,
+            from,
+            to,
+            reason: reason.as_str(),
+            pod: &new.pod_name,
+            service_endpoint: &new.service_endpoint,
+            message: &new.message,
+        });
+        let failed = to == Phase::Failed;
+        let mut note = if failed {
+            format!("{} {}", new.message, new.remediation_hint)
+        } else {
+            new.message.clone()
+        };
+        while note.len() > LONGEST_NOTE {
+            note.pop();
+        }
+        let event = Event {
+            type_: if failed { EventType::Warning } else { EventType::Normal },
+            reason: reason.as_str().to_owned(),
+            note: Some(note),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, &workspace.object_ref(&())).await {
+            tracing::warn!(workspace = name, %error, "can't record an Event");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The state of a workspace becomes its `status`, and the difference to the last one a patch. Pure.
+
+use super::plan::State;
+use crate::api::status::ConditionType;
+use crate::api::{Phase, Workspace, WorkspaceStatus, hint};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use serde_json::{Map, Value, json};
+
+/// Names that the status tells; empty while they are not known.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    pub pod: String,
+    pub endpoint: String,
+}
+
+/// The whole new status. What the gateway writes is kept, or seeded when it was never written.
+pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp) -> WorkspaceStatus {
+    let last = workspace.status.clone().unwrap_or_default();
+    let generation = workspace.metadata.generation;
+    let ready = state.phase == Phase::Running;
+    let conditions = [
+        (
+            ConditionType::Ready,
+            ready,
+            state.reason.as_str(),
+            state.message.as_str(),
+        ),
+        (
+            ConditionType::VolumeBound,
+            state.volume_bound,
+            if state.volume_bound { "Bound" } else { "Unbound" },
+            "",
+        ),
+        (
+            ConditionType::PodScheduled,
+            state.pod_scheduled,
+            if state.pod_scheduled {
+                "Scheduled"
+            } else {
+                "Unscheduled"
+            },
+            "",
+        ),
+        (
+            ConditionType::ContainerStarted,
+            state.container_started,
+            if state.container_started {
+                "Started"
+            } else {
+                "NotStarted"
+            },
+            "",
+        ),
+    ];
+    WorkspaceStatus {
+        phase: Some(state.phase),
+        pod_name: names.pod,
+        service_endpoint: names.endpoint,
+        message: state.message.clone(),
+        remediation_hint: hint::remediation(state.reason).to_owned(),
+        conditions: conditions
+            .into_iter()
+            .map(|(kind, holds, reason, message)| {
+                let status = if holds { "True" } else { "False" };
+                let since = last.condition(kind).filter(|last| last.status == status);
+                Condition {
+                    type_: kind.as_str().to_owned(),
+                    status: status.to_owned(),
+                    reason: reason.to_owned(),
+                    message: message.to_owned(),
+                    // The time of the last change of `status`, not of the reason (Kubernetes API conventions).
+                    last_transition_time: since.map_or(Time(now), |last| last.last_transition_time.clone()),
+                    observed_generation: generation,
+                }
+            })
+            .collect(),
+        last_accessed: last.last_accessed.or(Some(Time(now))),
+        stopped_at: state.stopped_at.map(Time),
+        observed_generation: generation,
+    }
+}
+
+/// A JSON merge patch (RFC 7396) with just the fields that differ; `None` when none does.
+pub fn patch(last: Option<&WorkspaceStatus>, new: &WorkspaceStatus) -> Option<Value> {
+    let fields = |status: &WorkspaceStatus| match serde_json::to_value(status) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    };
+    let last = last.map(fields).unwrap_or_default();
+    let new = fields(new);
+    let mut patch = Map::new();
+    for (key, value) in &new {
+        if last.get(key) != Some(value) {
+            patch.insert(key.clone(), value.clone());
+        }
+    }
+    for key in last.keys().filter(|key| !new.contains_key(*key)) {
+        patch.insert(key.clone(), Value::Null);
+    }
+    (!patch.is_empty()).then(|| json!({"status": patch}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::validate::tests as given;
+    use super::*;
+    use crate::api::Reason;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn state(phase: Phase, reason: Reason) -> State {
+        State {
+            phase,
+            reason,
+            message: "m".into(),
+            volume_bound: true,
+            pod_scheduled: true,
+            container_started: true,
+            has_pod: true,
+            stopped_at: None,
+        }
+    }
+
+    #[test]
+    fn an_equal_status_is_no_write() {
+        let mut workspace = given::workspace(given::spec());
+        let running = state(Phase::Running, Reason::Running);
+        let first = status(&workspace, &running, Names::default(), at(0));
+        assert!(patch(None, &first).is_some());
+        workspace.status = Some(first.clone());
+        let second = status(&workspace, &running, Names::default(), at(60));
+        assert_eq!(patch(Some(&first), &second), None);
+    }
+
+    #[test]
+    fn times_change_only_with_the_status_of_a_condition() {
+        let mut workspace = given::workspace(given::spec());
+        workspace.status = Some(status(
+            &workspace,
+            &state(Phase::Creating, Reason::Progressing),
+            Names::default(),
+            at(0),
+        ));
+        let failed = status(
+            &workspace,
+            &state(Phase::Failed, Reason::Timeout),
+            Names::default(),
+            at(5),
+        );
+        assert_eq!(
+            failed.condition(ConditionType::Ready).unwrap().last_transition_time,
+            Time(at(0))
+        );
+        let running = status(
+            &workspace,
+            &state(Phase::Running, Reason::Running),
+            Names::default(),
+            at(9),
+        );
+        assert_eq!(
+            running.condition(ConditionType::Ready).unwrap().last_transition_time,
+            Time(at(9))
+        );
+    }
+
+    #[test]
+    fn the_gateway_s_field_is_left_alone_and_what_is_gone_is_cleared() {
+        let mut workspace = given::workspace(given::spec());
+        let mut last = status(
+            &workspace,
+            &state(Phase::Failed, Reason::Timeout),
+            Names::default(),
+            at(0),
+        );
+        last.last_accessed = Some(Time(at(7)));
+        last.stopped_at = Some(Time(at(1)));
+        workspace.status = Some(last.clone());
+        let new = status(
+            &workspace,
+            &state(Phase::Running, Reason::Running),
+            Names::default(),
+            at(9),
+        );
+        let patch = patch(Some(&last), &new).unwrap();
+        assert_eq!(patch["status"].get("lastAccessed"), None);
+        assert_eq!(patch["status"]["stoppedAt"], Value::Null);
+        assert_eq!(patch["status"]["remediationHint"], Value::Null);
+    }
+}

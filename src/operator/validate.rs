@@ -1,0 +1,296 @@
+//! A Workspace's spec and the operator's settings become a [`ValidWorkspace`], or the list of what is wrong.
+//!
+//! After this nobody reads `spec` again.
+
+use crate::api::Workspace;
+use crate::api::workspace::{AiConfig, Lifecycle, Persistence, Provider, Resources, Tls, User, WorkspaceSpec};
+use crate::config::operator::WorkspaceDefaults;
+use crate::config::syntax;
+use crate::identity::UserId;
+use crate::policy::Egress;
+use crate::render::{Platform, ValidWorkspace};
+use crate::units::go_duration::GoDuration;
+use crate::units::quantity::Quantity;
+use std::fmt::Display;
+use std::num::NonZeroU16;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// What is wrong with a spec: one sentence for each field.
+#[derive(Clone, Debug, PartialEq, Eq, snafu::Snafu)]
+#[snafu(display("{}", problems.join("; ")))]
+pub struct Invalid {
+    pub problems: Vec<String>,
+}
+
+/// Checks every field, so that all problems are told at once.
+///
+/// # Errors
+/// [`Invalid`] names each field, its value and what was expected.
+pub fn validate(workspace: &Workspace, defaults: &WorkspaceDefaults) -> Result<ValidWorkspace, Invalid> {
+    // Without `..`: a new field has to be thought of here.
+    let WorkspaceSpec {
+        user,
+        resources,
+        ai_config,
+        persistence,
+        tls,
+        lifecycle,
+    } = &workspace.spec;
+    let User {
+        id,
+        email,
+        issuer: _,
+        subject: _,
+    } = user;
+    let Resources { cpu, memory, storage } = resources;
+    let AiConfig {
+        providers,
+        egress_namespaces,
+        egress_ports,
+    } = ai_config;
+    let Persistence { storage_class } = persistence;
+    let Tls { custom_ca_bundle } = tls;
+    let Lifecycle { idle_timeout } = lifecycle;
+
+    let mut check = Check::default();
+    let user = check.parsed::<UserId>("spec.user.id", id);
+    let cpu = check.parsed::<Quantity>("spec.resources.cpu", cpu);
+    let memory = check.parsed::<Quantity>("spec.resources.memory", memory);
+    let storage = check.parsed::<Quantity>("spec.resources.storage", storage);
+    check.providers(providers);
+    let namespaces = check.each("spec.aiConfig.egressNamespaces", egress_namespaces, |name| {
+        syntax::dns_label(name)
+    });
+    let ports = check.each("spec.aiConfig.egressPorts", egress_ports, |port| {
+        u16::try_from(*port)
+            .ok()
+            .and_then(NonZeroU16::new)
+            .ok_or("a TCP port between 1 and 65535")
+    });
+    let storage_class = check.name("spec.persistence.storageClass", storage_class);
+    let ca_bundle = check.name("spec.tls.customCABundle.name", &custom_ca_bundle.name);
+    let idle_timeout = check.idle_timeout(idle_timeout, defaults.idle_timeout);
+
+    let metadata = &workspace.metadata;
+    let valid = (|| {
+        Some(ValidWorkspace {
+            name: metadata.name.clone()?,
+            namespace: metadata.namespace.clone()?,
+            uid: metadata.uid.clone()?,
+            user: user?,
+            email: email.clone(),
+            cpu: cpu?,
+            memory: memory?,
+            storage: storage?,
+            providers: providers.clone(),
+            egress: Egress {
+                namespaces: or_default(namespaces?, &defaults.egress_namespaces),
+                ports: or_default(ports?, &defaults.egress_ports),
+                cluster_cidrs: defaults.cluster_cidrs.clone(),
+            },
+            storage_class: storage_class?,
+            ca_bundle: ca_bundle?.or_else(|| defaults.ca_bundle_config_map.clone()),
+            idle_timeout: idle_timeout?,
+            platform: platform(defaults),
+        })
+    })();
+    match valid {
+        Some(valid) if check.problems.is_empty() => Ok(valid),
+        _ => Err(Invalid {
+            problems: check.problems,
+        }),
+    }
+}
+
+fn platform(defaults: &WorkspaceDefaults) -> Platform {
+    Platform {
+        image: defaults.image.clone(),
+        image_pull_policy: defaults.image_pull_policy.clone(),
+        gateway_namespace: defaults.gateway_namespace.clone(),
+        cluster_domain: defaults.cluster_domain.clone(),
+        pip_index_url: defaults.pip_index_url.clone(),
+        pip_trusted_host: defaults.pip_trusted_host.clone(),
+        npm_registry: defaults.npm_registry.clone(),
+    }
+}
+
+/// The spec wins when it says anything.
+fn or_default<T: Clone>(own: Vec<T>, default: &[T]) -> Vec<T> {
+    if own.is_empty() { default.to_vec() } else { own }
+}
+
+/// Collects what is wrong.
+#[derive(Default)]
+struct Check {
+    problems: Vec<String>,
+}
+
+impl Check {
+    fn problem(&mut self, field: &str, value: impl Display, expected: impl Display) {
+        self.problems
+            .push(format!("{field} is \"{value}\", expected {expected}"));
+    }
+
+    fn parsed<T: FromStr>(&mut self, field: &str, text: &str) -> Option<T>
+    where
+        T::Err: Display,
+    {
+        match text.parse() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.problem(field, text, error);
+                None
+            }
+        }
+    }
+
+    fn each<T: Display, U, E: Display>(
+        &mut self,
+        field: &str,
+        items: &[T],
+        parse: impl Fn(&T) -> Result<U, E>,
+    ) -> Option<Vec<U>> {
+        let mut parsed = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            match parse(item) {
+                Ok(value) => parsed.push(value),
+                Err(expected) => self.problem(&format!("{field}[{index}]"), item, expected),
+            }
+        }
+        (parsed.len() == items.len()).then_some(parsed)
+    }
+
+    /// An object's name; the inner `None` when there is none.
+    fn name(&mut self, field: &str, text: &str) -> Option<Option<String>> {
+        if text.is_empty() {
+            return Some(None);
+        }
+        match syntax::dns_subdomain(text) {
+            Ok(name) => Some(Some(name)),
+            Err(expected) => {
+                self.problem(field, text, expected);
+                None
+            }
+        }
+    }
+
+    fn idle_timeout(&mut self, text: &str, default: Option<Duration>) -> Option<Option<Duration>> {
+        if text.is_empty() {
+            return Some(default);
+        }
+        let idle = self.parsed::<GoDuration>("spec.lifecycle.idleTimeout", text)?;
+        Some((!idle.0.is_zero()).then_some(idle.0))
+    }
+
+    fn providers(&mut self, providers: &[Provider]) {
+        for (index, Provider { name, endpoint, models }) in providers.iter().enumerate() {
+            let field = format!("spec.aiConfig.providers[{index}]");
+            if name.is_empty() {
+                self.problem(&format!("{field}.name"), name, "a name");
+            } else if providers[..index].iter().any(|other| other.name == *name) {
+                self.problem(&format!("{field}.name"), name, "a name that no other provider has");
+            }
+            if let Err(expected) = syntax::http_url(endpoint) {
+                self.problem(&format!("{field}.endpoint"), endpoint, expected);
+            }
+            if models.is_empty() || models.iter().any(String::is_empty) {
+                self.problem(
+                    &format!("{field}.models"),
+                    models.join(","),
+                    "at least one model, none of them empty",
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use serde_json::json;
+
+    pub fn defaults() -> WorkspaceDefaults {
+        WorkspaceDefaults {
+            image: "registry.test/devplane-workspace:1".into(),
+            image_pull_policy: None,
+            egress_namespaces: vec!["ai-system".into()],
+            egress_ports: [80, 443].map(|port| NonZeroU16::new(port).unwrap()).into(),
+            cluster_cidrs: vec!["10.0.0.0/8".parse().unwrap()],
+            idle_timeout: Some(Duration::from_secs(3600)),
+            gateway_namespace: "workspace-operator-system".into(),
+            ca_bundle_config_map: None,
+            pip_index_url: None,
+            pip_trusted_host: None,
+            npm_registry: None,
+            cluster_domain: "cluster.local".into(),
+        }
+    }
+
+    pub fn workspace(spec: serde_json::Value) -> Workspace {
+        serde_json::from_value(json!({
+            "apiVersion": "workspace.devplane.io/v1alpha1",
+            "kind": "Workspace",
+            "metadata": {"name": "dev1", "namespace": "workspaces", "uid": "uid-1", "generation": 1, "finalizers": [crate::labels::FINALIZER]},
+            "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    pub fn spec() -> serde_json::Value {
+        json!({
+            "user": {"id": "dev1", "email": "dev1@example.test"},
+            "resources": {"cpu": "2", "memory": "4Gi", "storage": "20Gi"},
+            "aiConfig": {"providers": [{"name": "local", "endpoint": "http://llm.ai-system.svc:8000", "models": ["m"]}]},
+        })
+    }
+
+    #[test]
+    fn settings_fill_what_the_spec_leaves_out() {
+        let valid = validate(&workspace(spec()), &defaults()).unwrap();
+        assert_eq!(valid.egress.namespaces, ["ai-system"]);
+        assert_eq!(valid.idle_timeout, Some(Duration::from_secs(3600)));
+
+        let mut own = spec();
+        own["aiConfig"]["egressNamespaces"] = json!(["models"]);
+        own["aiConfig"]["egressPorts"] = json!([8443]);
+        own["lifecycle"] = json!({"idleTimeout": "0"});
+        let valid = validate(&workspace(own), &defaults()).unwrap();
+        assert_eq!(valid.egress.namespaces, ["models"]);
+        assert_eq!(valid.egress.ports, [NonZeroU16::new(8443).unwrap()]);
+        assert_eq!(valid.idle_timeout, None);
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let invalid = validate(
+            &workspace(json!({
+                "user": {"id": "Not A Label"},
+                "resources": {"cpu": "two", "memory": "4Gi", "storage": "-1"},
+                "aiConfig": {
+                    "providers": [
+                        {"name": "a", "endpoint": "llm", "models": []},
+                        {"name": "a", "endpoint": "http://llm", "models": ["m"]},
+                    ],
+                    "egressNamespaces": ["Up"],
+                    "egressPorts": [0, 70000],
+                },
+                "persistence": {"storageClass": "a b"},
+                "tls": {"customCABundle": {"name": "-"}},
+                "lifecycle": {"idleTimeout": "5 minutes"},
+            })),
+            &defaults(),
+        )
+        .unwrap_err();
+        insta::assert_snapshot!(invalid.problems.join("\n"));
+    }
+
+    #[test]
+    fn an_empty_user_id_is_told_not_crashed_on() {
+        let invalid = validate(&workspace(json!({})), &defaults()).unwrap_err();
+        assert!(
+            invalid.problems[0].contains("spec.user.id is \"\", expected"),
+            "{invalid}"
+        );
+    }
+}

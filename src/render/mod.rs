@@ -1,0 +1,90 @@
+//! A checked Workspace becomes every object that it should have. Pure: equal input gives equal objects, byte for byte.
+
+mod pod;
+mod rbac;
+mod service;
+mod template_hash;
+mod valid;
+mod volume;
+
+pub use pod::CONTAINER;
+pub use valid::{Platform, ValidWorkspace};
+
+use crate::api::Workspace;
+use crate::names::{
+    AccountName, DenyAllPolicyName, EgressPolicyName, IngressPolicyName, PodName, PvcName, ServiceName,
+};
+use crate::{labels, policy};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Resource;
+
+/// Every object of one workspace.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    pub policies: [NetworkPolicy; 3],
+    pub service_account: ServiceAccount,
+    pub role: Role,
+    pub role_binding: RoleBinding,
+    pub service: Service,
+    pub pvc: PersistentVolumeClaim,
+    pub pod: Pod,
+    /// The DNS name of the Service.
+    pub endpoint: String,
+}
+
+/// Builds all of them.
+pub fn desired(workspace: &ValidWorkspace) -> Desired {
+    let user = &workspace.user;
+    let pod_labels = labels::of(user);
+    let service_name = ServiceName::of(user);
+    let account = AccountName::of(user);
+    let meta = |name: &str| metadata(workspace, name);
+    let network_policy = |name: &str, spec| NetworkPolicy {
+        metadata: metadata(workspace, name),
+        spec: Some(spec),
+    };
+    Desired {
+        policies: [
+            network_policy(DenyAllPolicyName::of(user).as_str(), policy::deny_all(&pod_labels)),
+            network_policy(
+                EgressPolicyName::of(user).as_str(),
+                policy::egress(&pod_labels, &workspace.egress),
+            ),
+            network_policy(
+                IngressPolicyName::of(user).as_str(),
+                policy::ingress_gateway(&pod_labels, &workspace.platform.gateway_namespace),
+            ),
+        ],
+        service_account: rbac::service_account(meta(account.as_str())),
+        role: rbac::role(meta(account.as_str())),
+        role_binding: rbac::role_binding(meta(account.as_str()), &account, &workspace.namespace),
+        endpoint: service_name.endpoint(&workspace.namespace, &workspace.platform.cluster_domain),
+        service: service::service(meta(service_name.as_str()), pod_labels),
+        pvc: volume::claim(meta(PvcName::of(user).as_str()), workspace),
+        pod: pod::pod(meta(PodName::of(user).as_str()), workspace),
+    }
+}
+
+/// Name, labels, and the Workspace as the controlling owner, so that garbage collection takes the object with it.
+///
+/// `blockOwnerDeletion` is left out: the deletion of a Workspace need not wait for its objects, and setting it needs rights
+/// on the owner's finalizers where the OwnerReferencesPermissionEnforcement admission plugin runs.
+fn metadata(workspace: &ValidWorkspace, name: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(workspace.namespace.clone()),
+        labels: Some(labels::of(&workspace.user)),
+        owner_references: Some(vec![OwnerReference {
+            api_version: Workspace::api_version(&()).into_owned(),
+            kind: Workspace::kind(&()).into_owned(),
+            name: workspace.name.clone(),
+            uid: workspace.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        }]),
+        ..ObjectMeta::default()
+    }
+}

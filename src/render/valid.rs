@@ -1,0 +1,41 @@
+//! What builders may read: a Workspace whose every value was checked, with the operator's settings filled in.
+
+use crate::api::workspace::Provider;
+use crate::identity::UserId;
+use crate::policy::Egress;
+use crate::units::quantity::Quantity;
+use std::time::Duration;
+
+/// A Workspace that can be built.
+#[derive(Clone, Debug)]
+pub struct ValidWorkspace {
+    pub name: String,
+    pub namespace: String,
+    pub uid: String,
+    pub user: UserId,
+    pub email: String,
+    pub cpu: Quantity,
+    pub memory: Quantity,
+    pub storage: Quantity,
+    pub providers: Vec<Provider>,
+    pub egress: Egress,
+    /// `None` is the cluster's default StorageClass.
+    pub storage_class: Option<String>,
+    /// A ConfigMap with CA certificates.
+    pub ca_bundle: Option<String>,
+    /// `None` never stops.
+    pub idle_timeout: Option<Duration>,
+    pub platform: Platform,
+}
+
+/// What the platform team set for every workspace.
+#[derive(Clone, Debug)]
+pub struct Platform {
+    pub image: String,
+    pub image_pull_policy: Option<String>,
+    pub gateway_namespace: String,
+    pub cluster_domain: String,
+    pub pip_index_url: Option<String>,
+    pub pip_trusted_host: Option<String>,
+    pub npm_registry: Option<String>,
+}

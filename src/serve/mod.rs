@@ -1,0 +1,4 @@
+//! Sockets become requests, and signals the end of serving.
+
+pub mod probes;
+pub mod shutdown;

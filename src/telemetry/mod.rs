@@ -1,0 +1,4 @@
+//! What happens inside becomes log lines and metrics.
+
+pub mod log;
+pub mod metrics;
