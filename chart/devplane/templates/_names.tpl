@@ -1,0 +1,41 @@
+{{/* Turns the release and the values into the names, labels and image references that the other templates use. */}}
+
+{{/* Labels of every object of the release. Takes (dict "root" $ "component" NAME). */}}
+{{- define "devplane.labels" -}}
+app.kubernetes.io/name: {{ .component }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: devplane
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "devplane.operator.image" -}}
+{{ coalesce .Values.operator.image .Values.image (printf "devplane:%s" .Chart.AppVersion) }}
+{{- end }}
+
+{{- define "devplane.gateway.image" -}}
+{{ coalesce .Values.gateway.image .Values.image (printf "devplane:%s" .Chart.AppVersion) }}
+{{- end }}
+
+{{- define "devplane.workspace.image" -}}
+{{ default (printf "devplane-workspace:%s" .Chart.AppVersion) .Values.workspace.image }}
+{{- end }}
+
+{{/* The Secret with the OIDC client: the caller's, or the one of this chart. */}}
+{{- define "devplane.oidc.secretName" -}}
+{{ default "workspace-gateway-oidc" .Values.gateway.oidc.existingSecret }}
+{{- end }}
+
+{{- define "devplane.gateway.scheme" -}}
+{{ ternary "https" "http" (ne .Values.gateway.tls.secretName "") }}
+{{- end }}
+
+{{- define "devplane.gateway.port" -}}
+{{ default (ternary 443 80 (ne .Values.gateway.tls.secretName "")) .Values.gateway.service.port | int }}
+{{- end }}
+
+{{/* Where browsers go, as far as the values tell; empty when only a Secret knows. */}}
+{{- define "devplane.gateway.url" -}}
+{{ coalesce .Values.gateway.publicURL (trimSuffix "/callback" .Values.gateway.oidc.redirectURL) }}
+{{- end }}
