@@ -39,17 +39,15 @@ pub struct Egress {
 
 /// Never a destination outside the cluster, whatever the settings say: the host itself, link-local addresses with the
 /// cloud metadata services on them, multicast and the reserved rest (RFC 6890, RFC 4291), and IPv4 in other clothes: mapped
-/// (RFC 4291) and translated (RFC 6052, RFC 3056, RFC 4380) addresses would lead around the IPv4 ranges.
+/// and translated addresses (`::/8`; RFC 4291, RFC 6052), Teredo (RFC 4380) and 6to4 (RFC 3056) would lead around the IPv4
+/// ranges. Kubernetes refuses a mapped range by itself, so the reserved block around it stands here.
 const NEVER: &[&str] = &[
     "0.0.0.0/8",
     "127.0.0.0/8",
     "169.254.0.0/16",
     "224.0.0.0/4",
     "240.0.0.0/4",
-    "::/127",
-    "::ffff:0:0/96",
-    "64:ff9b::/96",
-    "64:ff9b:1::/48",
+    "::/8",
     "2001::/32",
     "2002::/16",
     "fd00:ec2::254/128",

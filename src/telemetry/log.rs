@@ -42,6 +42,7 @@ pub fn install(config: &LogConfig) -> Result<(), ParseError> {
             .json()
             .flatten_event(true)
             .with_current_span(false)
+            .with_span_list(false)
             .with_writer(std::io::stderr)
             .boxed(),
         Format::Text => fmt::layer().with_ansi(false).with_writer(std::io::stderr).boxed(),

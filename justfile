@@ -1,0 +1,23 @@
+# Each recipe calls a script or one program; there is no logic here.
+
+build:
+    cargo build --release
+
+test *tiers:
+    tests/run.sh {{tiers}}
+
+lint:
+    tests/run.sh lint
+
+# Writes the files that are made from the code
+generate:
+    cargo run --quiet -- crd-gen > chart/devplane/crds/workspaces.workspace.devplane.io.yaml
+
+check-generated:
+    cargo test --test cli crd_gen
+
+up:
+    deploy/local/up.sh
+
+down:
+    deploy/local/down.sh

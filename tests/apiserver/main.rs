@@ -1,0 +1,10 @@
+//! The CustomResourceDefinition and the operator against a real kube-apiserver. No kubelet and no controllers run here: the
+//! tests write the status of pods themselves.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../harness/apiserver.rs"]
+mod apiserver;
+mod operator;
+mod schema;
+mod workspaces;

@@ -1,0 +1,180 @@
+//! A real operator process under the chart's own rights, and a namespace of its own for it.
+
+use crate::apiserver::{self, ApiServer, free_ports};
+use devplane::api::Workspace;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+/// A namespace with the CustomResourceDefinition installed and the operator's Role in it.
+pub struct Site {
+    pub server: &'static ApiServer,
+    pub namespace: String,
+    pub client: Client,
+}
+
+pub struct Operator {
+    child: Child,
+    metrics: u16,
+    log: tempfile::NamedTempFile,
+}
+
+impl Site {
+    pub async fn new(namespace: &str) -> Self {
+        let server = apiserver::shared();
+        static CRD: Once = Once::new();
+        CRD.call_once(|| {
+            let crd = Command::new(env!("CARGO_BIN_EXE_devplane"))
+                .arg("crd-gen")
+                .output()
+                .unwrap();
+            let crd = String::from_utf8(crd.stdout).unwrap();
+            server.kubectl_ok(&["apply", "--validate=strict", "-f", "-"], Some(&crd));
+            server.kubectl_ok(&["apply", "--server-side", "--force-conflicts", "-f", "-"], Some(&crd));
+            server.kubectl_ok(
+                &[
+                    "wait",
+                    "--for=condition=Established",
+                    "crd/workspaces.workspace.devplane.io",
+                    "--timeout=60s",
+                ],
+                None,
+            );
+        });
+        server.kubectl_ok(&["create", "namespace", namespace], None);
+        let roles = include_str!("roles.yaml").replace("NAMESPACE", namespace);
+        server.kubectl_ok(&["apply", "-f", "-"], Some(&roles));
+        Self {
+            server,
+            namespace: namespace.to_owned(),
+            client: server.client("admin").await,
+        }
+    }
+
+    pub fn workspaces(&self) -> Api<Workspace> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// A Workspace in YAML, as a person would write it.
+    pub fn apply(&self, name: &str, spec: &Value) {
+        let object = json!({
+            "apiVersion": "workspace.devplane.io/v1alpha1", "kind": "Workspace",
+            "metadata": {"name": name, "namespace": self.namespace}, "spec": spec,
+        });
+        self.server
+            .kubectl_ok(&["apply", "--validate=strict", "-f", "-"], Some(&object.to_string()));
+    }
+
+    /// What the kubelet would write: there is none in this tier.
+    pub async fn make_ready(&self, pod: &str) {
+        let status = json!({"status": {
+            "phase": "Running",
+            "conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"}],
+            "containerStatuses": [{"name": "workspace", "image": "i", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}}],
+        }});
+        self.pods()
+            .patch_status(pod, &PatchParams::default(), &Patch::Merge(status))
+            .await
+            .unwrap();
+    }
+
+    /// Waits until the Workspace is as `holds` says.
+    pub async fn until(&self, name: &str, what: &str, holds: impl Fn(&Workspace) -> bool) -> Workspace {
+        let mut last = None;
+        let found = eventually(async || {
+            last = self.workspaces().get_opt(name).await.unwrap();
+            last.as_ref().is_some_and(&holds)
+        })
+        .await;
+        assert!(
+            found,
+            "{name} never became {what}: {}",
+            serde_json::to_string_pretty(&last).unwrap()
+        );
+        last.unwrap()
+    }
+
+    pub fn operator(&self, settings: &[(&str, &str)]) -> Operator {
+        let [metrics, probes] = free_ports();
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_devplane"))
+            .arg("operator")
+            .env_clear()
+            .env("KUBECONFIG", self.server.kubeconfig("operator"))
+            .env("NAMESPACE", &self.namespace)
+            .env("POD_NAMESPACE", &self.namespace)
+            .env("WORKSPACE_IMAGE", "registry.test/devplane-workspace:1")
+            .env("CLUSTER_CIDRS", "10.96.0.0/16,10.244.0.0/16")
+            .env("METRICS_BIND_ADDRESS", format!("127.0.0.1:{metrics}"))
+            .env("HEALTH_PROBE_BIND_ADDRESS", format!("127.0.0.1:{probes}"))
+            .envs(settings.iter().copied())
+            .stderr(Stdio::from(log.reopen().unwrap()))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Operator { child, metrics, log }
+    }
+}
+
+impl Operator {
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap()
+    }
+
+    pub fn metrics(&self) -> String {
+        get(self.metrics, "/metrics").unwrap_or_default()
+    }
+
+    /// SIGTERM, and the exit code.
+    pub fn stop(mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.child.wait().unwrap().code()
+    }
+
+    /// The chart's Role must suffice: the API server never said no.
+    pub fn assert_never_forbidden(&self) {
+        let log = self.log();
+        assert!(!log.contains("forbidden") && !log.contains("Forbidden"), "{log}");
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn get(port: u16, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+    )?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Asks every 50 ms, for at most a minute.
+pub async fn eventually(mut holds: impl AsyncFnMut() -> bool) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < deadline {
+        if holds().await {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    false
+}

@@ -1,0 +1,354 @@
+//! The life of Workspaces under a real operator process.
+
+use crate::operator::{Site, eventually};
+use devplane::api::status::ConditionType;
+use devplane::api::{Phase, Workspace};
+use kube::ResourceExt;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+fn spec(id: &str) -> Value {
+    json!({
+        "user": {"id": id, "email": format!("{id}@example.test"), "issuer": "https://idp.test", "subject": id},
+        "resources": {"cpu": "1", "memory": "1Gi", "storage": "1Gi"},
+        "aiConfig": {"providers": [{"name": "local", "endpoint": "http://llm.ai-system.svc:8000", "models": ["m"]}]},
+    })
+}
+
+fn phase(workspace: &Workspace) -> Option<Phase> {
+    workspace.status.as_ref().and_then(|status| status.phase)
+}
+
+fn reason(workspace: &Workspace) -> String {
+    let ready = workspace
+        .status
+        .as_ref()
+        .and_then(|status| status.condition(ConditionType::Ready));
+    ready.map(|ready| ready.reason.clone()).unwrap_or_default()
+}
+
+const OWNED: &str = "serviceaccounts,roles,rolebindings,networkpolicies,services,persistentvolumeclaims,pods";
+
+/// `kind/name resourceVersion` of everything of one user, and of the Workspaces.
+fn versions(site: &Site) -> String {
+    let kinds = format!("{OWNED},workspaces");
+    site.server.kubectl_ok(
+        &[
+            "get",
+            &kinds,
+            "-n",
+            &site.namespace,
+            "-o",
+            "jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.resourceVersion}{\"\\n\"}{end}",
+        ],
+        None,
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_is_made_runs_stops_and_wakes() {
+    let site = Site::new("life").await;
+    let operator = site.operator(&[("IDLE_TIMEOUT", "2s")]);
+    site.apply("dev1", &spec("dev1"));
+    let made = site.until("dev1", "Creating with a pod", |w| {
+        phase(w) == Some(Phase::Creating) && w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
+    });
+    let made = made.await;
+    assert_eq!(
+        made.status.as_ref().unwrap().service_endpoint,
+        "dev1-workspace-svc.life.svc.cluster.local"
+    );
+    assert!(made.status.as_ref().unwrap().last_accessed.is_some(), "seeded");
+    let versions = versions(&site);
+    let names = versions
+        .lines()
+        .filter(|line| line.contains("/dev1"))
+        .map(|line| line.split(' ').next().unwrap());
+    let mut names: Vec<&str> = names.collect();
+    names.sort();
+    insta::assert_snapshot!(names.join("\n"), @r"
+    NetworkPolicy/dev1-workspace-deny-all
+    NetworkPolicy/dev1-workspace-egress
+    NetworkPolicy/dev1-workspace-ingress-gateway
+    PersistentVolumeClaim/dev1-workspace-pvc
+    Pod/dev1-workspace-pod
+    Role/dev1-workspace
+    RoleBinding/dev1-workspace
+    Service/dev1-workspace-svc
+    ServiceAccount/dev1-workspace
+    Workspace/dev1
+    ");
+    site.make_ready("dev1-workspace-pod").await;
+    site.until("dev1", "Running", |w| phase(w) == Some(Phase::Running))
+        .await;
+
+    site.until("dev1", "Stopped", |w| phase(w) == Some(Phase::Stopped))
+        .await;
+    assert!(eventually(async || site.pods().get_opt("dev1-workspace-pod").await.unwrap().is_none()).await);
+
+    let stopped_at = site
+        .workspaces()
+        .get("dev1")
+        .await
+        .unwrap()
+        .status
+        .unwrap()
+        .stopped_at
+        .unwrap()
+        .0;
+    let wake = json!({"metadata": {"annotations": {"workspace.devplane.io/wake-requested-at": (stopped_at + std::time::Duration::from_secs(1)).to_string()}}});
+    site.workspaces()
+        .patch("dev1", &PatchParams::default(), &Patch::Merge(wake))
+        .await
+        .unwrap();
+    site.until("dev1", "Creating", |w| phase(w) == Some(Phase::Creating))
+        .await;
+    assert!(eventually(async || site.pods().get_opt("dev1-workspace-pod").await.unwrap().is_some()).await);
+
+    let metrics = operator.metrics();
+    assert!(
+        metrics.contains(r#"devplane_workspace_phase_transitions_total{from_phase="Running",to_phase="Stopped"} 1"#),
+        "{metrics}"
+    );
+    assert!(
+        operator
+            .log()
+            .contains(r#""devplane.event":"devplane.audit.workspace.phase_transition""#),
+        "{}",
+        operator.log()
+    );
+    operator.assert_never_forbidden();
+
+    site.workspaces()
+        .delete("dev1", &DeleteParams::default())
+        .await
+        .unwrap();
+    assert!(
+        eventually(async || site.workspaces().get_opt("dev1").await.unwrap().is_none()).await,
+        "the finalizer stays"
+    );
+    assert_eq!(operator.stop(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_operator_finds_nothing_to_write() {
+    let site = Site::new("steady").await;
+    let first = site.operator(&[]);
+    for id in ["dev1", "dev2", "dev3"] {
+        site.apply(id, &spec(id));
+        site.until(id, "made", |w| {
+            w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
+        })
+        .await;
+        site.make_ready(&format!("{id}-workspace-pod")).await;
+        site.until(id, "Running", |w| phase(w) == Some(Phase::Running)).await;
+    }
+    first.assert_never_forbidden();
+    assert_eq!(first.stop(), Some(0));
+    let before = versions(&site);
+
+    let second = site.operator(&[]);
+    // It has been through all of them once it has made a fourth, which comes behind them in its queue.
+    site.apply("dev4", &spec("dev4"));
+    site.until("dev4", "made", |w| {
+        w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
+    })
+    .await;
+    let after: Vec<String> = versions(&site)
+        .lines()
+        .filter(|line| !line.contains("dev4"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(after.join("\n"), before.trim_end());
+    drop(second);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_someone_changed_or_deleted_is_put_right() {
+    let site = Site::new("drift").await;
+    let operator = site.operator(&[]);
+    site.apply("dev1", &spec("dev1"));
+    site.until("dev1", "made", |w| {
+        w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
+    })
+    .await;
+    let open = r#"{"spec":{"policyTypes":["Ingress"],"ingress":[{}]}}"#;
+    site.server.kubectl_ok(
+        &[
+            "patch",
+            "networkpolicy",
+            "dev1-workspace-deny-all",
+            "-n",
+            "drift",
+            "--type=merge",
+            "-p",
+            open,
+        ],
+        None,
+    );
+    site.server
+        .kubectl_ok(&["delete", "service", "dev1-workspace-svc", "-n", "drift"], None);
+    assert!(
+        eventually(async || {
+            let policy = site.server.kubectl_ok(
+                &[
+                    "get",
+                    "networkpolicy",
+                    "dev1-workspace-deny-all",
+                    "-n",
+                    "drift",
+                    "-o",
+                    "json",
+                ],
+                None,
+            );
+            let policy: Value = serde_json::from_str(&policy).unwrap();
+            let closed =
+                policy["spec"]["ingress"].is_null() && policy["spec"]["policyTypes"] == json!(["Ingress", "Egress"]);
+            closed
+                && site
+                    .server
+                    .kubectl(&["get", "service", "dev1-workspace-svc", "-n", "drift"], None)
+                    .status
+                    .success()
+        })
+        .await
+    );
+    operator.assert_never_forbidden();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_spec_is_told_of_and_mended() {
+    let site = Site::new("invalid").await;
+    let operator = site.operator(&[]);
+    let mut wrong = spec("dev1");
+    wrong["resources"]["memory"] = json!("plenty");
+    site.apply("dev1", &wrong);
+    let failed = site.until("dev1", "Failed", |w| phase(w) == Some(Phase::Failed)).await;
+    let status = failed.status.as_ref().unwrap();
+    assert_eq!(reason(&failed), "ValidationFailed");
+    assert!(
+        status.message.contains("spec.resources.memory is \"plenty\""),
+        "{}",
+        status.message
+    );
+    assert!(!status.remediation_hint.is_empty());
+    assert!(
+        eventually(async || {
+            let events = site
+                .server
+                .kubectl_ok(&["get", "events.events.k8s.io", "-n", "invalid", "-o", "json"], None);
+            events.contains("\"Warning\"") && events.contains("ValidationFailed")
+        })
+        .await
+    );
+    site.apply("empty", &json!({"user": {"id": ""}}));
+    site.until("empty", "Failed", |w| reason(w) == "ValidationFailed").await;
+
+    site.apply("dev1", &spec("dev1"));
+    site.until("dev1", "Creating", |w| phase(w) == Some(Phase::Creating))
+        .await;
+    operator.assert_never_forbidden();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_belongs_to_someone_else_is_left_alone() {
+    let site = Site::new("conflict").await;
+    let foreign = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"dev1-workspace-pod","namespace":"conflict","labels":{"app":"workspace","managed-by":"devplane"}},
+        "spec":{"containers":[{"name":"c","image":"i"}]}}"#;
+    site.server.kubectl_ok(&["create", "-f", "-"], Some(foreign));
+    let before = site.pods().get("dev1-workspace-pod").await.unwrap();
+    let operator = site.operator(&[]);
+    site.apply("dev1", &spec("dev1"));
+    let failed = site.until("dev1", "Failed", |w| reason(w) == "NameConflict").await;
+    assert!(
+        failed
+            .status
+            .as_ref()
+            .unwrap()
+            .message
+            .contains("Pod dev1-workspace-pod")
+    );
+    let after = site.pods().get("dev1-workspace-pod").await.unwrap();
+    assert_eq!(before.resource_version(), after.resource_version());
+
+    site.pods()
+        .delete("dev1-workspace-pod", &DeleteParams::default().grace_period(0))
+        .await
+        .unwrap();
+    // Nothing of the Workspace has changed, and no watch of ours covers a foreign object: an administrator touches it.
+    site.server
+        .kubectl_ok(&["annotate", "workspace", "dev1", "-n", "conflict", "touched=1"], None);
+    site.until("dev1", "Creating", |w| phase(w) == Some(Phase::Creating))
+        .await;
+    operator.assert_never_forbidden();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_image_replaces_the_pod_and_keeps_the_volume() {
+    let site = Site::new("image").await;
+    let first = site.operator(&[]);
+    site.apply("dev1", &spec("dev1"));
+    site.until("dev1", "made", |w| {
+        w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
+    })
+    .await;
+    let claim = site.server.kubectl_ok(
+        &["get", "pvc", "-n", "image", "-o", "jsonpath={.items[*].metadata.uid}"],
+        None,
+    );
+    assert_eq!(first.stop(), Some(0));
+    let _second = site.operator(&[("WORKSPACE_IMAGE", "registry.test/devplane-workspace:2")]);
+    assert!(
+        eventually(async || {
+            let pod = site.pods().get_opt("dev1-workspace-pod").await.unwrap();
+            let image = pod.and_then(|pod| pod.spec?.containers.into_iter().next()?.image);
+            image.as_deref() == Some("registry.test/devplane-workspace:2")
+        })
+        .await
+    );
+    let kept = site.server.kubectl_ok(
+        &["get", "pvc", "-n", "image", "-o", "jsonpath={.items[*].metadata.uid}"],
+        None,
+    );
+    assert_eq!(claim, kept);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_two_operators_leads_and_the_other_takes_over() {
+    let site = Site::new("leader").await;
+    let leads = |name: &str| {
+        let holder = site.server.kubectl(
+            &[
+                "get",
+                "lease",
+                "workspace-operator",
+                "-n",
+                "leader",
+                "-o",
+                "jsonpath={.spec.holderIdentity}",
+            ],
+            None,
+        );
+        String::from_utf8_lossy(&holder.stdout) == name
+    };
+    let mut first = Some(site.operator(&[("LEADER_ELECT", "true"), ("POD_NAME", "first")]));
+    assert!(eventually(async || leads("first")).await);
+    let second = site.operator(&[("LEADER_ELECT", "true"), ("POD_NAME", "second")]);
+    site.apply("dev1", &spec("dev1"));
+    site.until("dev1", "made", |w| {
+        w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
+    })
+    .await;
+    assert!(!second.log().contains("leadership acquired"));
+    // SIGKILL: nothing is given up, the Lease has to run out.
+    drop(first.take());
+    assert!(eventually(async || leads("second")).await, "{}", second.log());
+    site.apply("dev2", &spec("dev2"));
+    site.until("dev2", "made", |w| {
+        w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
+    })
+    .await;
+    second.assert_never_forbidden();
+    assert_eq!(second.stop(), Some(0));
+}

@@ -1,0 +1,123 @@
+//! The layers import downwards only: a program never another program, a rim never another rim, pure code nothing that acts.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each module of the crate may import of the others. A module that is missing here is a new one: give it a place.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("api", &[]),
+    ("identity", &[]),
+    ("names", &["identity"]),
+    ("labels", &["identity"]),
+    ("units", &[]),
+    ("clock", &[]),
+    ("config", &["api", "units"]),
+    ("policy", &["labels", "units"]),
+    ("render", &["api", "identity", "labels", "names", "policy", "units"]),
+    ("audit", &["api"]),
+    ("telemetry", &["audit"]),
+    ("cluster", &["clock"]),
+    ("serve", &[]),
+    ("tls", &[]),
+    ("oidc", &["clock", "identity"]),
+    ("proxy", &[]),
+    (
+        "operator",
+        &[
+            "api",
+            "audit",
+            "clock",
+            "cluster",
+            "config",
+            "identity",
+            "labels",
+            "names",
+            "policy",
+            "render",
+            "serve",
+            "telemetry",
+            "units",
+        ],
+    ),
+    (
+        "gateway",
+        &[
+            "api",
+            "audit",
+            "clock",
+            "cluster",
+            "config",
+            "identity",
+            "labels",
+            "names",
+            "oidc",
+            "proxy",
+            "serve",
+            "telemetry",
+            "tls",
+            "units",
+        ],
+    ),
+    ("doctor", &["api", "cluster", "config", "oidc", "policy", "tls"]),
+    (
+        "cli",
+        &[
+            "api",
+            "clock",
+            "cluster",
+            "config",
+            "doctor",
+            "gateway",
+            "operator",
+            "telemetry",
+        ],
+    ),
+];
+
+#[test]
+fn imports_go_downwards() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = Vec::new();
+    for file in sources(&src) {
+        let relative = file.strip_prefix(&src).unwrap();
+        let module = relative
+            .iter()
+            .next()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .trim_end_matches(".rs")
+            .to_owned();
+        if module == "lib" || module == "main" {
+            continue;
+        }
+        let allowed = MAY_IMPORT
+            .iter()
+            .find(|(name, _)| *name == module)
+            .map(|(_, allowed)| *allowed);
+        let allowed = allowed.unwrap_or_else(|| panic!("{module} has no place in the layers"));
+        let text = fs::read_to_string(&file).unwrap();
+        for import in text.split("crate::").skip(1) {
+            let import: String = import
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
+            if import != module && !import.is_empty() && !allowed.contains(&import.as_str()) {
+                wrong.push(format!("{} imports {import}", relative.display()));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+fn sources(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let (directories, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let rust = files
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    rust.chain(directories.iter().flat_map(|directory| sources(directory)))
+        .collect()
+}

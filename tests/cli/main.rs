@@ -1,0 +1,108 @@
+//! The executable as a person meets it: help, version, exit codes, and messages that say what to mend.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use assert_cmd::Command;
+use std::io::Write;
+
+fn devplane() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_devplane"));
+    command.env_clear();
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn version_names_the_release_and_the_commit() {
+    let output = devplane().arg("--version").assert().success();
+    let text = text(&output.get_output().stdout);
+    let (version, commit) = text.trim().strip_prefix("devplane ").unwrap().split_once(" (").unwrap();
+    assert_eq!(version, env!("CARGO_PKG_VERSION"));
+    assert!(commit.len() > 3 && commit.ends_with(')'), "{commit}");
+}
+
+#[test]
+fn help_names_every_setting_of_the_operator() {
+    let output = devplane().args(["operator", "--help"]).assert().success();
+    let text = text(&output.get_output().stdout);
+    for setting in devplane::config::operator::SETTINGS {
+        assert!(text.contains(setting.env), "{} is missing", setting.env);
+        assert!(!setting.help.is_empty(), "{} says nothing", setting.env);
+    }
+}
+
+#[test]
+fn wrong_usage_and_wrong_settings_exit_with_64() {
+    devplane().assert().code(64);
+    devplane().arg("--no-such-flag").assert().code(64);
+    let output = devplane()
+        .arg("operator")
+        .envs([
+            ("EGRESS_PORTS", "22,70000"),
+            ("IDLE_TIMEOUT", "5 minutes"),
+            ("NAMESPACE", ""),
+        ])
+        .assert()
+        .code(64);
+    insta::assert_snapshot!(text(&output.get_output().stderr));
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_unknown_keys_are_told() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(
+        file,
+        "workspace:\n  image: from-the-file\n  egressPorts: [22, oops]\n  imaeg: x\nnamespace: from-the-file"
+    )
+    .unwrap();
+    let output = devplane()
+        .args(["operator", "--config"])
+        .arg(file.path())
+        .env("EGRESS_PORTS", "0")
+        .assert()
+        .code(64);
+    let text = text(&output.get_output().stderr);
+    assert!(text.contains("workspace.imaeg"), "{text}");
+    assert!(text.contains("EGRESS_PORTS (workspace.egressPorts) is \"0\""), "{text}");
+    assert!(
+        text.contains("correct EGRESS_PORTS in the environment variable EGRESS_PORTS"),
+        "{text}"
+    );
+    assert!(!text.contains("WORKSPACE_IMAGE"), "the file gives it: {text}");
+
+    devplane()
+        .args(["operator", "--config", "/no/such/file"])
+        .assert()
+        .code(64);
+}
+
+#[test]
+fn crd_gen_prints_what_the_chart_ships() {
+    let output = devplane().arg("crd-gen").assert().success();
+    let shipped = include_str!("../../chart/devplane/crds/workspaces.workspace.devplane.io.yaml");
+    assert_eq!(
+        text(&output.get_output().stdout),
+        shipped,
+        "run `just generate` and commit the result"
+    );
+}
+
+#[test]
+fn doctor_says_what_to_mend_without_a_cluster() {
+    let output = devplane()
+        .arg("doctor")
+        .env("WORKSPACE_IMAGE", "i")
+        .env("HOME", "/nonexistent")
+        .assert()
+        .code(1);
+    let text = text(&output.get_output().stdout);
+    assert!(text.starts_with("ok   DP0101"), "{text}");
+    assert!(text.contains("FAIL DP0201") && text.contains("fix: "), "{text}");
+    assert!(
+        text.contains("skip DP0202") && text.ends_with("1 ok, 1 failed, 2 skipped\n"),
+        "{text}"
+    );
+}

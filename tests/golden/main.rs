@@ -1,0 +1,117 @@
+//! Every object that the operator makes for a Workspace, as YAML in `snapshots/`: a change of a security context, a right or a
+//! policy is a diff to review.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use devplane::api::workspace::Provider;
+use devplane::policy::Egress;
+use devplane::render::{Desired, Platform, ValidWorkspace, desired};
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+fn plain() -> ValidWorkspace {
+    ValidWorkspace {
+        name: "dev1".into(),
+        namespace: "workspaces".into(),
+        uid: "6f1c7a52-0000-0000-0000-000000000000".into(),
+        user: "dev1-otjrsw5vpwvz7p7b".parse().unwrap(),
+        email: "dev1@example.test".into(),
+        cpu: "2".parse().unwrap(),
+        memory: "4Gi".parse().unwrap(),
+        storage: "20Gi".parse().unwrap(),
+        providers: vec![Provider {
+            name: "local".into(),
+            endpoint: "http://llm.ai-system.svc:8000".into(),
+            models: vec!["qwen3".into()],
+        }],
+        egress: Egress {
+            namespaces: vec!["ai-system".into()],
+            ports: [22, 443].map(|port| NonZeroU16::new(port).unwrap()).into(),
+            cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap(), "10.96.0.0/16".parse().unwrap()],
+        },
+        storage_class: None,
+        ca_bundle: None,
+        idle_timeout: Some(Duration::from_secs(3600)),
+        platform: Platform {
+            image: "registry.test/devplane-workspace:1".into(),
+            image_pull_policy: None,
+            gateway_namespace: "workspace-operator-system".into(),
+            cluster_domain: "cluster.local".into(),
+            pip_index_url: None,
+            pip_trusted_host: None,
+            npm_registry: None,
+        },
+    }
+}
+
+fn everything() -> ValidWorkspace {
+    let plain = plain();
+    ValidWorkspace {
+        storage_class: Some("fast".into()),
+        ca_bundle: Some("corporate-ca".into()),
+        platform: Platform {
+            image_pull_policy: Some("IfNotPresent".into()),
+            cluster_domain: "corp.internal".into(),
+            pip_index_url: Some("https://nexus.test/pypi/simple".into()),
+            pip_trusted_host: Some("nexus.test".into()),
+            npm_registry: Some("https://nexus.test/npm".into()),
+            ..plain.platform
+        },
+        ..plain
+    }
+}
+
+fn closed() -> ValidWorkspace {
+    let plain = plain();
+    ValidWorkspace {
+        egress: Egress {
+            namespaces: vec![],
+            cluster_cidrs: vec![],
+            ..plain.egress
+        },
+        ..plain
+    }
+}
+
+fn yaml(workspace: &ValidWorkspace) -> String {
+    let Desired {
+        policies,
+        service_account,
+        role,
+        role_binding,
+        service,
+        pvc,
+        pod,
+        endpoint,
+    } = desired(workspace);
+    let mut text = format!("# endpoint: {endpoint}\n");
+    let mut add = |object: serde_json::Value| {
+        text.push_str("---\n");
+        text.push_str(&serde_saphyr::to_string(&object).unwrap());
+    };
+    for policy in policies {
+        add(serde_json::to_value(policy).unwrap());
+    }
+    add(serde_json::to_value(service_account).unwrap());
+    add(serde_json::to_value(role).unwrap());
+    add(serde_json::to_value(role_binding).unwrap());
+    add(serde_json::to_value(service).unwrap());
+    add(serde_json::to_value(pvc).unwrap());
+    add(serde_json::to_value(pod).unwrap());
+    text
+}
+
+#[test]
+fn a_plain_workspace() {
+    insta::assert_snapshot!(yaml(&plain()));
+}
+
+#[test]
+fn a_workspace_with_every_setting() {
+    insta::assert_snapshot!(yaml(&everything()));
+}
+
+#[test]
+fn a_workspace_in_a_cluster_whose_ranges_are_unknown() {
+    insta::assert_snapshot!(yaml(&closed()));
+}

@@ -1,0 +1,171 @@
+//! The local cluster's binaries become a real kube-apiserver with etcd on loopback, shared by the tests of one process.
+//!
+//! A small shell owns both: it stops them and removes their files when the test process is gone, however it went.
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+pub struct ApiServer {
+    directory: PathBuf,
+    binaries: PathBuf,
+    port: u16,
+    /// Its standard input keeps both processes running.
+    _owner: Child,
+}
+
+/// `{b}` binaries, `{d}` directory, `{e}` and `{p}` etcd's ports, `{a}` the API server's.
+const OWNER: &str = r#"
+set -u
+'{b}/etcd' --name test --data-dir '{d}/etcd' --listen-client-urls http://127.0.0.1:{e} --advertise-client-urls http://127.0.0.1:{e} \
+  --listen-peer-urls http://127.0.0.1:{p} --initial-advertise-peer-urls http://127.0.0.1:{p} --initial-cluster test=http://127.0.0.1:{p} \
+  --unsafe-no-fsync --log-level warn >'{d}/etcd.log' 2>&1 </dev/null & etcd=$!
+'{b}/kube-apiserver' --bind-address=127.0.0.1 --advertise-address=127.0.0.1 --secure-port={a} --cert-dir='{d}/certs' \
+  --etcd-servers=http://127.0.0.1:{e} --service-cluster-ip-range=10.96.0.0/16 --authorization-mode=RBAC \
+  --service-account-issuer=https://kubernetes.default.svc --service-account-key-file='{d}/sa.pub' --service-account-signing-key-file='{d}/sa.key' \
+  --token-auth-file='{d}/tokens.csv' --disable-admission-plugins=ServiceAccount --endpoint-reconciler-type=none >'{d}/apiserver.log' 2>&1 </dev/null & api=$!
+read -r _
+kill "$api" "$etcd"; wait; rm -rf '{d}'
+"#;
+
+const TOKENS: &str = "admin-token,admin,1,system:masters\noperator-token,operator,2\ngateway-token,gateway,3\n";
+
+/// The one server of this process.
+pub fn shared() -> &'static ApiServer {
+    static SERVER: OnceLock<ApiServer> = OnceLock::new();
+    SERVER.get_or_init(ApiServer::start)
+}
+
+impl ApiServer {
+    fn start() -> Self {
+        let binaries = binaries();
+        let directory = tempfile::Builder::new()
+            .prefix("devplane-apiserver-")
+            .tempdir()
+            .unwrap()
+            .keep();
+        std::fs::write(directory.join("tokens.csv"), TOKENS).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        std::fs::write(directory.join("sa.key"), key.serialize_pem()).unwrap();
+        std::fs::write(directory.join("sa.pub"), key.public_key_pem()).unwrap();
+        let [etcd, peer, port] = free_ports();
+        let script = OWNER
+            .replace("{b}", binaries.to_str().unwrap())
+            .replace("{d}", directory.to_str().unwrap())
+            .replace("{e}", &etcd.to_string())
+            .replace("{p}", &peer.to_string())
+            .replace("{a}", &port.to_string());
+        let owner = Command::new("bash")
+            .args(["-c", &script])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let server = Self {
+            directory,
+            binaries,
+            port,
+            _owner: owner,
+        };
+        server.write_kubeconfigs();
+        server.wait_until_ready();
+        server
+    }
+
+    fn wait_until_ready(&self) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        // The API server writes its own certificate at its first start.
+        while !self.ca().exists() || !self.kubectl(&["get", "--raw", "/readyz"], None).status.success() {
+            let log = std::fs::read_to_string(self.directory.join("apiserver.log")).unwrap_or_default();
+            let failed = log.contains("command failed");
+            assert!(
+                !failed && Instant::now() < deadline,
+                "kube-apiserver does not get ready:\n{log}"
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    fn ca(&self) -> PathBuf {
+        self.directory.join("certs/apiserver.crt")
+    }
+
+    /// The kubeconfig of `user`: `admin`, `operator` or `gateway`.
+    pub fn kubeconfig(&self, user: &str) -> PathBuf {
+        self.directory.join(format!("{user}.kubeconfig"))
+    }
+
+    fn write_kubeconfigs(&self) {
+        for user in ["admin", "operator", "gateway"] {
+            let text = format!(
+                r#"{{"apiVersion":"v1","kind":"Config","current-context":"c",
+"clusters":[{{"name":"c","cluster":{{"server":"https://127.0.0.1:{}","certificate-authority":"{}"}}}}],
+"users":[{{"name":"u","user":{{"token":"{user}-token"}}}}],
+"contexts":[{{"name":"c","context":{{"cluster":"c","user":"u"}}}}]}}"#,
+                self.port,
+                self.ca().display(),
+            );
+            std::fs::write(self.kubeconfig(user), text).unwrap();
+        }
+    }
+
+    pub async fn client(&self, user: &str) -> Client {
+        // The first caller of a process installs it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let kubeconfig = Kubeconfig::read_from(self.kubeconfig(user)).unwrap();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .unwrap();
+        Client::try_from(config).unwrap()
+    }
+
+    /// Runs kubectl as the administrator.
+    pub fn kubectl(&self, arguments: &[&str], input: Option<&str>) -> Output {
+        let mut child = Command::new(self.binaries.join("kubectl"))
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig("admin"))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(input.unwrap_or_default().as_bytes()).unwrap();
+        drop(stdin);
+        child.wait_with_output().unwrap()
+    }
+
+    /// Runs kubectl and shows what it said when it fails.
+    pub fn kubectl_ok(&self, arguments: &[&str], input: Option<&str>) -> String {
+        let output = self.kubectl(arguments, input);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(
+            output.status.success(),
+            "kubectl {arguments:?}: {}",
+            text(&output.stderr)
+        );
+        text(&output.stdout)
+    }
+}
+
+/// Where `etcd`, `kube-apiserver` and `kubectl` are; built when they are missing.
+fn binaries() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new(root.join("deploy/local/hyperkube.sh"))
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "deploy/local/hyperkube.sh failed");
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+}
+
+/// Ports that were free a moment ago.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Runs the test tiers and prints one line for each:  tests/run.sh [TIER...]   (all tiers when none is named)
+# Installs what it lacks. Build caches live under $DEVPLANE_CACHE (default ~/.cache/devplane), outside the checkout.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+TIERS=(lint unit cli apiserver cluster)
+: "${DEVPLANE_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/devplane}"
+export DEVPLANE_CACHE
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$DEVPLANE_CACHE/target}
+logs=$DEVPLANE_CACHE/logs/tests
+mkdir -p "$logs"
+
+usage() { printf 'usage: tests/run.sh [TIER...]\ntiers: %s\n' "${TIERS[*]}"; }
+
+need() {
+  command -v "$1" >/dev/null || { printf 'error: %s is missing\nhint: %s\n' "$1" "$2" >&2; exit 1; }
+}
+
+tier_lint() {
+  cargo fmt --check
+  cargo clippy --all-targets --locked -- -D warnings
+}
+tier_unit() { cargo test --locked --lib --bins --test architecture --test golden; }
+tier_cli() { cargo test --locked --test cli; }
+tier_apiserver() { deploy/local/hyperkube.sh >/dev/null && cargo test --locked --test apiserver; }
+tier_cluster() { tests/cluster/run.sh; }
+
+case ${1-} in
+  -h | --help) usage && exit 0 ;;
+esac
+need cargo "install Rust with rustup"
+need cc "apt-get install gcc libc6-dev"
+chosen=("$@")
+[ $# -gt 0 ] || chosen=("${TIERS[@]}")
+for tier in "${chosen[@]}"; do
+  declare -F "tier_$tier" >/dev/null || { printf "error: there is no tier '%s'\n" "$tier" >&2; usage >&2; exit 64; }
+done
+
+summary=() failed=0 passed=0
+for tier in "${chosen[@]}"; do
+  log=$logs/$tier.log
+  printf '== %s (log: %s)\n' "$tier" "$log"
+  started=$SECONDS
+  set +e
+  # A subshell of its own: `set -e` holds inside, and a failing tier does not end the run.
+  (set -e; "tier_$tier") 2>&1 | tee "$log"
+  status=${PIPESTATUS[0]}
+  set -e
+  if [ "$status" = 0 ]; then word=passed passed=$((passed + 1)); else word=FAILED failed=$((failed + 1)); fi
+  summary+=("$(printf '%-10s %s in %ds' "$tier" "$word" $((SECONDS - started)))")
+done
+printf '\n'
+printf '%s\n' "${summary[@]}"
+printf 'tiers: %d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" = 0 ]
