@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Turns package registries and this directory into the workspace image, left in buildah's storage.
+set -euo pipefail
+
+usage() {
+  cat <<'USAGE'
+usage: deploy/images/build-workspace.sh REF [--base IMAGE]
+
+  --base IMAGE   what to build on: Ubuntu 24.04 or Debian 13 (default: BASE_IMAGE, else ubuntu:24.04)
+
+Programs that are in no Debian or Ubuntu package come from npm (opencode) and Go modules (kubectl, helm). Further
+executables that a site wants in the image, such as k9s or oc, are taken from the directory EXTRA_TOOLS, when it is set.
+Needs root, buildah, npm and Go. Downloads are kept in DEVPLANE_CACHE (default: ~/.cache/devplane).
+USAGE
+}
+
+fail() {
+  printf 'error: %s\nhint: %s\n' "$1" "$2" >&2
+  exit 1
+}
+progress() { printf '%s  %s\n' "$(date +%H:%M:%S)" "$1"; }
+
+ref='' base=${BASE_IMAGE:-ubuntu:24.04}
+while [ $# -gt 0 ]; do
+  case $1 in
+    -h | --help) usage && exit 0 ;;
+    --base)
+      [ $# -ge 2 ] || fail "--base needs an image" "$0 --help"
+      base=$2
+      shift
+      ;;
+    -*) fail "unknown argument '$1'" "$0 --help" ;;
+    *) ref=$1 ;;
+  esac
+  shift
+done
+[ -n "$ref" ] || fail "which image? Give its reference, such as localhost/devplane-workspace:dev" "$0 --help"
+command -v buildah >/dev/null || fail "buildah is not installed" "Debian: apt-get install buildah"
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${DEVPLANE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/devplane}
+context=$cache/workspace-image
+[ "$(uname -m)" = x86_64 ] || fail "the workspace image is built for x86_64 only, this machine is a $(uname -m)" "build it on an x86_64 machine"
+
+progress "kubectl and helm from Go modules"
+binaries=$("$here/../local/hyperkube.sh" 2>/dev/null) || fail "deploy/local/hyperkube.sh failed" "run it alone to see why"
+
+# What the image is made from: the files here, the base, and the executables, whose links name their content.
+sources_key() {
+  {
+    find "$here/workspace" "${BASH_SOURCE[0]}" -type f -print0 | sort -z | xargs -0 cat
+    buildah inspect --type image --format '{{.FromImageID}}' "$base" 2>/dev/null || echo "$base"
+    readlink -f "$binaries/kubectl" "$binaries/helm"
+    [ -z "${EXTRA_TOOLS-}" ] || cat "$EXTRA_TOOLS"/*
+  } | sha256sum | cut -c1-32
+}
+key=$(sources_key)
+if [ "$(buildah inspect --type image --format '{{index .OCIv1.Config.Labels "io.devplane.sources"}}' "$ref" 2>/dev/null)" = "$key" ]; then
+  progress "$ref is up to date"
+  exit 0
+fi
+
+progress "opencode from npm"
+mkdir -p "$context/opencode" "$context/tools"
+if ! cmp -s "$here/workspace/opencode/package-lock.json" "$context/opencode/.installed"; then
+  cp "$here/workspace/opencode/"package*.json "$context/opencode/"
+  (cd "$context/opencode" && npm ci --ignore-scripts --no-audit --no-fund >/dev/null) ||
+    fail "npm can't install opencode" "check that npm reaches its registry: npm ping"
+  cp "$here/workspace/opencode/package-lock.json" "$context/opencode/.installed"
+fi
+
+rm -rf "$context/build"
+mkdir -p "$context/build/tools"
+cp -r "$here/workspace/." "$context/build/"
+rm -rf "$context/build/opencode"
+cp "$context/opencode/node_modules/opencode-linux-x64/bin/opencode" "$context/build/tools/"
+cp -L "$binaries/kubectl" "$binaries/helm" "$context/build/tools/"
+[ -z "${EXTRA_TOOLS-}" ] || cp -L "$EXTRA_TOOLS"/* "$context/build/tools/"
+
+progress "building $ref on $base (from nothing: several minutes)"
+buildah build --isolation chroot --build-arg "BASE_IMAGE=$base" --label "io.devplane.sources=$key" --tag "$ref" "$context/build" >"$context/build.log" 2>&1 ||
+  fail "buildah can't build $ref" "read $context/build.log; a package mirror that did not answer is the usual reason"
+rm -rf "$context/build"
+progress "$ref is in buildah's storage"

@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Installs the chart's operator on the one-machine cluster and lives a workspace's life there: real pods, volumes and packets.
+#
+# The cluster is one of deploy/local with state of its own; it is removed at the end.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+: "${DEVPLANE_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/devplane}"
+export DEVPLANE_CACHE DEVPLANE_LOCAL_DIR=${DEVPLANE_LOCAL_DIR:-$DEVPLANE_CACHE/test-cluster}
+image=localhost/devplane:dev workspace_image=localhost/devplane-workspace:dev
+passed=0 failed=0
+
+check() { # TITLE COMMAND...
+  local title=$1
+  shift
+  if "$@"; then
+    printf 'ok      %s\n' "$title"
+    passed=$((passed + 1))
+  else
+    printf 'FAILED  %s\n' "$title"
+    failed=$((failed + 1))
+  fi
+}
+
+# eventually SECONDS COMMAND...: true as soon as COMMAND is.
+eventually() {
+  local deadline=$((SECONDS + $1))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    [ "$SECONDS" -lt "$deadline" ] || return 1
+    sleep 1
+  done
+}
+
+finish() {
+  local status=$?
+  if [ "$failed" != 0 ] || [ "$status" != 0 ]; then
+    kubectl get workspaces,pods,pvc,events -n workspaces || true
+    kubectl -n workspace-operator-system logs deploy/workspace-operator --tail=30 || true
+  fi
+  deploy/local/down.sh --purge
+  printf '%d passed, %d failed\n' "$passed" "$failed"
+  [ "$status" = 0 ] && [ "$failed" = 0 ]
+}
+
+if ip link show devplane0 >/dev/null 2>&1 && [ ! -d "$DEVPLANE_LOCAL_DIR" ]; then
+  printf 'error: a local cluster with other state is up, and this tier needs one of its own\nhint: deploy/local/down.sh --purge\n' >&2
+  exit 1
+fi
+deploy/local/up.sh --only cluster
+eval "$(deploy/local/env.sh)"
+trap finish EXIT
+deploy/images/build-devplane.sh "$image"
+deploy/images/build-workspace.sh "$workspace_image" --base localhost/debian-base:trixie
+for ref in "$image" "$workspace_image"; do deploy/local/load-image.sh "$ref"; done
+
+helm upgrade --install devplane chart/devplane -n workspace-operator-system --create-namespace \
+  -f deploy/local/values.yaml --set gateway.enabled=false --set workspace.idleTimeout=0 --set workspace.defaultCABundle.configMapName=
+kubectl -n workspace-operator-system rollout status deployment/workspace-operator --timeout=120s
+
+workspace() { # ID
+  kubectl apply --validate=strict -f - <<YAML
+apiVersion: workspace.devplane.io/v1alpha1
+kind: Workspace
+metadata: {name: $1, namespace: workspaces}
+spec:
+  user: {id: $1, email: $1@example.test, issuer: "https://idp.example.test", subject: $1}
+  resources: {cpu: 500m, memory: 1Gi, storage: 1Gi}
+  aiConfig:
+    providers: [{name: local, endpoint: "http://fixed-answer-llm.ai-system.svc.cluster.local:8000", models: [fixed-answer]}]
+YAML
+}
+phase() { [ "$(kubectl -n workspaces get workspace "$1" -o 'jsonpath={.status.phase}')" = "$2" ]; }
+inside() { # ID COMMAND: in the workspace's container
+  kubectl -n workspaces exec "$1-workspace-pod" -- bash -c "$2"
+}
+gone() { [ -z "$(kubectl -n workspaces get pods,pvc,services,networkpolicies,roles,rolebindings,serviceaccounts -l "user=$1" -o name)" ]; }
+
+workspace dev1
+workspace dev2
+check "a workspace becomes Running" eventually 180 phase dev1 Running
+check "and so does a second one" eventually 180 phase dev2 Running
+check "the terminal's session is there" inside dev1 'TMUX_TMPDIR=/tmp tmux has-session -t =workspace'
+check "the root is read-only, the home is not" inside dev1 '! touch /probe 2>/dev/null && touch ~/probe'
+check "no service-account token is mounted" inside dev1 '! test -e /var/run/secrets/kubernetes.io'
+check "opencode answers through the model in the cluster" inside dev1 'timeout 120 opencode run "say something" | grep -q .'
+
+inside dev1 'echo kept > ~/work.txt'
+kubectl -n workspaces delete pod dev1-workspace-pod --wait=true >/dev/null
+check "a deleted pod comes back" eventually 180 phase dev1 Running
+check "with the user's file" eventually 60 inside dev1 'grep -q kept ~/work.txt'
+
+address() { kubectl -n workspaces get pod "$1-workspace-pod" -o 'jsonpath={.status.podIP}'; }
+reach() { inside dev1 "timeout 3 bash -c '</dev/tcp/$1/$2'" 2>/dev/null; }
+refused() { ! reach "$1" "$2"; }
+check "the model's namespace is reached" reach fixed-answer-llm.ai-system.svc.cluster.local 8000
+check "another user's terminal is not" refused "$(address dev2)" 7681
+check "the API server is not" refused 10.96.0.1 443
+check "the node is not" refused 10.250.0.1 10250
+check "DNS pods are reached for DNS only" refused "$(kubectl -n kube-system get pod -l k8s-app=kube-dns -o 'jsonpath={.items[0].status.podIP}')" 8080
+
+kubectl -n workspaces delete workspace dev1 --wait=true >/dev/null
+check "what a deleted Workspace owned goes with it" eventually 120 gone dev1
+check "another user's objects stay" phase dev2 Running
