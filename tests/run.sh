@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-TIERS=(lint unit cli image apiserver cluster)
+TIERS=(lint unit cli image chart apiserver cluster)
 : "${DEVPLANE_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/devplane}"
 export DEVPLANE_CACHE
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$DEVPLANE_CACHE/target}
@@ -24,6 +24,7 @@ tier_lint() {
 tier_unit() { cargo test --locked --lib --bins --test architecture --test golden; }
 tier_cli() { cargo test --locked --test cli; }
 tier_apiserver() { deploy/local/hyperkube.sh >/dev/null && cargo test --locked --test apiserver; }
+tier_chart() { tests/chart/run.sh; }
 tier_image() { tests/image/run.sh; }
 tier_cluster() { tests/cluster/run.sh; }
 
@@ -32,6 +33,8 @@ case ${1-} in
 esac
 need cargo "install Rust with rustup"
 need cc "apt-get install gcc libc6-dev"
+need go "install Go 1.26 or newer"
+need npm "install Node.js 20 or newer"
 chosen=("$@")
 [ $# -gt 0 ] || chosen=("${TIERS[@]}")
 for tier in "${chosen[@]}"; do

@@ -7,7 +7,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 : "${DEVPLANE_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/devplane}"
 export DEVPLANE_CACHE DEVPLANE_LOCAL_DIR=${DEVPLANE_LOCAL_DIR:-$DEVPLANE_CACHE/test-cluster}
-image=localhost/devplane:dev workspace_image=localhost/devplane-workspace:dev
 passed=0 failed=0
 
 check() { # TITLE COMMAND...
@@ -37,6 +36,7 @@ finish() {
   if [ "$failed" != 0 ] || [ "$status" != 0 ]; then
     kubectl get workspaces,pods,pvc,events -n workspaces || true
     kubectl -n workspace-operator-system logs deploy/workspace-operator --tail=30 || true
+    tail -n 30 "$DEVPLANE_LOCAL_DIR"/logs/{helm,build-workspace,build-devplane}.log || true
   fi
   deploy/local/down.sh --purge
   printf '%d passed, %d failed\n' "$passed" "$failed"
@@ -47,28 +47,12 @@ if ip link show devplane0 >/dev/null 2>&1 && [ ! -d "$DEVPLANE_LOCAL_DIR" ]; the
   printf 'error: a local cluster with other state is up, and this tier needs one of its own\nhint: deploy/local/down.sh --purge\n' >&2
   exit 1
 fi
-deploy/local/up.sh --only cluster
-eval "$(deploy/local/env.sh)"
 trap finish EXIT
-deploy/images/build-devplane.sh "$image"
-deploy/images/build-workspace.sh "$workspace_image" --base localhost/debian-base:trixie
-for ref in "$image" "$workspace_image"; do deploy/local/load-image.sh "$ref"; done
-
-helm upgrade --install devplane chart/devplane -n workspace-operator-system --create-namespace \
-  -f deploy/local/values.yaml --set gateway.enabled=false --set workspace.idleTimeout=0 --set workspace.defaultCABundle.configMapName=
-kubectl -n workspace-operator-system rollout status deployment/workspace-operator --timeout=120s
+deploy/local/up.sh
+eval "$(deploy/local/env.sh)"
 
 workspace() { # ID
-  kubectl apply --validate=strict -f - <<YAML
-apiVersion: workspace.devplane.io/v1alpha1
-kind: Workspace
-metadata: {name: $1, namespace: workspaces}
-spec:
-  user: {id: $1, email: $1@example.test, issuer: "https://idp.example.test", subject: $1}
-  resources: {cpu: 500m, memory: 1Gi, storage: 1Gi}
-  aiConfig:
-    providers: [{name: local, endpoint: "http://fixed-answer-llm.ai-system.svc.cluster.local:8000", models: [fixed-answer]}]
-YAML
+  sed "s/dev1/$1/g" deploy/local/workspace.yaml | kubectl apply --validate=strict -f -
 }
 phase() { [ "$(kubectl -n workspaces get workspace "$1" -o 'jsonpath={.status.phase}')" = "$2" ]; }
 inside() { # ID COMMAND: in the workspace's container

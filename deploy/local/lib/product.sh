@@ -27,12 +27,15 @@ install_product() {
   printf %s "$GATEWAY_URL/callback" | put "$settings/redirect-url"
   applied -n "$SYSTEM_NS" create secret generic workspace-gateway-oidc --from-file="$settings"
 
-  helm_install "$chart" -f "$LOCAL_SRC/values.yaml"
+  local enabled=false deployments=(workspace-operator)
+  [ "$WITH_GATEWAY" = no ] || { enabled=true && deployments+=(workspace-gateway); }
+  helm_install "$chart" -f "$LOCAL_SRC/values.yaml" --set "gateway.enabled=$enabled"
   applied -n "$WORKSPACES_NS" create configmap devplane-ca --from-file=ca.crt="$PKI/local-ca.crt"
   # The image keeps its name from build to build, so the Deployments do not see that it changed.
-  [ "$changed" = no ] || kubectl -n "$SYSTEM_NS" rollout restart deployment workspace-operator workspace-gateway >/dev/null
-  deployed "$SYSTEM_NS" workspace-operator
-  deployed "$SYSTEM_NS" workspace-gateway
+  [ "$changed" = no ] || kubectl -n "$SYSTEM_NS" rollout restart deployment "${deployments[@]}" >/dev/null
+  local deployment
+  for deployment in "${deployments[@]}"; do deployed "$SYSTEM_NS" "$deployment"; done
+  [ "$WITH_GATEWAY" = yes ] || return 0
 
   # A browser on this machine comes in by loopback, a pod that asks for the same name by the node's address.
   address=$(kubectl -n "$SYSTEM_NS" get service workspace-gateway -o 'jsonpath={.spec.clusterIP}:{.spec.ports[0].port}')
@@ -75,18 +78,22 @@ existing_product() {
 }
 
 print_welcome() {
-  cat <<EOF
-
-DevPlane is up in $(seconds_since "$RUN_STARTED") s.
-
+  printf '\nDevPlane is up in %s s.\n\n' "$(seconds_since "$RUN_STARTED")"
+  if [ "$WITH_GATEWAY" = yes ]; then
+    cat <<EOF
   open         $GATEWAY_URL
   sign in as   dev1 or dev2, any password
   certificate  signed by the local CA $PKI/local-ca.crt
                trust it in the browser, or go past the browser's warning: nothing but these two local names uses it
 
+EOF
+  fi
+  cat <<EOF
 Try next
   eval "\$($LOCAL_SRC/env.sh)"             kubectl, helm and ctr for this cluster
-  kubectl -n $WORKSPACES_NS get ws -w           watch workspaces come and go
+  kubectl apply -f $LOCAL_SRC/workspace.yaml   make a workspace of your own
+  kubectl -n $WORKSPACES_NS get ws -w           watch it come up, then enter its terminal:
+  kubectl -n $WORKSPACES_NS exec -it dev1-workspace-pod -- env TMUX_TMPDIR=/tmp tmux new-session -A -s workspace
   kubectl -n $SYSTEM_NS logs deploy/workspace-operator -f
   $LOCAL_SRC/down.sh                  stop it; --purge also removes its state
 EOF

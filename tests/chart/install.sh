@@ -1,0 +1,120 @@
+# shellcheck shell=bash disable=SC2154  # here, chart and work come from run.sh
+# Turns the chart into a release in a real API server, and what is then there and allowed into claims. No pod runs.
+
+SYSTEM=workspace-operator-system
+
+installed() { # SET [ARGUMENTS...]
+  local set=$1
+  shift
+  helm upgrade --install devplane "$chart" -n "$SYSTEM" --create-namespace -f "$here/values/$set.yaml" "$@"
+}
+
+manifest() { helm -n "$SYSTEM" get manifest devplane; }
+
+strictly_valid() { manifest | kubectl apply --server-side --force-conflicts --dry-run=server --validate=strict -f -; }
+
+can() { # ACCOUNT NAMESPACE VERB RESOURCE [FLAGS...]
+  local account=$1 namespace=$2 verb=$3 resource=$4
+  shift 4
+  kubectl auth can-i "$verb" "$resource" -n "$namespace" "$@" --as "system:serviceaccount:$SYSTEM:$account" -q
+}
+
+# The pod that a Deployment would make, in a namespace that enforces `restricted`.
+admitted() { # DEPLOYMENT
+  kubectl -n "$SYSTEM" get deployment "$1" -o json |
+    python3 -c 'import json,sys
+template = json.load(sys.stdin)["spec"]["template"]
+template["spec"].pop("serviceAccountName"), template["spec"].pop("priorityClassName", None), template["spec"].pop("priority", None)
+print(json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "try"}, "spec": template["spec"]}))' |
+    kubectl -n strict create --dry-run=server -f -
+}
+
+# The operator's own tests run with rights written down beside them: those must be the chart's.
+same_rights_as_the_operators_tests() {
+  local side
+  kubectl -n workspaces get role workspace-operator -o json >"$work/workspaces.json"
+  kubectl -n "$SYSTEM" get role workspace-operator -o json >"$work/own.json"
+  sed 's/NAMESPACE/x/' "$repo/tests/apiserver/roles.yaml" | kubectl label --local -f - -o json x=y >"$work/tests.json"
+  for side in "$work/workspaces.json $work/own.json" "$work/tests.json"; do
+    # shellcheck disable=SC2086  # two files
+    python3 - $side <<'PYTHON'
+import json, sys
+rights = set()
+for name in sys.argv[1:]:
+    text, at = open(name).read(), 0
+    while text[at:].strip():
+        document, used = json.JSONDecoder().raw_decode(text[at:].lstrip())
+        at += used + len(text[at:]) - len(text[at:].lstrip())
+        for item in document.get("items", [document]):
+            if item["kind"] == "Role" and "operator" in item["metadata"]["name"]:
+                for rule in item["rules"]:
+                    rights |= {(g, r, v, n) for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]
+                               for n in rule.get("resourceNames", ["*"])}
+print("\n".join(map(str, sorted(rights))))
+PYTHON
+    echo --
+  done >"$work/rights"
+  diff <(sed '/^--$/,$d' "$work/rights") <(sed '1,/^--$/d; /^--$/d' "$work/rights")
+}
+
+install_for_real() {
+  kubectl create namespace strict >/dev/null
+  kubectl label namespace strict pod-security.kubernetes.io/enforce=restricted >/dev/null
+
+  claim "helm installs it" installed minimal
+  claim "helm upgrades it to other values" installed full --set gateway.workspaceNamespace=workspaces
+  claim "helm installs it again" installed minimal --set 'clusterCIDRs={10.244.0.0/16}'
+  denied "the release's notes hold no secret" grep -q planted-secret <(helm -n "$SYSTEM" get notes devplane)
+  claim "the server takes every object under strict validation" \
+    strictly_valid
+  claim "the namespace of workspaces enforces restricted" \
+    test "$(kubectl get namespace workspaces -o 'jsonpath={.metadata.labels.pod-security\.kubernetes\.io/enforce}')" = restricted
+  claim "the operator's pod satisfies restricted" admitted workspace-operator
+  claim "the gateway's pod satisfies restricted" admitted workspace-gateway
+  claim "the operator's rights are those that its tests run with" same_rights_as_the_operators_tests
+  rights
+  releases
+}
+
+rights() {
+  local verb account resource
+  for verb in get list watch create patch; do
+    claim "the gateway may $verb Workspaces" can workspace-gateway workspaces "$verb" workspaces.workspace.devplane.io
+  done
+  claim "the gateway may patch a Workspace's status" can workspace-gateway workspaces patch workspaces.workspace.devplane.io --subresource=status
+  claim "the gateway may get its session keys" can workspace-gateway "$SYSTEM" get secrets/workspace-gateway-session-keys
+  claim "the gateway may create its session keys" can workspace-gateway "$SYSTEM" create secrets
+  denied "the gateway may not get another Secret" can workspace-gateway "$SYSTEM" get secrets/workspace-gateway-oidc
+  denied "the gateway may not list Secrets" can workspace-gateway "$SYSTEM" list secrets
+  denied "the gateway may not change its session keys" can workspace-gateway "$SYSTEM" update secrets/workspace-gateway-session-keys
+  denied "the gateway may not delete Workspaces" can workspace-gateway workspaces delete workspaces.workspace.devplane.io
+  for resource in pods secrets services persistentvolumeclaims configmaps; do
+    denied "the gateway may not read $resource of users" can workspace-gateway workspaces get "$resource"
+  done
+  for account in workspace-operator workspace-gateway; do
+    denied "$account may not exec" can "$account" workspaces create pods --subresource=exec
+    denied "$account may not read Workspaces elsewhere" can "$account" default list workspaces.workspace.devplane.io
+    denied "$account may not escalate" can "$account" workspaces escalate roles.rbac.authorization.k8s.io
+    denied "$account may not bind" can "$account" workspaces bind roles.rbac.authorization.k8s.io
+  done
+  denied "the operator may not delete volumes" can workspace-operator workspaces delete persistentvolumeclaims
+  denied "the operator may not delete Workspaces" can workspace-operator workspaces delete workspaces.workspace.devplane.io
+  denied "the operator may not read users' Secrets" can workspace-operator workspaces get secrets
+  claim "the operator may hold its Lease" can workspace-operator "$SYSTEM" update leases.coordination.k8s.io/workspace-operator
+  denied "the operator may not hold another Lease" can workspace-operator "$SYSTEM" update leases.coordination.k8s.io/other
+}
+
+releases() {
+  claim "helm uninstalls it" helm uninstall devplane -n "$SYSTEM"
+  claim "the namespace with users' volumes stays" kubectl get namespace workspaces
+  claim "the CRD stays" kubectl get crd workspaces.workspace.devplane.io
+  denied "the operator goes" kubectl -n "$SYSTEM" get deployment workspace-operator
+  claim "helm installs it anew over what stayed" installed minimal
+  claim "the namespace is the release's again" \
+    grep -q 'kind: Namespace' <(manifest)
+  helm uninstall devplane -n "$SYSTEM" >/dev/null 2>&1
+  kubectl create namespace made-by-hand >/dev/null
+  claim "a namespace that somebody else made is used" installed minimal --set gateway.workspaceNamespace=made-by-hand
+  claim "and stays as it was" \
+    test -z "$(kubectl get namespace made-by-hand -o 'jsonpath={.metadata.annotations}{.metadata.labels.app\.kubernetes\.io/name}')"
+}
