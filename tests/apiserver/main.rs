@@ -5,6 +5,7 @@
 
 #[path = "../harness/apiserver.rs"]
 mod apiserver;
+mod doctor;
 mod operator;
 mod schema;
 mod workspaces;
