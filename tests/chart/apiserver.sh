@@ -43,8 +43,9 @@ YAML
   return 1
 }
 
+# Nothing of theirs is kept, and an API server that lost its etcd takes minutes to end by itself.
 stop_apiserver() {
   local pid
-  for pid in "${APISERVER_PIDS[@]}"; do kill "$pid" 2>/dev/null || true; done
+  for pid in "${APISERVER_PIDS[@]}"; do kill -KILL "$pid" 2>/dev/null || true; done
   for pid in "${APISERVER_PIDS[@]}"; do wait "$pid" 2>/dev/null || true; done
 }
