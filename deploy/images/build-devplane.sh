@@ -11,7 +11,7 @@ in buildah's storage. Does nothing when REF is already made from the same source
   --arch ARCH   for another machine than this one (amd64 or arm64); cross-compiled with zig, from PyPI
   --force       make the image even when its sources did not change
 
-Needs cargo, Node.js 20 with npm (for the terminal page), buildah, and a C compiler for musl (Debian: musl-tools).
+Needs cargo, buildah, and a C compiler for musl (Debian: musl-tools).
 Compiled files are kept in DEVPLANE_CACHE (default: ~/.cache/devplane).
 USAGE
 }
