@@ -78,7 +78,7 @@ cp -L "$binaries/kubectl" "$binaries/helm" "$context/build/tools/"
 [ -z "${EXTRA_TOOLS-}" ] || cp -L "$EXTRA_TOOLS"/* "$context/build/tools/"
 
 progress "building $ref on $base (from nothing: several minutes)"
-buildah build --isolation chroot --build-arg "BASE_IMAGE=$base" --label "io.devplane.sources=$key" --tag "$ref" "$context/build" >"$context/build.log" 2>&1 ||
+buildah build --isolation chroot --layers --build-arg "BASE_IMAGE=$base" --label "io.devplane.sources=$key" --tag "$ref" "$context/build" >"$context/build.log" 2>&1 ||
   fail "buildah can't build $ref" "read $context/build.log; a package mirror that did not answer is the usual reason"
 rm -rf "$context/build"
 progress "$ref is in buildah's storage"

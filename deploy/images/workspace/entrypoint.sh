@@ -111,4 +111,5 @@ configure_git
 bootstrap_home
 start_session
 # `-A` makes the session anew when its last shell was left; the gateway has a page of its own, so ttyd's is never shown.
-exec ttyd --port 7681 --writable --ping-interval 30 tmux new-session -A -s workspace
+# Errors and warnings only: every readiness probe would be two lines.
+exec ttyd --debug 3 --port 7681 --writable --ping-interval 30 tmux new-session -A -s workspace
