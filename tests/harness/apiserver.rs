@@ -30,7 +30,8 @@ set -u
   --service-account-issuer=https://kubernetes.default.svc --service-account-key-file='{d}/sa.pub' --service-account-signing-key-file='{d}/sa.key' \
   --token-auth-file='{d}/tokens.csv' --disable-admission-plugins=ServiceAccount --endpoint-reconciler-type=none >'{d}/apiserver.log' 2>&1 </dev/null & api=$!
 read -r _
-kill "$api" "$etcd"; wait; rm -rf '{d}'
+# Not by SIGTERM: an API server whose etcd goes first never ends by itself.
+kill -KILL "$api" "$etcd"; wait; rm -rf '{d}'
 "#;
 
 const TOKENS: &str = "admin-token,admin,1,system:masters\noperator-token,operator,2\ngateway-token,gateway,3\n";
