@@ -1,4 +1,17 @@
 //! DevPlane gives each signed-in user of a closed Kubernetes cluster an isolated, persistent terminal in the browser.
+//!
+//! `Workspace -> observe -> validate -> desired -> plan(now) -> apply -> status`
+//!
+//! | layer | modules | rule |
+//! |---|---|---|
+//! | vocabulary | `api` `identity` `names` `labels` `units` `clock` | pure; imports nothing above it |
+//! | rendering | `policy` `render` | pure; equal input, equal objects |
+//! | settings | `config` | the only reader of files and environment, told what to read by `cli` |
+//! | rims | `audit` `telemetry` `serve` `cluster` | one I/O library each, knowing nothing of each other |
+//! | programs | `operator` `doctor` | never import one another |
+//! | command line | `cli` | the only caller of programs |
+//!
+//! `tests/architecture.rs` holds the imports to this.
 
 pub mod api;
 pub mod audit;

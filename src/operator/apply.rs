@@ -1,5 +1,6 @@
 //! Steps become writes to the API server, in their order; the first that fails ends the pass.
 
+use super::observe::{Observed, is_controlled_by};
 use super::plan::Step;
 use crate::render::Desired;
 use k8s_openapi::NamespaceResourceScope;
@@ -14,15 +15,27 @@ use std::fmt::Debug;
 /// Owns every field that the operator sets (Kubernetes: server-side apply).
 pub const FIELD_MANAGER: &str = "devplane-operator";
 
-/// A step that the API server did not take.
+/// A step that was not done.
 #[derive(Debug, Snafu)]
 #[snafu(display("{step:?} failed: {source}"))]
 pub struct ApplyError {
     pub step: Step,
-    pub source: kube::Error,
+    pub source: WriteError,
 }
 
-/// Takes every step. `observed_pod` is the pod that the plan has seen: only that one may be deleted.
+/// Why a write was not done.
+#[derive(Debug, Snafu)]
+pub enum WriteError {
+    /// The API server did not take it.
+    #[snafu(context(false), display("{source}"))]
+    Api { source: kube::Error },
+    /// An object that no watch of ours shows has the name already, and it is not this Workspace's.
+    #[snafu(display("{object} of this name does not belong to this Workspace"))]
+    Foreign { object: String },
+}
+
+/// Takes every step. What the plan has not seen is created, never patched: a patch would change an object of that name that
+/// the watches don't show because it is not ours. `observed.pod` is the only pod that may be deleted.
 ///
 /// # Errors
 /// The first step that failed; the ones before it are done and the ones behind it are not.
@@ -30,20 +43,33 @@ pub async fn apply(
     client: &Client,
     namespace: &str,
     desired: &Desired,
-    observed_pod: Option<&Pod>,
+    observed: &Observed,
     steps: &[Step],
 ) -> Result<(), ApplyError> {
+    let writer = Writer { client, namespace };
     for &step in steps {
         let result = match step {
-            Step::ApplyPolicy(index) => server_side(client, namespace, &desired.policies[index]).await,
-            Step::ApplyServiceAccount => server_side(client, namespace, &desired.service_account).await,
-            Step::ApplyRole => server_side(client, namespace, &desired.role).await,
-            Step::ApplyRoleBinding => server_side(client, namespace, &desired.role_binding).await,
-            Step::ApplyService => server_side(client, namespace, &desired.service).await,
-            Step::CreateVolumeClaim => create(client, namespace, &desired.pvc).await,
-            Step::CreatePod => create(client, namespace, &desired.pod).await,
-            Step::DeletePod => match observed_pod {
-                Some(pod) => delete_pod(client, namespace, pod).await,
+            Step::ApplyPolicy(index) => {
+                writer
+                    .write(&desired.policies[index], observed.policies[index].is_some())
+                    .await
+            }
+            Step::ApplyServiceAccount => {
+                writer
+                    .write(&desired.service_account, observed.service_account.is_some())
+                    .await
+            }
+            Step::ApplyRole => writer.write(&desired.role, observed.role.is_some()).await,
+            Step::ApplyRoleBinding => {
+                writer
+                    .write(&desired.role_binding, observed.role_binding.is_some())
+                    .await
+            }
+            Step::ApplyService => writer.write(&desired.service, observed.service.is_some()).await,
+            Step::CreateVolumeClaim => writer.create(&desired.pvc).await,
+            Step::CreatePod => writer.create(&desired.pod).await,
+            Step::DeletePod => match observed.pod.as_deref() {
+                Some(pod) => writer.delete(pod).await,
                 None => Ok(()),
             },
         };
@@ -52,43 +78,69 @@ pub async fn apply(
     Ok(())
 }
 
-/// Forced: what the operator sets is decided by the operator, whoever set it before.
-async fn server_side<K>(client: &Client, namespace: &str, object: &K) -> Result<(), kube::Error>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
-{
-    let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    let api = Api::<K>::namespaced(client.clone(), namespace);
-    api.patch(&object.name_any(), &parameters, &Patch::Apply(object))
-        .await
-        .map(drop)
+/// Writes to one namespace.
+struct Writer<'a> {
+    client: &'a Client,
+    namespace: &'a str,
 }
 
-/// For objects that can't be changed once they are there.
-async fn create<K>(client: &Client, namespace: &str, object: &K) -> Result<(), kube::Error>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
-{
-    let parameters = PostParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PostParams::default()
-    };
-    Api::<K>::namespaced(client.clone(), namespace)
-        .create(&parameters, object)
-        .await
-        .map(drop)
+impl Writer<'_> {
+    fn api<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(&self) -> Api<K> {
+        Api::namespaced(self.client.clone(), self.namespace)
+    }
+
+    async fn write<K: Object>(&self, object: &K, exists: bool) -> Result<(), WriteError> {
+        if !exists {
+            return self.create(object).await;
+        }
+        // Forced: what the operator sets is decided by the operator, whoever set it before.
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        self.api::<K>()
+            .patch(&object.name_any(), &parameters, &Patch::Apply(object))
+            .await?;
+        Ok(())
+    }
+
+    async fn create<K: Object>(&self, object: &K) -> Result<(), WriteError> {
+        let parameters = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let error = match self.api::<K>().create(&parameters, object).await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        if matches!(&error, kube::Error::Api(status) if status.code == 409) {
+            let there = self.api::<K>().get_metadata_opt(&object.name_any()).await?;
+            let owner = object.owner_references().first().map(|owner| owner.uid.as_str());
+            if there.is_some_and(|there| !is_controlled_by(&there, owner.unwrap_or_default())) {
+                let object = format!("{} {}", K::kind(&()), object.name_any());
+                return ForeignSnafu { object }.fail();
+            }
+        }
+        Err(error.into())
+    }
+
+    async fn delete(&self, pod: &Pod) -> Result<(), WriteError> {
+        let parameters = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: pod.uid(),
+                resource_version: None,
+            }),
+            ..DeleteParams::default()
+        };
+        self.api::<Pod>().delete(&pod.name_any(), &parameters).await?;
+        Ok(())
+    }
 }
 
-async fn delete_pod(client: &Client, namespace: &str, pod: &Pod) -> Result<(), kube::Error> {
-    let parameters = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: pod.uid(),
-            resource_version: None,
-        }),
-        ..DeleteParams::default()
-    };
-    Api::<Pod>::namespaced(client.clone(), namespace)
-        .delete(&pod.name_any(), &parameters)
-        .await
-        .map(drop)
+/// What every kind that we write has in common.
+trait Object:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize
+{
+}
+
+impl<K> Object for K where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize
+{
 }

@@ -1,5 +1,6 @@
 //! An error of the API server becomes a reason for people, and whether it is one at all.
 
+use super::apply::WriteError;
 use super::plan::Step;
 use crate::api::Reason;
 use kube::core::Status;
@@ -16,7 +17,16 @@ pub enum Meaning {
 }
 
 /// First by what the API server says, then by the kind of object.
-pub fn meaning(step: Step, error: &kube::Error) -> Meaning {
+pub fn meaning(step: Step, error: &WriteError) -> Meaning {
+    let error = match error {
+        WriteError::Api { source } => source,
+        WriteError::Foreign { .. } => {
+            return Meaning::Failure {
+                reason: Reason::NameConflict,
+                message: error.to_string(),
+            };
+        }
+    };
     let message = || super::pod_state::shortened(&error_text(error));
     let kube::Error::Api(status) = error else {
         return Meaning::Failure {
@@ -24,11 +34,9 @@ pub fn meaning(step: Step, error: &kube::Error) -> Meaning {
             message: message(),
         };
     };
-    let creates = matches!(step, Step::CreatePod | Step::CreateVolumeClaim);
-    match status.code {
-        409 if creates || step == Step::DeletePod => return Meaning::Stale,
-        404 if step == Step::DeletePod => return Meaning::Stale,
-        _ => {}
+    // Server-side apply that is forced has no conflicts, so a 409 is always about an object that is, or is not, there already.
+    if status.code == 409 || (status.code == 404 && step == Step::DeletePod) {
+        return Meaning::Stale;
     }
     Meaning::Failure {
         reason: classified(status).unwrap_or_else(|| by_kind(step)),
@@ -69,15 +77,18 @@ fn error_text(error: &kube::Error) -> String {
 mod tests {
     use super::*;
 
-    fn api(code: u16, message: &str) -> kube::Error {
-        kube::Error::Api(Box::new(Status {
+    fn api(code: u16, message: &str) -> WriteError {
+        let status = Status {
             code,
             message: message.into(),
             ..Status::default()
-        }))
+        };
+        WriteError::Api {
+            source: kube::Error::Api(Box::new(status)),
+        }
     }
 
-    fn reason(step: Step, error: &kube::Error) -> Option<Reason> {
+    fn reason(step: Step, error: &WriteError) -> Option<Reason> {
         match meaning(step, error) {
             Meaning::Stale => None,
             Meaning::Failure { reason, .. } => Some(reason),
@@ -100,7 +111,8 @@ mod tests {
             (CreateVolumeClaim, 422, "invalid", Some(Reason::PVCCreateFailed)),
             (ApplyRole, 500, "", Some(Reason::RBACReconcileFailed)),
             (ApplyPolicy(0), 500, "", Some(Reason::NetworkPolicyReconcileFailed)),
-            (ApplyService, 409, "conflict", Some(Reason::ServiceEnsureFailed)),
+            (ApplyService, 409, "already exists", None),
+            (ApplyService, 422, "invalid", Some(Reason::ServiceEnsureFailed)),
             (CreatePod, 409, "already exists", None),
             (DeletePod, 404, "not found", None),
             (DeletePod, 409, "uid differs", None),

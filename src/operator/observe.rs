@@ -103,11 +103,15 @@ impl Observed {
 
 fn collect<K: Resource<DynamicType = ()>>(foreign: &mut Vec<String>, owner_uid: &str, object: Option<&K>) {
     let Some(object) = object else { return };
-    let ours = object
-        .owner_references()
-        .iter()
-        .any(|owner| owner.controller == Some(true) && owner.uid == owner_uid);
-    if !ours {
+    if !is_controlled_by(object, owner_uid) {
         foreign.push(format!("{} {}", K::kind(&()), object.name_any()));
     }
+}
+
+/// Whether the object of this uid is the controlling owner (Kubernetes API: at most one owner is).
+pub fn is_controlled_by<K: Resource>(object: &K, owner_uid: &str) -> bool {
+    object
+        .owner_references()
+        .iter()
+        .any(|owner| owner.controller == Some(true) && owner.uid == owner_uid)
 }

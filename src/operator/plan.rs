@@ -17,6 +17,9 @@ use std::time::Duration;
 /// How long an ended pod is left to be looked at before it is replaced.
 const REPLACE_ENDED_AFTER: Duration = Duration::from_secs(30);
 
+/// Watches do not tell of objects that are not ours, so a conflict of names is looked at again after this long. It costs no request.
+const LOOK_AT_CONFLICT_AFTER: Duration = Duration::from_secs(60);
+
 /// One write to the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -83,7 +86,7 @@ pub fn plan(
         return Plan {
             steps: vec![],
             state: failed(state, Reason::NameConflict, message),
-            look_again_at: None,
+            look_again_at: Some(now + LOOK_AT_CONFLICT_AFTER),
         };
     }
     let mut steps = missing_or_different(desired, observed);

@@ -125,7 +125,7 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Pass {
         mut state,
         look_again_at,
     } = plan(&valid, &desired, &observed, &last, requests(workspace), now);
-    let applied = apply(&ctx.client, &valid.namespace, &desired, observed.pod.as_deref(), &steps).await;
+    let applied = apply(&ctx.client, &valid.namespace, &desired, &observed, &steps).await;
     let failure = applied.err().map(|error| meaning(error.step, &error.source));
     if let Some(Meaning::Failure { reason, message }) = &failure {
         state = State {

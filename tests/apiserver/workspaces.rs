@@ -276,10 +276,43 @@ async fn what_belongs_to_someone_else_is_left_alone() {
         .delete("dev1-workspace-pod", &DeleteParams::default().grace_period(0))
         .await
         .unwrap();
-    // Nothing of the Workspace has changed, and no watch of ours covers a foreign object: an administrator touches it.
+    // It is looked at again after a minute; an administrator who touches the Workspace need not wait.
     site.server
         .kubectl_ok(&["annotate", "workspace", "dev1", "-n", "conflict", "touched=1"], None);
     site.until("dev1", "Creating", |w| phase(w) == Some(Phase::Creating))
+        .await;
+
+    // Without our labels no watch shows it.
+    let foreign = r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"dev2-workspace-svc","namespace":"conflict"},
+        "spec":{"ports":[{"port":80}]}}"#;
+    site.server.kubectl_ok(&["create", "-f", "-"], Some(foreign));
+    let version = || {
+        let arguments = [
+            "get",
+            "service",
+            "dev2-workspace-svc",
+            "-n",
+            "conflict",
+            "-o",
+            "jsonpath={.metadata.resourceVersion}",
+        ];
+        site.server.kubectl_ok(&arguments, None)
+    };
+    let before = version();
+    site.apply("dev2", &spec("dev2"));
+    let failed = site.until("dev2", "Failed", |w| reason(w) == "NameConflict").await;
+    assert!(
+        failed
+            .status
+            .as_ref()
+            .unwrap()
+            .message
+            .contains("Service dev2-workspace-svc")
+    );
+    assert_eq!(version(), before);
+    site.server
+        .kubectl_ok(&["delete", "service", "dev2-workspace-svc", "-n", "conflict"], None);
+    site.until("dev2", "Creating", |w| phase(w) == Some(Phase::Creating))
         .await;
     operator.assert_never_forbidden();
 }
