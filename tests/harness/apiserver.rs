@@ -31,7 +31,7 @@ set -u
   --token-auth-file='{d}/tokens.csv' --disable-admission-plugins=ServiceAccount --endpoint-reconciler-type=none >'{d}/apiserver.log' 2>&1 </dev/null & api=$!
 read -r _
 # Not by SIGTERM: an API server whose etcd goes first never ends by itself.
-kill -KILL "$api" "$etcd"; wait; rm -rf '{d}'
+kill -KILL "$api" "$etcd"; wait 2>/dev/null; rm -rf '{d}'
 "#;
 
 const TOKENS: &str = "admin-token,admin,1,system:masters\noperator-token,operator,2\ngateway-token,gateway,3\n";
