@@ -20,6 +20,7 @@ need() {
 tier_lint() {
   cargo fmt --check
   cargo clippy --all-targets --locked -- -D warnings
+  tests/lint/deny.sh
 }
 tier_unit() { cargo test --locked --lib --bins --test architecture --test golden; }
 tier_cli() { cargo test --locked --test cli; }

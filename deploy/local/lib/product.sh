@@ -74,7 +74,7 @@ install_into_existing() { # IMAGE WORKSPACE-IMAGE VALUES
 existing_product() {
   helm_install "$REPO/chart/devplane" -f "$3" --set-string "image=$1" --set-string "workspace.image=$2"
   deployed "$SYSTEM_NS" workspace-operator
-  deployed "$SYSTEM_NS" workspace-gateway
+  [ "$WITH_GATEWAY" = no ] || deployed "$SYSTEM_NS" workspace-gateway
 }
 
 print_welcome() {
