@@ -38,6 +38,7 @@ use snafu::{ResultExt, Snafu};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::watch;
 
 /// Workspaces that are worked on at once. Most of a pass is waiting for the API server.
 const CONCURRENT_PASSES: u16 = 32;
@@ -150,6 +151,8 @@ async fn work(
         pods,
     };
 
+    // One waiter for the stores, many for this: two that wait for one store at once can miss its being filled.
+    let (tell_filled, all_filled) = watch::channel(false);
     let reporter = events::Reporter {
         controller: "devplane-operator".to_owned(),
         instance: Some(config.pod_name),
@@ -159,6 +162,7 @@ async fn work(
         clock,
         defaults: config.workspace,
         caches: caches.clone(),
+        filled: all_filled,
         memory: Memory::default(),
         reporter: Reporter {
             recorder: Recorder::new(client, reporter),
@@ -167,6 +171,7 @@ async fn work(
     });
     tokio::spawn(async move {
         if caches.filled().await.is_ok() {
+            tell_filled.send_replace(true);
             ready.store(true, Ordering::Relaxed);
         }
     });

@@ -18,12 +18,13 @@ use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
-use kube::runtime::reflector::store::WriterDropped;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use snafu::{ResultExt, Snafu};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
+use tokio::sync::watch::error::RecvError;
 
 /// Everything that a pass needs.
 pub struct Context {
@@ -31,6 +32,8 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     pub defaults: WorkspaceDefaults,
     pub caches: Caches,
+    /// True once every cache has had its first list: an unfilled one would look like missing objects.
+    pub filled: watch::Receiver<bool>,
     pub memory: Memory,
     pub reporter: Reporter,
 }
@@ -39,11 +42,13 @@ pub struct Context {
 #[derive(Debug, Snafu)]
 pub enum ReconcileError {
     #[snafu(display("the watches have ended: {source}"))]
-    Watches { source: WriterDropped },
+    Watches { source: RecvError },
     #[snafu(display("can't write the finalizers of Workspace {name}: {source}"))]
     Finalizer { name: String, source: kube::Error },
     #[snafu(display("can't write the status of Workspace {name}: {source}"))]
     Status { name: String, source: kube::Error },
+    #[snafu(display("the API server has not answered for Workspace {name}"))]
+    NoAnswer { name: String },
     #[snafu(display("Workspace {name} is {reason}: {message}"))]
     Apply {
         name: String,
@@ -52,12 +57,26 @@ pub enum ReconcileError {
     },
 }
 
+/// A pass that takes longer has lost an answer; the next one sees what came of it.
+const LONGEST_PASS: Duration = Duration::from_secs(20);
+
 /// One pass over one Workspace.
 ///
 /// # Errors
 /// When it has to be tried again; [`backoff`] says when.
 pub async fn reconcile(guarded: Arc<DeserializeGuard<Workspace>>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
-    ctx.caches.filled().await.context(WatchesSnafu)?;
+    let mut filled = ctx.filled.clone();
+    filled.wait_for(|filled| *filled).await.context(WatchesSnafu)?;
+    match tokio::time::timeout(LONGEST_PASS, reconcile_one(&guarded, &ctx)).await {
+        Ok(result) => result,
+        Err(_) => NoAnswerSnafu {
+            name: guarded.name_any(),
+        }
+        .fail(),
+    }
+}
+
+async fn reconcile_one(guarded: &DeserializeGuard<Workspace>, ctx: &Context) -> Result<Action, ReconcileError> {
     let workspace = match &guarded.0 {
         Ok(workspace) => workspace,
         Err(invalid) => {
@@ -74,18 +93,18 @@ pub async fn reconcile(guarded: Arc<DeserializeGuard<Workspace>>, ctx: Arc<Conte
     }
     if workspace.metadata.deletion_timestamp.is_some() {
         ctx.memory.forget(&uid);
-        return set_finalizer(workspace, &ctx, false).await;
+        return set_finalizer(workspace, ctx, false).await;
     }
     if !workspace
         .finalizers()
         .iter()
         .any(|finalizer| finalizer == labels::FINALIZER)
     {
-        return set_finalizer(workspace, &ctx, true).await;
+        return set_finalizer(workspace, ctx, true).await;
     }
     let now = ctx.clock.now();
-    let pass = pass(workspace, &ctx, now).await;
-    write_status(workspace, &pass, &ctx, now).await?;
+    let pass = pass(workspace, ctx, now).await;
+    write_status(workspace, &pass, ctx, now).await?;
     match pass.failure {
         Some(Meaning::Failure { reason, message }) => ApplySnafu {
             name: workspace.name_any(),
