@@ -13,7 +13,7 @@ use kube::{Api, Client};
 use snafu::Snafu;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// client-go's defaults.
 const DURATION: Duration = Duration::from_secs(15);
@@ -98,8 +98,9 @@ impl Elector {
     pub async fn acquire(self) -> Held {
         let mut seen: Option<(String, Instant)> = None;
         loop {
-            match self.attempt(&mut seen).await {
-                Ok(Some(lease)) => {
+            let asked = Instant::now();
+            match timeout(RENEW_DEADLINE, self.attempt(&mut seen)).await {
+                Ok(Ok(Some(lease))) => {
                     tracing::info!(
                         lease = self.settings.name,
                         identity = self.settings.identity,
@@ -108,11 +109,15 @@ impl Elector {
                     return Held {
                         elector: self,
                         lease,
-                        renewed: Instant::now(),
+                        renewed: asked,
                     };
                 }
-                Ok(None) => {}
-                Err(error) => tracing::warn!(lease = self.settings.name, %error, "can't acquire the Lease yet"),
+                Ok(Ok(None)) => {}
+                Err(_) => tracing::warn!(
+                    lease = self.settings.name,
+                    "can't acquire the Lease yet: the API server does not answer"
+                ),
+                Ok(Err(error)) => tracing::warn!(lease = self.settings.name, %error, "can't acquire the Lease yet"),
             }
             sleep(RETRY).await;
         }
@@ -172,17 +177,20 @@ fn written(result: Result<Lease, kube::Error>) -> Result<Option<Lease>, kube::Er
 }
 
 impl Held {
-    /// Renews the Lease until that fails for good.
+    /// Renews the Lease until that fails for good: never later than the deadline after the last renewal was asked for, which
+    /// is before any other candidate may see the Lease run out.
     pub async fn keep(&mut self) -> LeaseError {
         loop {
             sleep(RETRY).await;
-            match timeout(RETRY * 2, self.renew()).await {
+            let asked = Instant::now();
+            let deadline = self.renewed + RENEW_DEADLINE;
+            match timeout_at(deadline.min(asked + RETRY * 2), self.renew()).await {
                 Ok(Ok(Some(holder))) => return LeaseError::TakenOver { holder },
-                Ok(Ok(None)) => self.renewed = Instant::now(),
+                Ok(Ok(None)) => self.renewed = asked,
                 Ok(Err(error)) => tracing::warn!(%error, "can't renew the Lease"),
                 Err(_) => tracing::warn!("can't renew the Lease: the API server does not answer"),
             }
-            if self.renewed.elapsed() > RENEW_DEADLINE {
+            if Instant::now() >= self.renewed + RENEW_DEADLINE {
                 return LeaseError::NotRenewed;
             }
         }

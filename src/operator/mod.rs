@@ -79,6 +79,13 @@ pub async fn run(config: OperatorConfig, client: Client, clock: Arc<dyn Clock>) 
         },
     };
     metrics.leader.set(1);
+    // No standby any more: ready again once the watches have filled.
+    ready.store(false, Ordering::Relaxed);
+    if config.workspace.cluster_cidrs.is_empty() {
+        tracing::warn!(
+            "CLUSTER_CIDRS is not set: workspaces reach nothing outside the cluster; set it to the ranges of the cluster's pods, Services and nodes"
+        );
+    }
     tracing::info!(namespace = config.namespace, "the operator works");
     let work = work(config, client, clock, metrics, Arc::clone(&ready));
     let result = match held {

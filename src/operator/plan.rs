@@ -130,8 +130,9 @@ pub fn plan(
             "Replacing the pod: the workspace image has changed".clone_into(&mut state.message);
         }
         PodState::Ended { message } => {
-            let replace_at = ended_since(last).map_or(now, |since| since) + REPLACE_ENDED_AFTER;
-            if ended_since(last).is_some() && now >= replace_at {
+            let told = ended_since(last, pod);
+            let replace_at = told.unwrap_or(now) + REPLACE_ENDED_AFTER;
+            if told.is_some() && now >= replace_at {
                 steps.push(Step::DeletePod);
             } else {
                 look_again_at = Some(replace_at);
@@ -187,7 +188,8 @@ fn missing_or_different(desired: &Desired, observed: &Observed) -> Vec<Step> {
 }
 
 /// Whether the observed object already has everything of the desired one. Fields that others or the API server added are
-/// left alone, but not in lists outside the metadata: a rule, or a wider port, that someone put into a policy must go.
+/// left alone, but not in lists outside the metadata and not in selectors: a rule, or a wider port, that someone put into a
+/// policy must go, and so must a label that keeps a policy or a Service from selecting the pod.
 fn holds<K: serde::Serialize>(observed: Option<&K>, desired: &K) -> bool {
     let Some(observed) = observed else { return false };
     let (Ok(Value::Object(desired)), Ok(observed)) = (serde_json::to_value(desired), serde_json::to_value(observed))
@@ -199,17 +201,26 @@ fn holds<K: serde::Serialize>(observed: Option<&K>, desired: &K) -> bool {
         .all(|(key, value)| contains(&observed[key], value, key == "metadata"))
 }
 
+/// Fields that an apply replaces as a whole (Kubernetes API: atomic maps).
+const SELECTORS: &[&str] = &["podSelector", "selector"];
+
 fn contains(observed: &Value, desired: &Value, additions_in_lists: bool) -> bool {
     match (observed, desired) {
-        (Value::Object(observed), Value::Object(desired)) => desired
+        (Value::Object(observed), Value::Object(desired)) => desired.iter().all(|(key, value)| {
+            let observed = observed.get(key).unwrap_or(&Value::Null);
+            contains(observed, value, additions_in_lists)
+                && (!SELECTORS.contains(&key.as_str()) || contains(value, observed, additions_in_lists))
+        }),
+        // Such as the owners: an apply could not take another one's entry away.
+        (Value::Array(observed), Value::Array(desired)) if additions_in_lists => desired
             .iter()
-            .all(|(key, value)| contains(observed.get(key).unwrap_or(&Value::Null), value, additions_in_lists)),
+            .all(|desired| observed.iter().any(|observed| contains(observed, desired, true))),
         (Value::Array(observed), Value::Array(desired)) => {
             observed.len() == desired.len()
-                && observed.iter().zip(desired).all(|(observed, desired)| {
-                    contains(observed, desired, additions_in_lists)
-                        && (additions_in_lists || contains(desired, observed, false))
-                })
+                && observed
+                    .iter()
+                    .zip(desired)
+                    .all(|(observed, desired)| contains(observed, desired, false) && contains(desired, observed, false))
         }
         // The API server drops empty lists.
         (Value::Null, Value::Array(desired)) => desired.is_empty(),
@@ -248,10 +259,13 @@ fn idle_deadline(
     active.checked_add(idle).ok()
 }
 
-/// Since when the status has told of an ended pod.
-fn ended_since(last: &WorkspaceStatus) -> Option<Timestamp> {
+/// Since when the status has told of an ended pod. A pod that ended without ever being ready did not change the status of
+/// `Ready`, whose time may lie long before the pod's: such pods, refused by a node again and again, would be replaced without pause.
+fn ended_since(last: &WorkspaceStatus, pod: &Pod) -> Option<Timestamp> {
     let ready = last.condition(ConditionType::Ready)?;
-    (ready.reason == Reason::PodFailed.as_str()).then_some(ready.last_transition_time.0)
+    let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let told = ready.last_transition_time.0;
+    (ready.reason == Reason::PodFailed.as_str()).then_some(created.map_or(told, |created| created.max(told)))
 }
 
 fn failed(state: State, reason: Reason, message: String) -> State {

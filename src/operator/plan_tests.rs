@@ -3,6 +3,7 @@
 use super::super::validate::tests as given;
 use super::super::validate::validate;
 use super::*;
+use crate::api::Workspace;
 use crate::render::desired;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::json;
@@ -313,4 +314,83 @@ fn what_belongs_to_someone_else_is_never_touched() {
         "{}",
         plan.state.message
     );
+}
+
+fn not_ready_since(seconds: i64, reason: &str) -> WorkspaceStatus {
+    WorkspaceStatus {
+        phase: Some(Phase::Creating),
+        conditions: vec![Condition {
+            type_: "Ready".into(),
+            status: "False".into(),
+            reason: reason.into(),
+            message: String::new(),
+            last_transition_time: Time(at(seconds)),
+            observed_generation: None,
+        }],
+        ..accessed(0)
+    }
+}
+
+/// A pod that the kubelet refuses never gets Ready; the workspace is not ready since long ago.
+#[test]
+fn a_pod_that_never_was_ready_is_not_replaced_at_once() {
+    let desired = desired(&valid());
+    let mut observed = with_pod(
+        &desired,
+        json!({"phase": "Failed", "reason": "UnexpectedAdmissionError"}),
+    );
+    let mut pod = (**observed.pod.as_ref().unwrap()).clone();
+    pod.metadata.creation_timestamp = Some(Time(at(999)));
+    observed.pod = Some(Arc::new(pod));
+    let workspace = given::workspace(given::spec());
+    let mut workspace = Workspace {
+        status: Some(not_ready_since(0, "Progressing")),
+        ..workspace
+    };
+    // As the driver does it: plan, then status, and the next pass sees that status.
+    let first = planned(&observed, workspace.status.as_ref().unwrap(), None, 1000);
+    assert_eq!(first.steps, []);
+    workspace.status = Some(super::super::status::status(
+        &workspace,
+        &first.state,
+        Default::default(),
+        at(1000),
+    ));
+    let second = planned(&observed, workspace.status.as_ref().unwrap(), None, 1001);
+    assert_eq!((second.steps, second.look_again_at), (vec![], Some(at(1029))));
+    assert_eq!(
+        planned(&observed, workspace.status.as_ref().unwrap(), None, 1029).steps,
+        [Step::DeletePod]
+    );
+}
+
+/// Another field manager adds a label to the selector: the policy selects no pod any more.
+#[test]
+fn a_selector_that_someone_narrowed_is_put_right() {
+    let desired = desired(&valid());
+    let mut observed = with_pod(&desired, ready());
+    for index in 0..2 {
+        let mut policy = desired.policies[index].clone();
+        let selector = policy.spec.as_mut().unwrap().pod_selector.as_mut().unwrap();
+        selector.match_labels.as_mut().unwrap().insert("x".into(), "y".into());
+        observed.policies[index] = Some(Arc::new(policy));
+    }
+    assert_eq!(
+        planned(&observed, &accessed(0), None, 10).steps,
+        [Step::ApplyPolicy(0), Step::ApplyPolicy(1)]
+    );
+}
+
+/// A second owner reference is not a difference that an apply could remove.
+#[test]
+fn an_owner_that_someone_added_is_no_endless_write() {
+    let desired = desired(&valid());
+    let mut observed = with_pod(&desired, ready());
+    let mut service = desired.service.clone();
+    let mut other = service.metadata.owner_references.as_ref().unwrap()[0].clone();
+    other.uid = "other".into();
+    other.controller = None;
+    service.metadata.owner_references.as_mut().unwrap().push(other);
+    observed.service = Some(Arc::new(service));
+    assert_eq!(planned(&observed, &accessed(0), None, 10).steps, []);
 }

@@ -172,7 +172,7 @@ async fn what_someone_changed_or_deleted_is_put_right() {
         w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
     })
     .await;
-    let open = r#"{"spec":{"policyTypes":["Ingress"],"ingress":[{}]}}"#;
+    let open = r#"{"spec":{"policyTypes":["Ingress"],"ingress":[{}],"podSelector":{"matchLabels":{"no":"pod"}}}}"#;
     site.server.kubectl_ok(
         &[
             "patch",
@@ -203,8 +203,9 @@ async fn what_someone_changed_or_deleted_is_put_right() {
                 None,
             );
             let policy: Value = serde_json::from_str(&policy).unwrap();
-            let closed =
-                policy["spec"]["ingress"].is_null() && policy["spec"]["policyTypes"] == json!(["Ingress", "Egress"]);
+            let closed = policy["spec"]["ingress"].is_null()
+                && policy["spec"]["policyTypes"] == json!(["Ingress", "Egress"])
+                && policy["spec"]["podSelector"]["matchLabels"]["no"].is_null();
             closed
                 && site
                     .server
