@@ -7,8 +7,8 @@
 //! | vocabulary | `api` `identity` `names` `labels` `units` `clock` | pure; imports nothing above it |
 //! | rendering | `policy` `render` | pure; equal input, equal objects |
 //! | settings | `config` | the only reader of files and environment, told what to read by `cli` |
-//! | rims | `audit` `telemetry` `serve` `cluster` | one I/O library each, knowing nothing of each other |
-//! | programs | `operator` `doctor` | never import one another |
+//! | rims | `audit` `telemetry` `serve` `cluster` `oidc` `proxy` `tls` | one I/O library each, knowing nothing of each other |
+//! | programs | `operator` `gateway` `doctor` | never import one another |
 //! | command line | `cli` | the only caller of programs |
 //!
 //! `tests/architecture.rs` holds the imports to this.
@@ -20,12 +20,16 @@ pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod doctor;
+pub mod gateway;
 pub mod identity;
 pub mod labels;
 pub mod names;
+pub mod oidc;
 pub mod operator;
 pub mod policy;
+pub mod proxy;
 pub mod render;
 pub mod serve;
 pub mod telemetry;
+pub mod tls;
 pub mod units;

@@ -1,0 +1,111 @@
+//! A path becomes a route: the only place that knows the gateway's paths.
+
+use hyper::Method;
+
+/// What a path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route<'a> {
+    Login,
+    Callback,
+    Logout,
+    Workspace,
+    WorkspaceEvents,
+    /// The WebSocket.
+    Terminal,
+    Health,
+    Ready,
+    Metrics,
+    /// A file of the pages, by its whole path.
+    Asset(&'a str),
+    /// The one page: the terminal, or how far its start has come.
+    Page,
+    Unknown,
+}
+
+pub const LOGIN: &str = "/login";
+
+impl<'a> Route<'a> {
+    /// Paths are compared as they came: nothing is decoded, so that no second spelling of a path exists.
+    pub fn of(path: &'a str) -> Self {
+        match path {
+            LOGIN => Self::Login,
+            "/callback" => Self::Callback,
+            "/logout" => Self::Logout,
+            "/api/workspace" => Self::Workspace,
+            "/api/workspace/events" => Self::WorkspaceEvents,
+            "/ws" => Self::Terminal,
+            "/health" => Self::Health,
+            "/readyz" => Self::Ready,
+            "/metrics" => Self::Metrics,
+            "/" => Self::Page,
+            "/favicon.ico" => Self::Asset(path),
+            _ if path.starts_with("/assets/") => Self::Asset(path),
+            _ => Self::Unknown,
+        }
+    }
+
+    /// The methods that the route takes, as an `Allow` header has them (RFC 9110, section 10.2.1).
+    pub fn allow(self) -> &'static str {
+        match self {
+            Self::Logout => "POST",
+            Self::Workspace => "GET, HEAD, POST",
+            Self::Terminal | Self::WorkspaceEvents => "GET",
+            _ => "GET, HEAD",
+        }
+    }
+
+    pub fn allows(self, method: &Method) -> bool {
+        self.allow().split(", ").any(|allowed| allowed == method.as_str())
+    }
+
+    /// Whether programs call it: its errors are JSON whatever `Accept` says.
+    pub fn is_api(self) -> bool {
+        matches!(self, Self::Workspace | Self::WorkspaceEvents | Self::Terminal)
+    }
+
+    /// Whether someone calls it every few seconds, so that a log line for each would hide the others.
+    pub fn is_probe(self) -> bool {
+        matches!(self, Self::Health | Self::Ready | Self::Metrics)
+    }
+
+    /// The name in log lines: a fixed word, never the path, which may be anything.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Callback => "callback",
+            Self::Logout => "logout",
+            Self::Workspace => "workspace",
+            Self::WorkspaceEvents => "workspace_events",
+            Self::Terminal => "terminal",
+            Self::Health => "health",
+            Self::Ready => "ready",
+            Self::Metrics => "metrics",
+            Self::Asset(_) => "asset",
+            Self::Page => "page",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_one_spelling() {
+        assert_eq!(Route::of("/ws"), Route::Terminal);
+        for path in ["/ws/", "//ws", "/WS", "/%77s", "/./ws", "/x/../ws", "/ws;a", "ws", ""] {
+            assert_eq!(Route::of(path), Route::Unknown, "{path}");
+        }
+        assert_eq!(Route::of("/assets/a.js"), Route::Asset("/assets/a.js"));
+    }
+
+    #[test]
+    fn methods() {
+        assert!(Route::Workspace.allows(&Method::POST));
+        assert!(Route::Page.allows(&Method::HEAD));
+        assert!(!Route::Terminal.allows(&Method::POST));
+        assert!(!Route::Logout.allows(&Method::GET));
+        assert!(!Route::Page.allows(&Method::OPTIONS));
+    }
+}

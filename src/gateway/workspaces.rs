@@ -1,0 +1,354 @@
+//! A person becomes their Workspace: found, made or woken. Watched, never polled.
+
+use super::index::{Followed, Index, recorded_owner};
+use crate::api::workspace::{AiConfig, Persistence, Resources, User};
+use crate::api::{Phase, Workspace, WorkspaceSpec};
+use crate::config::gateway::NewWorkspace;
+use crate::identity::{Identity, UserId};
+use crate::labels::{self, WAKE_REQUESTED_AT};
+use crate::oidc::Person;
+use futures::TryStreamExt;
+use jiff::{SignedDuration, Timestamp};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::DeserializeGuard;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+use snafu::{ResultExt, Snafu, ensure};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Activity is written at most this often for a workspace.
+pub const ACTIVITY_EVERY: SignedDuration = SignedDuration::from_mins(1);
+
+/// Why a person has no Workspace to enter.
+#[derive(Debug, Snafu)]
+pub enum EnsureError {
+    #[snafu(display("the Workspaces are not known yet: the watch has not begun"))]
+    NotWatched,
+    #[snafu(display("several Workspaces record this user: {}", names.join(", ")))]
+    Ambiguous { names: Vec<String> },
+    #[snafu(display("the Workspace {name} belongs to another user"))]
+    OtherOwner { name: String },
+    #[snafu(display("the Workspace {name} records no owner"))]
+    NoOwner { name: String },
+    #[snafu(display("the Workspace {name} is being deleted"))]
+    Deleting { name: String },
+    #[snafu(display("can't {operation} the Workspace {name}: {source}"))]
+    Api {
+        operation: &'static str,
+        name: String,
+        source: kube::Error,
+    },
+}
+
+/// A Workspace, and what was done to have it.
+pub struct Ensured {
+    pub workspace: Arc<Workspace>,
+    pub created: bool,
+    pub woken: bool,
+}
+
+/// The Workspaces of one namespace.
+pub struct Workspaces {
+    api: Api<Workspace>,
+    pub namespace: String,
+    template: NewWorkspace,
+    index: RwLock<Index>,
+    watched: AtomicBool,
+}
+
+impl Workspaces {
+    pub fn new(client: Client, namespace: String, template: NewWorkspace) -> Self {
+        Self {
+            api: Api::namespaced(client, &namespace),
+            namespace,
+            template,
+            index: RwLock::default(),
+            watched: AtomicBool::new(false),
+        }
+    }
+
+    /// Keeps the index as the API server has it. Ends only with the program.
+    pub async fn watch(&self) {
+        let events = watcher(self.api_of_guards(), watcher::Config::default()).default_backoff();
+        let mut events = pin!(events);
+        let mut listed = Vec::new();
+        loop {
+            match events.try_next().await {
+                Ok(Some(watcher::Event::Init)) => listed.clear(),
+                Ok(Some(watcher::Event::InitApply(object))) => listed.extend(readable(object)),
+                Ok(Some(watcher::Event::InitDone)) => {
+                    self.write(|index| index.replace(std::mem::take(&mut listed)));
+                    if !self.watched.swap(true, Ordering::Relaxed) {
+                        tracing::info!(namespace = self.namespace, "the Workspaces are watched");
+                    }
+                }
+                Ok(Some(watcher::Event::Apply(object))) => {
+                    if let Some(workspace) = readable(object) {
+                        self.write(|index| index.apply(workspace));
+                    }
+                }
+                Ok(Some(watcher::Event::Delete(object))) => {
+                    let metadata = object
+                        .0
+                        .map_or_else(|invalid| invalid.metadata, |workspace| workspace.metadata);
+                    self.write(|index| index.remove(metadata.name.as_deref().unwrap_or_default()));
+                }
+                // The stream begins again by itself, after a pause that grows.
+                Err(error) => {
+                    tracing::warn!(namespace = self.namespace, %error, "the watch of Workspaces failed and is started again")
+                }
+                Ok(None) => return,
+            }
+        }
+    }
+
+    fn api_of_guards(&self) -> Api<DeserializeGuard<Workspace>> {
+        Api::namespaced(self.api.clone().into_client(), &self.namespace)
+    }
+
+    pub fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
+    }
+
+    pub fn get(&self, name: &str) -> Option<Arc<Workspace>> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).get(name)
+    }
+
+    /// Every later change of the Workspace `name`, beginning with how it is now.
+    pub fn follow(&self, name: &str) -> Followed {
+        self.write(|index| index.follow(name))
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&mut Index) -> T) -> T {
+        change(&mut self.index.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The Workspace that records this person, whatever its name.
+    ///
+    /// # Errors
+    /// When there are several, or it is not known yet whether there is one.
+    pub fn find(&self, owner: &Identity) -> Result<Option<Arc<Workspace>>, EnsureError> {
+        ensure!(self.is_watched(), NotWatchedSnafu);
+        let mut found = self
+            .index
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .owned_by(owner);
+        ensure!(
+            found.len() <= 1,
+            AmbiguousSnafu {
+                names: found.iter().map(|workspace| workspace.name_any()).collect::<Vec<_>>()
+            }
+        );
+        Ok(found.pop())
+    }
+
+    /// The person's Workspace, made if there is none and woken if it is stopped.
+    ///
+    /// # Errors
+    /// When it belongs to someone else, or the API server refuses.
+    pub async fn ensure(&self, person: &Person, now: Timestamp) -> Result<Ensured, EnsureError> {
+        let (workspace, created) = match self.find(&person.identity)? {
+            Some(workspace) => (workspace, false),
+            None => self.create(person).await?,
+        };
+        let name = workspace.name_any();
+        ensure!(workspace.metadata.deletion_timestamp.is_none(), DeletingSnafu { name });
+        let woken = self.wake(&workspace, now).await?;
+        Ok(Ensured {
+            workspace,
+            created,
+            woken,
+        })
+    }
+
+    async fn create(&self, person: &Person) -> Result<(Arc<Workspace>, bool), EnsureError> {
+        let workspace = self.new_workspace(person);
+        let name = workspace.name_any();
+        let created = match self.api.create(&PostParams::default(), &workspace).await {
+            Ok(created) => return Ok((Arc::new(created), true)),
+            // There is one of this name that the watch has not shown yet, or that records no owner or another one.
+            Err(kube::Error::Api(status)) if status.code == 409 => self.api.get(&name).await,
+            Err(error) => Err(error),
+        };
+        let found = created.with_context(|_| ApiSnafu {
+            operation: "create",
+            name: &name,
+        })?;
+        match recorded_owner(&found) {
+            Some(owner) if owner == person.identity => Ok((Arc::new(found), false)),
+            Some(_) => OtherOwnerSnafu { name }.fail(),
+            None => NoOwnerSnafu { name }.fail(),
+        }
+    }
+
+    fn new_workspace(&self, person: &Person) -> Workspace {
+        let Person {
+            identity,
+            email,
+            expires: _,
+        } = person;
+        let NewWorkspace {
+            providers,
+            cpu,
+            memory,
+            storage,
+            storage_class,
+        } = &self.template;
+        let user = UserId::of(identity);
+        let spec = WorkspaceSpec {
+            user: User {
+                id: user.to_string(),
+                email: email.clone(),
+                issuer: Some(identity.issuer.clone()),
+                subject: Some(identity.subject.clone()),
+            },
+            resources: Resources {
+                cpu: cpu.to_string(),
+                memory: memory.to_string(),
+                storage: storage.to_string(),
+            },
+            ai_config: AiConfig {
+                providers: providers.clone(),
+                ..AiConfig::default()
+            },
+            persistence: Persistence {
+                storage_class: storage_class.clone().unwrap_or_default(),
+            },
+            ..WorkspaceSpec::default()
+        };
+        let mut workspace = Workspace::new(user.as_str(), spec);
+        workspace.metadata.labels = Some(labels::of(&user));
+        workspace
+    }
+
+    /// Asks the operator to start a stopped workspace; `false` when that is not needed, or was asked already.
+    async fn wake(&self, workspace: &Workspace, now: Timestamp) -> Result<bool, EnsureError> {
+        let Some(at) = wake_time(workspace, now) else {
+            return Ok(false);
+        };
+        let patch = json!({"metadata": {"annotations": {WAKE_REQUESTED_AT: at.to_string()}}});
+        let name = workspace.name_any();
+        let patched = self
+            .api
+            .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
+            .await;
+        patched.context(ApiSnafu {
+            operation: "wake",
+            name,
+        })?;
+        Ok(true)
+    }
+
+    /// Writes when the user last did something, unless the status tells of a later time.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn record_activity(&self, name: &str, at: Timestamp) -> Result<(), EnsureError> {
+        if self.last_accessed(name).is_some_and(|last| last >= at) {
+            return Ok(());
+        }
+        let patch = json!({"status": {"lastAccessed": at.to_string()}});
+        let patched = self
+            .api
+            .patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await;
+        patched.map(drop).context(ApiSnafu {
+            operation: "write the activity of",
+            name,
+        })
+    }
+
+    /// When activity of this workspace was last written, by whichever gateway.
+    pub fn last_accessed(&self, name: &str) -> Option<Timestamp> {
+        let workspace = self.get(name)?;
+        let last = workspace.status.as_ref()?.last_accessed.as_ref()?;
+        Some(last.0)
+    }
+}
+
+/// What to write into the annotation of a stopped workspace: later than its stop, so that clocks that differ lose no request.
+fn wake_time(workspace: &Workspace, now: Timestamp) -> Option<Timestamp> {
+    let status = workspace.status.as_ref()?;
+    if status.phase != Some(Phase::Stopped) {
+        return None;
+    }
+    let stopped = status.stopped_at.as_ref().map(|at| at.0);
+    let requested = workspace.annotations().get(WAKE_REQUESTED_AT);
+    let requested: Option<Timestamp> = requested.and_then(|text| text.parse().ok());
+    match (stopped, requested) {
+        (Some(stopped), Some(requested)) if requested > stopped => None,
+        (Some(stopped), _) => Some(now.max(stopped + SignedDuration::from_secs(1))),
+        (None, _) => Some(now),
+    }
+}
+
+/// A Workspace without what nobody reads here; `None`, and a log line, for one that is none.
+fn readable(object: DeserializeGuard<Workspace>) -> Option<Workspace> {
+    match object.0 {
+        Ok(mut workspace) => {
+            workspace.metadata.managed_fields = None;
+            Some(workspace)
+        }
+        Err(invalid) => {
+            tracing::warn!(
+                workspace = invalid.metadata.name.as_deref().unwrap_or_default(),
+                error = invalid.error,
+                "a Workspace can't be read and is left out"
+            );
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::WorkspaceStatus;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn workspace(phase: Phase, stopped: Option<i64>, requested: Option<&str>) -> Workspace {
+        let mut workspace = Workspace::new("a", WorkspaceSpec::default());
+        workspace.status = Some(WorkspaceStatus {
+            phase: Some(phase),
+            stopped_at: stopped.map(|seconds| Time(at(seconds))),
+            ..WorkspaceStatus::default()
+        });
+        if let Some(requested) = requested {
+            workspace
+                .annotations_mut()
+                .insert(WAKE_REQUESTED_AT.into(), requested.into());
+        }
+        workspace
+    }
+
+    #[test]
+    fn only_a_stopped_workspace_is_woken_and_only_once() {
+        let woken = |workspace: &Workspace| wake_time(workspace, at(100));
+        assert_eq!(woken(&workspace(Phase::Running, None, None)), None);
+        assert_eq!(woken(&workspace(Phase::Failed, Some(10), None)), None);
+        assert_eq!(woken(&workspace(Phase::Stopped, Some(10), None)), Some(at(100)));
+        assert_eq!(
+            woken(&workspace(Phase::Stopped, Some(10), Some(&at(5).to_string()))),
+            Some(at(100))
+        );
+        assert_eq!(
+            woken(&workspace(Phase::Stopped, Some(10), Some(&at(11).to_string()))),
+            None
+        );
+        assert_eq!(
+            woken(&workspace(Phase::Stopped, Some(10), Some("yesterday"))),
+            Some(at(100))
+        );
+        assert_eq!(woken(&workspace(Phase::Stopped, None, None)), Some(at(100)));
+        // The operator's clock is ahead.
+        assert_eq!(woken(&workspace(Phase::Stopped, Some(200), None)), Some(at(201)));
+    }
+}

@@ -1,0 +1,86 @@
+//! A request to the provider becomes its answer: bounded in time and size, and never redirected.
+
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Bytes;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
+use rustls::ClientConfig;
+use snafu::{ResultExt, Snafu};
+use std::error::Error;
+use std::pin::Pin;
+use std::time::Duration;
+
+/// For a whole exchange: connecting, asking and reading.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest answer, in bytes. Discovery documents and key sets have a few thousand.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// Why the provider gave no answer. Holds nothing of the request, which may hold secrets.
+#[derive(Debug, Snafu)]
+pub enum HttpError {
+    #[snafu(display("can't reach the provider: {}", chain(source)))]
+    Connect { source: hyper_util::client::legacy::Error },
+    #[snafu(display("the provider did not answer within {} s", TIMEOUT.as_secs()))]
+    Timeout,
+    #[snafu(display("the provider's answer is larger than {MAX_ANSWER} bytes"))]
+    TooLarge,
+    #[snafu(display("the provider's answer broke off"))]
+    BrokenOff,
+}
+
+/// An error with its causes: the outermost alone says only "client error".
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// The client that openidconnect asks through.
+pub struct HttpClient(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+
+impl HttpClient {
+    pub fn new(tls: ClientConfig) -> Self {
+        // Plain HTTP is for a provider on a loopback address; `provider` refuses it for every other.
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .build();
+        Self(Client::builder(TokioExecutor::new()).build(connector))
+    }
+
+    async fn ask(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let exchange = async {
+            let answer = self.0.request(request.map(|body| Full::new(Bytes::from(body))));
+            let (head, body) = answer.await.context(ConnectSnafu)?.into_parts();
+            let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
+                if error.is::<LengthLimitError>() {
+                    HttpError::TooLarge
+                } else {
+                    HttpError::BrokenOff
+                }
+            })?;
+            Ok(HttpResponse::from_parts(head, body.to_bytes().to_vec()))
+        };
+        tokio::time::timeout(TIMEOUT, exchange)
+            .await
+            .map_err(|_| HttpError::Timeout)?
+    }
+}
+
+impl<'c> AsyncHttpClient<'c> for HttpClient {
+    type Error = HttpError;
+    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'c>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(self.ask(request))
+    }
+}

@@ -1,0 +1,14 @@
+//! The identity provider's answers become a person: OpenID Connect Core 1.0 with the authorization code flow.
+//!
+//! `discovery -> sign-in (state, nonce, PKCE) -> code -> ID token -> Person`. Tokens are checked in one place, `verify`,
+//! whether they come from a sign-in or from an `Authorization: Bearer` header.
+
+mod http;
+mod provider;
+mod sign_in;
+mod verify;
+
+pub use http::HttpError;
+pub use provider::{Provider, ProviderError, Settings};
+pub use sign_in::{Attempt, SignInError};
+pub use verify::{Person, TokenError};

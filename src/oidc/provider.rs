@@ -1,0 +1,204 @@
+//! An issuer's address becomes what is needed to talk to it: its endpoints and its signing keys.
+
+use super::http::{HttpClient, HttpError};
+use crate::clock::Clock;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use openidconnect::core::{CoreJsonWebKeySet, CoreProviderMetadata};
+use openidconnect::{DiscoveryError, IssuerUrl};
+use rustls::ClientConfig;
+use secrecy::SecretString;
+use snafu::{OptionExt, Snafu, ensure};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use url::{Host, Url};
+
+/// Everything is discovered again this often, so that a key that the provider withdrew stops being believed.
+const DISCOVER_EVERY: Duration = Duration::from_secs(3600);
+/// After a failed discovery: doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A token with an unknown key has the keys fetched again, but not more often than this: anyone can send such tokens.
+const KEYS_AT_MOST_EVERY: Duration = Duration::from_secs(30);
+
+/// The OpenID Connect client that this program is.
+pub struct Settings {
+    /// Compared byte for byte with the discovery document and with every token.
+    pub issuer: String,
+    pub client_id: String,
+    pub client_secret: SecretString,
+    pub redirect_url: Url,
+    /// The audience that every token must have.
+    pub audience: String,
+    /// How far the clocks may be apart.
+    pub clock_skew: Duration,
+}
+
+/// Why the provider can't be used.
+#[derive(Debug, Snafu)]
+pub enum ProviderError {
+    #[snafu(display("the provider was not reached yet; sign-in works once it answers"))]
+    NotDiscovered,
+    #[snafu(display("the issuer {issuer} is no URL"))]
+    Issuer { issuer: String },
+    #[snafu(display("{source}"))]
+    Http { source: HttpError },
+    #[snafu(display(
+        "the discovery document names the issuer {found}, not {expected}: set OIDC_ISSUER_URL to exactly what the provider says"
+    ))]
+    IssuerMismatch { expected: String, found: String },
+    #[snafu(display("the provider's {name} is {url}, which is not https"))]
+    Insecure { name: &'static str, url: String },
+    #[snafu(display("the provider has no {name}"))]
+    Missing { name: &'static str },
+    #[snafu(display("the provider answered with the HTTP status {status}"))]
+    Status { status: u16 },
+    #[snafu(display("the provider's answer is no discovery document or key set: {reason}"))]
+    Malformed { reason: String },
+}
+
+impl From<DiscoveryError<HttpError>> for ProviderError {
+    fn from(error: DiscoveryError<HttpError>) -> Self {
+        match error {
+            DiscoveryError::Request(source) => Self::Http { source },
+            DiscoveryError::Response(status, _, _) if !status.is_success() => Self::Status {
+                status: status.as_u16(),
+            },
+            DiscoveryError::Parse(error) => Self::Malformed {
+                reason: error.to_string(),
+            },
+            error => Self::Malformed {
+                reason: error.to_string(),
+            },
+        }
+    }
+}
+
+/// What discovery told, and the keys, which change more often.
+pub(super) struct Discovered {
+    pub metadata: CoreProviderMetadata,
+    pub keys: ArcSwap<CoreJsonWebKeySet>,
+}
+
+/// An identity provider. It works once [`Provider::follow`] has reached it.
+pub struct Provider {
+    pub(super) settings: Settings,
+    pub(super) http: HttpClient,
+    pub(super) clock: Arc<dyn Clock>,
+    discovered: ArcSwapOption<Discovered>,
+    keys_fetched: Mutex<Option<Instant>>,
+}
+
+impl Provider {
+    pub fn new(settings: Settings, tls: ClientConfig, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            settings,
+            http: HttpClient::new(tls),
+            clock,
+            discovered: ArcSwapOption::empty(),
+            keys_fetched: Mutex::new(None),
+        }
+    }
+
+    /// Discovers the provider, tries again until it answers, and again every hour. Never ends.
+    pub async fn follow(&self) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.discover().await {
+                Ok(discovered) => {
+                    if self.discovered.swap(Some(Arc::new(discovered))).is_none() {
+                        tracing::info!(issuer = self.settings.issuer, "the identity provider answers");
+                    }
+                    pause = FIRST_PAUSE;
+                    tokio::time::sleep(DISCOVER_EVERY).await;
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        issuer = self.settings.issuer,
+                        %error,
+                        again_in_seconds = pause.as_secs(),
+                        "can't discover the identity provider"
+                    );
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Whether the provider was reached, so that people can sign in.
+    pub fn is_discovered(&self) -> bool {
+        self.discovered.load().is_some()
+    }
+
+    pub(super) fn discovered(&self) -> Result<Arc<Discovered>, ProviderError> {
+        self.discovered.load_full().context(NotDiscoveredSnafu)
+    }
+
+    async fn discover(&self) -> Result<Discovered, ProviderError> {
+        let issuer = IssuerUrl::new(self.settings.issuer.clone()).ok().context(IssuerSnafu {
+            issuer: &self.settings.issuer,
+        })?;
+        let metadata = CoreProviderMetadata::discover_async(issuer, &self.http).await?;
+        self.check_endpoints(&metadata)?;
+        Ok(Discovered {
+            keys: ArcSwap::from_pointee(metadata.jwks().clone()),
+            metadata,
+        })
+    }
+
+    /// The issuer exactly as configured (OpenID Connect Discovery 1.0, section 4.3), and no endpoint in the clear.
+    fn check_endpoints(&self, metadata: &CoreProviderMetadata) -> Result<(), ProviderError> {
+        let found = metadata.issuer().as_str();
+        ensure!(
+            found == self.settings.issuer,
+            IssuerMismatchSnafu {
+                expected: &self.settings.issuer,
+                found
+            }
+        );
+        let token = metadata
+            .token_endpoint()
+            .context(MissingSnafu { name: "token_endpoint" })?;
+        for (name, url) in [
+            ("authorization_endpoint", metadata.authorization_endpoint().url()),
+            ("token_endpoint", token.url()),
+            ("jwks_uri", metadata.jwks_uri().url()),
+        ] {
+            ensure!(
+                is_secure(url),
+                InsecureSnafu {
+                    name,
+                    url: url.as_str()
+                }
+            );
+        }
+        Ok(())
+    }
+
+    /// Fetches the keys again; `false` when that was done a moment ago.
+    pub(super) async fn refresh_keys(&self, discovered: &Discovered) -> Result<bool, ProviderError> {
+        // Whoever waits here finds the keys that the one before fetched.
+        let mut fetched = self.keys_fetched.lock().await;
+        if fetched.is_some_and(|at| at.elapsed() < KEYS_AT_MOST_EVERY) {
+            return Ok(false);
+        }
+        *fetched = Some(Instant::now());
+        let keys = CoreJsonWebKeySet::fetch_async(discovered.metadata.jwks_uri(), &self.http).await?;
+        discovered.keys.store(Arc::new(keys));
+        tracing::info!("the identity provider's keys were fetched again for a token with an unknown key");
+        Ok(true)
+    }
+}
+
+/// https, or a loopback address.
+fn is_secure(url: &Url) -> bool {
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    url.scheme() == "https" || (url.scheme() == "http" && loopback)
+}

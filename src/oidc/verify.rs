@@ -1,0 +1,284 @@
+//! An ID token becomes a person, or a word for why it does not (OpenID Connect Core 1.0, section 3.1.3.7).
+
+use super::provider::{Discovered, Provider, ProviderError};
+use crate::identity::Identity;
+use jiff::Timestamp;
+use openidconnect::core::{
+    CoreGenderClaim, CoreIdTokenVerifier, CoreJsonWebKey, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm,
+};
+use openidconnect::{
+    AccessToken, AccessTokenHash, AdditionalClaims, ClaimsVerificationError, ClientId, IdToken, IdTokenClaims,
+    IssuerUrl, Nonce, SignatureVerificationError,
+};
+use serde::{Deserialize, Serialize};
+use snafu::Snafu;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Asymmetric signatures only: with an HMAC, whoever knows the client secret makes tokens; `none` is no signature.
+const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
+    CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
+    CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha384,
+    CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha512,
+    CoreJwsSigningAlgorithm::RsaSsaPssSha256,
+    CoreJwsSigningAlgorithm::RsaSsaPssSha384,
+    CoreJwsSigningAlgorithm::RsaSsaPssSha512,
+    CoreJwsSigningAlgorithm::EcdsaP256Sha256,
+    CoreJwsSigningAlgorithm::EcdsaP384Sha384,
+    CoreJwsSigningAlgorithm::EdDsa,
+];
+
+/// The longest token that is looked at, in bytes.
+const MAX_TOKEN: usize = 32 * 1024;
+
+/// Who showed a valid token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    pub identity: Identity,
+    /// For people to read; nothing is decided by it. Empty when the provider does not tell.
+    pub email: String,
+    /// When the token ends (`exp`).
+    pub expires: Timestamp,
+}
+
+/// Why a token is not believed. The variants hold nothing of the token.
+#[derive(Debug, Snafu)]
+pub enum TokenError {
+    #[snafu(display("it is no ID token"))]
+    Malformed,
+    #[snafu(display("its signature can't be verified"))]
+    Signature,
+    #[snafu(display("its issuer is another one"))]
+    Issuer,
+    #[snafu(display("it is for another audience"))]
+    Audience,
+    #[snafu(display("it was given to another client"))]
+    AuthorizedParty,
+    #[snafu(display("it has expired"))]
+    Expired,
+    #[snafu(display("it is not valid yet"))]
+    NotYetValid,
+    #[snafu(display("it belongs to another sign-in"))]
+    Nonce,
+    #[snafu(display("it belongs to another access token"))]
+    AccessTokenHash,
+    #[snafu(display("{source}"))]
+    Provider { source: ProviderError },
+}
+
+impl TokenError {
+    /// The word for logs and audit lines.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Signature => "signature",
+            Self::Issuer => "issuer",
+            Self::Audience => "audience",
+            Self::AuthorizedParty => "authorized_party",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Nonce => "nonce",
+            Self::AccessTokenHash => "access_token_hash",
+            Self::Provider { .. } => "provider_unavailable",
+        }
+    }
+}
+
+/// What openidconnect does not read by itself.
+#[derive(Debug, Deserialize, Serialize)]
+struct NotBefore {
+    /// Seconds since 1970 (RFC 7519, section 4.1.5).
+    #[serde(default)]
+    nbf: Option<f64>,
+}
+
+impl AdditionalClaims for NotBefore {}
+
+type Token = IdToken<NotBefore, CoreGenderClaim, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm>;
+type Claims = IdTokenClaims<NotBefore, CoreGenderClaim>;
+
+/// What a token must belong to.
+pub(super) enum Origin<'a> {
+    /// A sign-in of ours: its nonce, and the access token that came along.
+    SignIn {
+        nonce: &'a Nonce,
+        access_token: &'a AccessToken,
+    },
+    /// An API client, which signed in by itself.
+    Bearer,
+}
+
+impl Provider {
+    /// Checks the ID token of an `Authorization: Bearer` header.
+    ///
+    /// # Errors
+    /// When it is not one that this program may believe, or the provider's keys are not known yet.
+    pub async fn verify_bearer(&self, token: &str) -> Result<Person, TokenError> {
+        self.verify(token, &Origin::Bearer).await
+    }
+
+    pub(super) async fn verify(&self, token: &str, origin: &Origin<'_>) -> Result<Person, TokenError> {
+        if token.len() > MAX_TOKEN {
+            return Err(TokenError::Malformed);
+        }
+        let discovered = self.discovered().map_err(|source| TokenError::Provider { source })?;
+        let token = Token::from_str(token).map_err(|_| TokenError::Malformed)?;
+        match self.check(&discovered, &token, origin) {
+            Err(Unverified::UnknownKey) => {
+                let refreshed = self.refresh_keys(&discovered).await;
+                if refreshed.map_err(|source| TokenError::Provider { source })? {
+                    return Ok(self.check(&discovered, &token, origin)?);
+                }
+                // Someone else may have fetched the right key while this one waited.
+                Ok(self.check(&discovered, &token, origin)?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    fn check(&self, discovered: &Discovered, token: &Token, origin: &Origin<'_>) -> Result<Person, Unverified> {
+        let settings = &self.settings;
+        let now = self.clock.now();
+        let skew = settings.clock_skew;
+        // A configured issuer was parsed by discovery before there was anything to check here.
+        let issuer = IssuerUrl::new(settings.issuer.clone()).map_err(|_| TokenError::Issuer)?;
+        let keys = discovered.keys.load().as_ref().clone();
+        let verifier = CoreIdTokenVerifier::new_public_client(ClientId::new(settings.audience.clone()), issuer, keys)
+            .set_allowed_algs(ALGORITHMS)
+            .set_other_audience_verifier_fn(|_| true)
+            .set_time_fn(move || chrono_time(now, skew));
+        let nonce = match origin {
+            Origin::SignIn { nonce, .. } => Some(*nonce),
+            Origin::Bearer => None,
+        };
+        let claims = token
+            .claims(&verifier, |found: Option<&Nonce>| match (nonce, found) {
+                (None, _) => Ok(()),
+                (Some(expected), Some(found)) if found.secret() == expected.secret() => Ok(()),
+                (Some(_), _) => Err(String::new()),
+            })
+            .map_err(Unverified::from)?;
+        self.check_parties(claims)?;
+        check_times(claims, now, skew)?;
+        if let Origin::SignIn { access_token, .. } = origin {
+            check_access_token(token, &verifier, claims, access_token)?;
+        }
+        person(claims).ok_or(Unverified::Refused(TokenError::Malformed))
+    }
+
+    /// Whom the token is for. Other audiences beside ours must not make it someone else's token: then `azp` names us.
+    fn check_parties(&self, claims: &Claims) -> Result<(), TokenError> {
+        let Self { settings, .. } = self;
+        // openidconnect compares parsed URLs, but issuers are compared byte for byte.
+        if claims.issuer().as_str() != settings.issuer {
+            return Err(TokenError::Issuer);
+        }
+        let ours = |party: &str| party == settings.client_id || party == settings.audience;
+        match claims.authorized_party() {
+            Some(party) if !ours(party.as_str()) => Err(TokenError::AuthorizedParty),
+            None if claims.audiences().iter().any(|audience| !ours(audience.as_str())) => {
+                Err(TokenError::AuthorizedParty)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why [`Provider::check`] found no person.
+enum Unverified {
+    /// The provider may have a new key.
+    UnknownKey,
+    Refused(TokenError),
+}
+
+impl From<TokenError> for Unverified {
+    fn from(error: TokenError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Unverified> for TokenError {
+    fn from(error: Unverified) -> Self {
+        match error {
+            Unverified::UnknownKey => Self::Signature,
+            Unverified::Refused(error) => error,
+        }
+    }
+}
+
+impl From<ClaimsVerificationError> for Unverified {
+    fn from(error: ClaimsVerificationError) -> Self {
+        Self::Refused(match error {
+            ClaimsVerificationError::SignatureVerification(SignatureVerificationError::NoMatchingKey) => {
+                return Self::UnknownKey;
+            }
+            ClaimsVerificationError::SignatureVerification(_) => TokenError::Signature,
+            ClaimsVerificationError::Expired(_) => TokenError::Expired,
+            ClaimsVerificationError::InvalidAudience(_) => TokenError::Audience,
+            ClaimsVerificationError::InvalidIssuer(_) => TokenError::Issuer,
+            ClaimsVerificationError::InvalidNonce(_) => TokenError::Nonce,
+            _ => TokenError::Malformed,
+        })
+    }
+}
+
+/// `exp` is compared with a clock that is late by the skew.
+fn chrono_time(now: Timestamp, skew: Duration) -> chrono::DateTime<chrono::Utc> {
+    let late = now
+        .as_second()
+        .saturating_sub(i64::try_from(skew.as_secs()).unwrap_or(i64::MAX));
+    chrono::DateTime::from_timestamp(late, 0).unwrap_or(chrono::DateTime::<chrono::Utc>::MAX_UTC)
+}
+
+/// `nbf` and `iat` are compared with a clock that is early by the skew.
+fn check_times(claims: &Claims, now: Timestamp, skew: Duration) -> Result<(), TokenError> {
+    let early = now.as_second() as f64 + 1.0 + skew.as_secs_f64();
+    let issued = claims.issue_time().timestamp() as f64;
+    let not_before = claims.additional_claims().nbf.unwrap_or(issued);
+    if issued > early || not_before > early || not_before.is_nan() {
+        return Err(TokenError::NotYetValid);
+    }
+    Ok(())
+}
+
+/// `at_hash`, when the token has it (OpenID Connect Core 1.0, section 3.1.3.8).
+fn check_access_token(
+    token: &Token,
+    verifier: &CoreIdTokenVerifier<'_>,
+    claims: &Claims,
+    access_token: &AccessToken,
+) -> Result<(), TokenError> {
+    let Some(expected) = claims.access_token_hash() else {
+        return Ok(());
+    };
+    let algorithm = token.signing_alg().map_err(|_| TokenError::Signature)?;
+    let key: &CoreJsonWebKey = token.signing_key(verifier).map_err(|_| TokenError::Signature)?;
+    let found = AccessTokenHash::from_token(access_token, algorithm, key).map_err(|_| TokenError::AccessTokenHash)?;
+    if found == *expected {
+        Ok(())
+    } else {
+        Err(TokenError::AccessTokenHash)
+    }
+}
+
+/// `sub` has 1 to 255 characters (OpenID Connect Core 1.0, section 2). Control characters would go into logs and objects.
+fn person(claims: &Claims) -> Option<Person> {
+    let subject = claims.subject().as_str();
+    if subject.is_empty() || subject.chars().count() > 255 || subject.chars().any(char::is_control) {
+        return None;
+    }
+    let email = claims.email().map(|email| email.as_str()).unwrap_or_default();
+    let email = if email.len() <= 320 && !email.chars().any(char::is_control) {
+        email
+    } else {
+        ""
+    };
+    Some(Person {
+        identity: Identity {
+            issuer: claims.issuer().as_str().to_owned(),
+            subject: subject.to_owned(),
+        },
+        email: email.to_owned(),
+        expires: Timestamp::from_second(claims.expiration().timestamp()).ok()?,
+    })
+}

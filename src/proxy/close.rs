@@ -1,0 +1,104 @@
+//! How one side ended becomes the close frame of the other (RFC 6455, section 7.4).
+
+/// A close code and a reason for people, of at most 123 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Close {
+    pub code: u16,
+    pub reason: &'static str,
+}
+
+impl Close {
+    pub const NORMAL: Self = Self::new(1000, "");
+    pub const GOING_AWAY: Self = Self::new(1001, "");
+    pub const PROTOCOL_ERROR: Self = Self::new(1002, "not a WebSocket frame that is expected here");
+    pub const TOO_BIG: Self = Self::new(1009, "a message is larger than 1 MiB");
+    pub const BACKEND_LOST: Self = Self::new(1011, "the connection to the workspace was lost");
+    /// The client finds another replica by connecting again.
+    pub const RESTART: Self = Self::new(1012, "the gateway restarts; connect again");
+    /// A code of this program's own: the session is over, sign in again.
+    pub const SIGNED_OUT: Self = Self::new(4401, "the session has ended; sign in again");
+
+    const fn new(code: u16, reason: &'static str) -> Self {
+        Self { code, reason }
+    }
+
+    /// The code of a received close frame's payload; `None` when the frame has none (1005).
+    ///
+    /// # Errors
+    /// When the payload is not one that RFC 6455 allows.
+    pub fn received(payload: &[u8]) -> Result<Option<u16>, InvalidClose> {
+        match payload {
+            [] => Ok(None),
+            [high, low, reason @ ..] if payload.len() <= 125 && std::str::from_utf8(reason).is_ok() => {
+                let code = u16::from_be_bytes([*high, *low]);
+                if matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+                    Ok(Some(code))
+                } else {
+                    Err(InvalidClose)
+                }
+            }
+            _ => Err(InvalidClose),
+        }
+    }
+
+    /// What the client is told when the workspace closes with `code`. Codes from 4000 are this program's own: a workspace must
+    /// not be able to say that a session has ended. Its reason is not passed on either.
+    pub fn from_workspace(code: Option<u16>) -> Self {
+        match code {
+            None => Self::NORMAL,
+            Some(code @ ..=3999) => Self::new(code, ""),
+            Some(_) => Self::BACKEND_LOST,
+        }
+    }
+
+    /// What the workspace is told when the client closes with `code`.
+    pub fn from_client(code: Option<u16>) -> Self {
+        match code {
+            None => Self::NORMAL,
+            Some(code) => Self::new(code, ""),
+        }
+    }
+}
+
+/// A close frame that RFC 6455 does not allow.
+#[derive(Debug, PartialEq, Eq)]
+pub struct InvalidClose;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_codes_and_broken_payloads_are_refused() {
+        assert_eq!(Close::received(&[]), Ok(None));
+        assert_eq!(Close::received(&1000u16.to_be_bytes()), Ok(Some(1000)));
+        assert_eq!(Close::received(b"\x0f\xa0bye"), Ok(Some(4000)));
+        for code in [0u16, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000] {
+            assert_eq!(Close::received(&code.to_be_bytes()), Err(InvalidClose), "{code}");
+        }
+        assert_eq!(Close::received(&[3]), Err(InvalidClose));
+        assert_eq!(Close::received(b"\x03\xe8\xff"), Err(InvalidClose));
+        let long = [&1000u16.to_be_bytes()[..], &[b'a'; 124]].concat();
+        assert_eq!(Close::received(&long), Err(InvalidClose));
+    }
+
+    #[test]
+    fn a_workspace_can_t_end_a_session() {
+        assert_eq!(Close::from_workspace(Some(4401)), Close::BACKEND_LOST);
+        assert_eq!(Close::from_workspace(Some(1000)), Close::NORMAL);
+        assert_eq!(Close::from_workspace(None), Close::NORMAL);
+    }
+
+    #[test]
+    fn every_reason_fits_a_control_frame() {
+        for close in [
+            Close::PROTOCOL_ERROR,
+            Close::TOO_BIG,
+            Close::BACKEND_LOST,
+            Close::RESTART,
+            Close::SIGNED_OUT,
+        ] {
+            assert!(close.reason.len() <= 123);
+        }
+    }
+}

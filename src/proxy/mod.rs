@@ -1,0 +1,20 @@
+//! Two WebSockets become one conversation (RFC 6455): a browser's, and that of a workspace's ttyd.
+//!
+//! `dial` opens the one to the workspace from nothing that a client sent, `relay` carries messages both ways and ends
+//! both, `close` says which close codes may pass, and `input` tells typing from what a terminal sends by itself.
+
+mod close;
+mod dial;
+mod input;
+mod relay;
+
+pub use close::Close;
+pub use dial::{DialError, dial};
+pub use input::is_typing;
+pub use relay::{End, Stop, relay};
+
+/// The one subprotocol that is spoken: ttyd's.
+pub const SUBPROTOCOL: &str = "tty";
+
+/// The largest message in bytes, its fragments together.
+pub const MAX_MESSAGE: usize = 1 << 20;

@@ -1,0 +1,263 @@
+//! Frames of one WebSocket become frames of the other, both ways, until one side or `stop` ends it.
+//!
+//! A frame is passed on as it came: no message is gathered, so memory is bounded by one frame each way, and a reader waits while
+//! the other side's writer does (backpressure). Sizes are counted over the fragments of a message.
+
+use super::MAX_MESSAGE;
+use super::close::Close;
+use fastwebsockets::{Frame, OpCode, Payload, WebSocket, WebSocketError, WebSocketRead, WebSocketWrite};
+use futures::FutureExt;
+use futures::future::FusedFuture;
+use std::convert::Infallible;
+use std::future::ready;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf, split};
+use tokio::sync::Mutex;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+/// Keeps load balancers from closing a quiet connection, and finds out when the client is gone: two pings without any
+/// frame from the client end the conversation.
+const PING_EVERY: Duration = Duration::from_secs(25);
+/// For the close handshake. A peer that does not answer by then is dropped.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// RFC 6455, section 5.5.
+const MAX_CONTROL: usize = 125;
+
+/// Why the caller ends a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    SessionExpired,
+    Shutdown,
+}
+
+/// How a conversation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    ClientClosed(Option<u16>),
+    WorkspaceClosed(Option<u16>),
+    /// The connection ended without a close frame.
+    ClientLost,
+    WorkspaceLost,
+    /// The client answers no pings.
+    ClientSilent,
+    ClientTooBig,
+    WorkspaceTooBig,
+    ClientProtocolError,
+    WorkspaceProtocolError,
+    Stopped(Stop),
+}
+
+impl End {
+    /// The word for logs and audit lines.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::ClientClosed(_) => "client_closed",
+            Self::WorkspaceClosed(_) => "workspace_closed",
+            Self::ClientLost => "client_lost",
+            Self::WorkspaceLost => "workspace_lost",
+            Self::ClientSilent => "client_silent",
+            Self::ClientTooBig => "client_message_too_big",
+            Self::WorkspaceTooBig => "workspace_message_too_big",
+            Self::ClientProtocolError => "client_protocol_error",
+            Self::WorkspaceProtocolError => "workspace_protocol_error",
+            Self::Stopped(Stop::SessionExpired) => "session_expired",
+            Self::Stopped(Stop::Shutdown) => "shutdown",
+        }
+    }
+
+    /// The close frames for the client and for the workspace.
+    fn closes(self) -> (Close, Close) {
+        match self {
+            Self::ClientClosed(code) => (Close::from_client(code), Close::from_client(code)),
+            Self::WorkspaceClosed(code) => (Close::from_workspace(code), Close::from_client(code)),
+            Self::ClientLost | Self::ClientSilent => (Close::GOING_AWAY, Close::GOING_AWAY),
+            Self::WorkspaceLost => (Close::BACKEND_LOST, Close::GOING_AWAY),
+            Self::ClientTooBig => (Close::TOO_BIG, Close::GOING_AWAY),
+            Self::WorkspaceTooBig => (Close::BACKEND_LOST, Close::TOO_BIG),
+            Self::ClientProtocolError => (Close::PROTOCOL_ERROR, Close::GOING_AWAY),
+            Self::WorkspaceProtocolError => (Close::BACKEND_LOST, Close::PROTOCOL_ERROR),
+            Self::Stopped(Stop::SessionExpired) => (Close::SIGNED_OUT, Close::GOING_AWAY),
+            Self::Stopped(Stop::Shutdown) => (Close::RESTART, Close::GOING_AWAY),
+        }
+    }
+}
+
+/// How the reading of one side ended.
+enum Ended {
+    Closed(Option<u16>),
+    Lost,
+    TooBig,
+    ProtocolError,
+    /// The other side takes nothing any more.
+    Unwritable,
+}
+
+impl Ended {
+    fn of_client(self) -> End {
+        match self {
+            Self::Closed(code) => End::ClientClosed(code),
+            Self::Lost => End::ClientLost,
+            Self::TooBig => End::ClientTooBig,
+            Self::ProtocolError => End::ClientProtocolError,
+            Self::Unwritable => End::WorkspaceLost,
+        }
+    }
+
+    fn of_workspace(self) -> End {
+        match self {
+            Self::Closed(code) => End::WorkspaceClosed(code),
+            Self::Lost => End::WorkspaceLost,
+            Self::TooBig => End::WorkspaceTooBig,
+            Self::ProtocolError => End::WorkspaceProtocolError,
+            Self::Unwritable => End::ClientLost,
+        }
+    }
+}
+
+type Writer<S> = Mutex<WebSocketWrite<WriteHalf<S>>>;
+
+/// Carries messages until one side ends, or `stop` does. `on_message` sees the first frame of each message of the client.
+/// When this returns, both sides were told and closed.
+pub async fn relay<C, W>(
+    client: WebSocket<C>,
+    workspace: WebSocket<W>,
+    on_message: impl FnMut(&[u8]),
+    stop: impl Future<Output = Stop>,
+) -> End
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    W: AsyncRead + AsyncWrite + Unpin,
+{
+    let (client_reader, client_writer) = halves(client);
+    let (workspace_reader, workspace_writer) = halves(workspace);
+    let heard = AtomicBool::new(true);
+    let from_client = forward(
+        client_reader,
+        &client_writer,
+        &workspace_writer,
+        Some(&heard),
+        on_message,
+    )
+    .fuse();
+    let from_workspace = forward(workspace_reader, &workspace_writer, &client_writer, None, |_| ()).fuse();
+    tokio::pin!(from_client, from_workspace);
+    let end = tokio::select! {
+        ended = &mut from_client => ended.of_client(),
+        ended = &mut from_workspace => ended.of_workspace(),
+        () = ping(&client_writer, &heard) => End::ClientSilent,
+        stop = stop => End::Stopped(stop),
+    };
+    // Both directions go on meanwhile, so that a frame in the middle of being written is finished before the close frame, and
+    // the answers to the close frames are read.
+    let (to_client, to_workspace) = end.closes();
+    let goodbye = async {
+        tokio::join!(
+            say(&client_writer, to_client),
+            say(&workspace_writer, to_workspace),
+            unless_ended(from_client),
+            unless_ended(from_workspace),
+        )
+    };
+    let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
+    end
+}
+
+async fn unless_ended<F: FusedFuture>(future: std::pin::Pin<&mut F>) {
+    if !future.is_terminated() {
+        let _ = future.await;
+    }
+}
+
+fn halves<S: AsyncRead + AsyncWrite + Unpin>(socket: WebSocket<S>) -> (WebSocketRead<ReadHalf<S>>, Writer<S>) {
+    let (mut reader, writer) = socket.split(split);
+    // Answers to control frames are given below, one at a time with all other writes.
+    reader.set_auto_close(false);
+    reader.set_auto_pong(false);
+    // The library refuses a frame of exactly its limit.
+    reader.set_max_message_size(MAX_MESSAGE + 1);
+    (reader, Mutex::new(writer))
+}
+
+async fn forward<S, T>(
+    mut reader: WebSocketRead<ReadHalf<S>>,
+    back: &Writer<S>,
+    to: &Writer<T>,
+    heard: Option<&AtomicBool>,
+    mut on_message: impl FnMut(&[u8]),
+) -> Ended
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    // The bytes of the message whose last fragment has not come yet.
+    let mut unfinished: Option<usize> = None;
+    loop {
+        let frame = match reader.read_frame(&mut |_| ready(Ok::<_, Infallible>(()))).await {
+            Ok(frame) => frame,
+            Err(WebSocketError::FrameTooLarge) => return Ended::TooBig,
+            Err(WebSocketError::UnexpectedEOF | WebSocketError::IoError(_)) => return Ended::Lost,
+            Err(_) => return Ended::ProtocolError,
+        };
+        if let Some(heard) = heard {
+            heard.store(true, Ordering::Relaxed);
+        }
+        let before = match (frame.opcode, unfinished) {
+            (OpCode::Text | OpCode::Binary, None) => {
+                on_message(&frame.payload);
+                0
+            }
+            (OpCode::Continuation, Some(bytes)) => bytes,
+            (OpCode::Text | OpCode::Binary | OpCode::Continuation, _) => return Ended::ProtocolError,
+            (OpCode::Ping, _) => {
+                if write(back, Frame::pong(frame.payload)).await.is_err() {
+                    return Ended::Lost;
+                }
+                continue;
+            }
+            (OpCode::Pong, _) if frame.payload.len() <= MAX_CONTROL => continue,
+            (OpCode::Pong, _) => return Ended::ProtocolError,
+            (OpCode::Close, _) => {
+                return Close::received(&frame.payload).map_or(Ended::ProtocolError, Ended::Closed);
+            }
+        };
+        let bytes = before + frame.payload.len();
+        if bytes > MAX_MESSAGE {
+            return Ended::TooBig;
+        }
+        unfinished = (!frame.fin).then_some(bytes);
+        // Without the mask that it came with: the writer makes its own when its role wants one.
+        let frame = Frame::new(frame.fin, frame.opcode, None, frame.payload);
+        if write(to, frame).await.is_err() {
+            return Ended::Unwritable;
+        }
+    }
+}
+
+async fn ping<S: AsyncRead + AsyncWrite + Unpin>(client: &Writer<S>, heard: &AtomicBool) {
+    let mut ticks = interval(PING_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        if !heard.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let ping = Frame::new(true, OpCode::Ping, None, Payload::Borrowed(&[]));
+        // A client that takes nothing is found by the next tick at the latest.
+        if !matches!(timeout(PING_EVERY, write(client, ping)).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+/// Sends a close frame. An error is no event: the connection is ended anyway.
+async fn say<S: AsyncRead + AsyncWrite + Unpin>(writer: &Writer<S>, close: Close) {
+    let _ = write(writer, Frame::close(close.code, close.reason.as_bytes())).await;
+}
+
+async fn write<S: AsyncRead + AsyncWrite + Unpin>(writer: &Writer<S>, frame: Frame<'_>) -> Result<(), WebSocketError> {
+    let mut writer = writer.lock().await;
+    writer.write_frame(frame).await?;
+    writer.flush().await
+}
