@@ -261,3 +261,183 @@ async fn write<S: AsyncRead + AsyncWrite + Unpin>(writer: &Writer<S>, frame: Fra
     writer.write_frame(frame).await?;
     writer.flush().await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fastwebsockets::Role;
+    use std::future::pending;
+    use std::sync::Mutex as StdMutex;
+    use tokio::io::{DuplexStream, duplex};
+    use tokio::task::JoinHandle;
+
+    type Peer = WebSocket<DuplexStream>;
+
+    struct Conversation {
+        client: Peer,
+        workspace: Peer,
+        end: JoinHandle<End>,
+    }
+
+    fn conversation(stop: impl Future<Output = Stop> + Send + 'static) -> Conversation {
+        let (client, client_side) = duplex(64 * 1024);
+        let (workspace, workspace_side) = duplex(64 * 1024);
+        let end = tokio::spawn(async move {
+            let client = WebSocket::after_handshake(client_side, Role::Server);
+            let workspace = WebSocket::after_handshake(workspace_side, Role::Client);
+            relay(client, workspace, |_| (), stop).await
+        });
+        let mut peers = [
+            WebSocket::after_handshake(client, Role::Client),
+            WebSocket::after_handshake(workspace, Role::Server),
+        ];
+        for peer in &mut peers {
+            peer.set_auto_close(false);
+        }
+        let [client, workspace] = peers;
+        Conversation { client, workspace, end }
+    }
+
+    fn binary(fin: bool, opcode: OpCode, bytes: usize) -> Frame<'static> {
+        Frame::new(fin, opcode, None, Payload::Owned(vec![b'a'; bytes]))
+    }
+
+    /// The code of the close frame that a peer gets next.
+    async fn closed(peer: &mut Peer) -> Option<u16> {
+        loop {
+            let frame = peer.read_frame().await.unwrap();
+            if frame.opcode == OpCode::Close {
+                return Close::received(&frame.payload).unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn messages_pass_as_they_came() {
+        let mut talk = conversation(pending());
+        talk.client
+            .write_frame(Frame::new(false, OpCode::Binary, None, Payload::Borrowed(b"0l")))
+            .await
+            .unwrap();
+        talk.client
+            .write_frame(Frame::new(true, OpCode::Continuation, None, Payload::Borrowed(b"s\r")))
+            .await
+            .unwrap();
+        let first = talk.workspace.read_frame().await.unwrap();
+        assert_eq!(
+            (first.fin, first.opcode, &*first.payload),
+            (false, OpCode::Binary, &b"0l"[..])
+        );
+        let second = talk.workspace.read_frame().await.unwrap();
+        assert_eq!((second.fin, &*second.payload), (true, &b"s\r"[..]));
+        talk.workspace
+            .write_frame(Frame::binary(Payload::Borrowed(b"0out")))
+            .await
+            .unwrap();
+        assert_eq!(&*talk.client.read_frame().await.unwrap().payload, b"0out");
+        talk.client.write_frame(Frame::close(1000, b"")).await.unwrap();
+        assert_eq!(closed(&mut talk.workspace).await, Some(1000));
+        assert_eq!(talk.end.await.unwrap(), End::ClientClosed(Some(1000)));
+    }
+
+    #[tokio::test]
+    async fn a_message_of_one_mebibyte_passes_and_one_byte_more_does_not() {
+        let talk = conversation(pending());
+        let (mut client, mut workspace) = (talk.client, talk.workspace);
+        let writing = tokio::spawn(async move {
+            client
+                .write_frame(binary(true, OpCode::Binary, MAX_MESSAGE))
+                .await
+                .unwrap();
+            // Counted over the fragments.
+            client
+                .write_frame(binary(false, OpCode::Binary, MAX_MESSAGE / 2))
+                .await
+                .unwrap();
+            client
+                .write_frame(binary(true, OpCode::Continuation, MAX_MESSAGE / 2 + 1))
+                .await
+                .unwrap();
+            closed(&mut client).await
+        });
+        assert_eq!(workspace.read_frame().await.unwrap().payload.len(), MAX_MESSAGE);
+        assert_eq!(closed(&mut workspace).await, Some(1001));
+        drop(workspace);
+        assert_eq!(writing.await.unwrap(), Some(1009));
+        assert_eq!(talk.end.await.unwrap(), End::ClientTooBig);
+    }
+
+    #[tokio::test]
+    async fn frames_out_of_turn_end_it() {
+        for (first, second) in [(None, OpCode::Continuation), (Some(OpCode::Binary), OpCode::Text)] {
+            let mut talk = conversation(pending());
+            if let Some(first) = first {
+                talk.client.write_frame(binary(false, first, 1)).await.unwrap();
+            }
+            talk.client.write_frame(binary(true, second, 1)).await.unwrap();
+            assert_eq!(closed(&mut talk.client).await, Some(1002));
+            drop(talk.workspace);
+            assert_eq!(talk.end.await.unwrap(), End::ClientProtocolError);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_workspace_can_end_the_conversation_but_no_session() {
+        let mut talk = conversation(pending());
+        talk.workspace
+            .write_frame(Frame::close(4401, b"sign in at other.test"))
+            .await
+            .unwrap();
+        assert_eq!(closed(&mut talk.client).await, Some(1011));
+        let Conversation { client, workspace, end } = talk;
+        drop((client, workspace));
+        assert_eq!(end.await.unwrap(), End::WorkspaceClosed(Some(4401)));
+    }
+
+    #[tokio::test]
+    async fn an_expired_session_and_a_shutdown_have_their_own_codes() {
+        for (stop, code) in [(Stop::SessionExpired, 4401), (Stop::Shutdown, 1012)] {
+            let mut talk = conversation(async move { stop });
+            assert_eq!(closed(&mut talk.client).await, Some(code));
+            let Conversation { client, workspace, end } = talk;
+            drop((client, workspace));
+            assert_eq!(end.await.unwrap(), End::Stopped(stop));
+        }
+    }
+
+    #[tokio::test]
+    async fn pings_are_answered_here_and_messages_seen() {
+        let (client, client_side) = duplex(4096);
+        let (workspace, workspace_side) = duplex(4096);
+        let seen = std::sync::Arc::new(StdMutex::new(Vec::new()));
+        let sink = std::sync::Arc::clone(&seen);
+        let end = tokio::spawn(async move {
+            let client = WebSocket::after_handshake(client_side, Role::Server);
+            let workspace = WebSocket::after_handshake(workspace_side, Role::Client);
+            relay(
+                client,
+                workspace,
+                |frame| sink.lock().unwrap().push(frame.to_vec()),
+                pending(),
+            )
+            .await
+        });
+        let mut client = WebSocket::after_handshake(client, Role::Client);
+        client
+            .write_frame(Frame::new(true, OpCode::Ping, None, Payload::Borrowed(b"p")))
+            .await
+            .unwrap();
+        let pong = client.read_frame().await.unwrap();
+        assert_eq!((pong.opcode, &*pong.payload), (OpCode::Pong, &b"p"[..]));
+        client
+            .write_frame(Frame::binary(Payload::Borrowed(b"0x")))
+            .await
+            .unwrap();
+        drop(client);
+        let mut workspace = WebSocket::after_handshake(workspace, Role::Server);
+        assert_eq!(&*workspace.read_frame().await.unwrap().payload, b"0x");
+        drop(workspace);
+        assert_eq!(end.await.unwrap(), End::ClientLost);
+        assert_eq!(*seen.lock().unwrap(), [b"0x".to_vec()]);
+    }
+}
