@@ -6,6 +6,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::{Api, Client, CustomResourceExt};
 
 const INSTALL: &str = "devplane crd-gen | kubectl apply --server-side -f -";
+/// Helm, or whoever installed it, owns the fields by now.
+const UPGRADE: &str = "devplane crd-gen | kubectl apply --server-side --force-conflicts -f -";
 
 pub async fn check(client: &Client) -> Status {
     let name = Workspace::crd_name();
@@ -25,7 +27,7 @@ pub async fn check(client: &Client) -> Status {
         Err(error) => {
             return Status::Fail {
                 problem: format!("can't read {name}: {error}"),
-                fix: INSTALL.to_owned(),
+                fix: format!("see whether the API server gives it to you: kubectl get crd {name}"),
             };
         }
     };
@@ -37,7 +39,7 @@ pub async fn check(client: &Client) -> Status {
         },
         Some(path) => Status::Fail {
             problem: format!("{name} differs from this version's at {path}"),
-            fix: INSTALL.to_owned(),
+            fix: UPGRADE.to_owned(),
         },
     }
 }
