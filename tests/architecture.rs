@@ -21,7 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cluster", &["clock"]),
     ("serve", &[]),
     ("tls", &[]),
-    ("oidc", &["clock", "identity"]),
+    ("oidc", &["clock", "config", "identity"]),
     ("proxy", &[]),
     (
         "operator",

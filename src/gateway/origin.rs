@@ -26,11 +26,6 @@ pub fn is_same_origin(headers: &HeaderMap, via: Via, public_origin: &str) -> boo
     }
 }
 
-/// Whether a request that only reads may go on: one that says where it comes from must come from here.
-pub fn may_read(headers: &HeaderMap, public_origin: &str) -> bool {
-    is_same_origin(headers, Via::BearerToken, public_origin)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

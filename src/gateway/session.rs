@@ -151,12 +151,8 @@ impl Cookies {
     }
 
     fn set(&self, name: &str, value: &impl Serialize, lifetime: SignedDuration) -> Option<HeaderValue> {
-        let cookie = Cookie::build((name.to_owned(), serde_json::to_string(value).ok()?))
-            .path("/")
-            .secure(true)
-            .http_only(true)
-            .same_site(SameSite::Lax)
-            .max_age(MaxAge::seconds(lifetime.as_secs().max(0)));
+        let max_age = MaxAge::seconds(lifetime.as_secs().max(0));
+        let cookie = cookie(name, serde_json::to_string(value).ok()?, max_age);
         let mut jar = CookieJar::new();
         jar.private_mut(self.keys.first()?).add(cookie);
         let header = jar.get(name)?.to_string();
@@ -191,13 +187,18 @@ fn attempt_name(state: &str) -> String {
     format!("{ATTEMPT_PREFIX}{state}")
 }
 
-fn removal(name: &str) -> HeaderValue {
-    let cookie = Cookie::build((name, ""))
+fn cookie(name: &str, value: String, max_age: MaxAge) -> Cookie<'static> {
+    Cookie::build((name.to_owned(), value))
         .path("/")
         .secure(true)
         .http_only(true)
         .same_site(SameSite::Lax)
-        .max_age(MaxAge::ZERO);
+        .max_age(max_age)
+        .build()
+}
+
+fn removal(name: &str) -> HeaderValue {
+    let cookie = cookie(name, String::new(), MaxAge::ZERO);
     // The name is one that a cookie had.
     HeaderValue::from_str(&cookie.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }

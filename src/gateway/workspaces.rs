@@ -19,9 +19,6 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Activity is written at most this often for a workspace.
-pub const ACTIVITY_EVERY: SignedDuration = SignedDuration::from_mins(1);
-
 /// Why a person has no Workspace to enter.
 #[derive(Debug, Snafu)]
 pub enum EnsureError {

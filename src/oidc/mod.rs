@@ -9,6 +9,6 @@ mod sign_in;
 mod verify;
 
 pub use http::HttpError;
-pub use provider::{Provider, ProviderError, Settings};
+pub use provider::{Provider, ProviderError};
 pub use sign_in::{Attempt, SignInError};
 pub use verify::{Person, TokenError};

@@ -2,11 +2,11 @@
 
 use super::http::{HttpClient, HttpError};
 use crate::clock::Clock;
+use crate::config::gateway::OidcConfig;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use openidconnect::core::{CoreJsonWebKeySet, CoreProviderMetadata};
 use openidconnect::{DiscoveryError, IssuerUrl};
 use rustls::ClientConfig;
-use secrecy::SecretString;
 use snafu::{OptionExt, Snafu, ensure};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,19 +21,6 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A token with an unknown key has the keys fetched again, but not more often than this: anyone can send such tokens.
 const KEYS_AT_MOST_EVERY: Duration = Duration::from_secs(30);
-
-/// The OpenID Connect client that this program is.
-pub struct Settings {
-    /// Compared byte for byte with the discovery document and with every token.
-    pub issuer: String,
-    pub client_id: String,
-    pub client_secret: SecretString,
-    pub redirect_url: Url,
-    /// The audience that every token must have.
-    pub audience: String,
-    /// How far the clocks may be apart.
-    pub clock_skew: Duration,
-}
 
 /// Why the provider can't be used.
 #[derive(Debug, Snafu)]
@@ -83,7 +70,7 @@ pub(super) struct Discovered {
 
 /// An identity provider. It works once [`Provider::follow`] has reached it.
 pub struct Provider {
-    pub(super) settings: Settings,
+    pub(super) settings: OidcConfig,
     pub(super) http: HttpClient,
     pub(super) clock: Arc<dyn Clock>,
     discovered: ArcSwapOption<Discovered>,
@@ -91,7 +78,7 @@ pub struct Provider {
 }
 
 impl Provider {
-    pub fn new(settings: Settings, tls: ClientConfig, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(settings: OidcConfig, tls: ClientConfig, clock: Arc<dyn Clock>) -> Self {
         Self {
             settings,
             http: HttpClient::new(tls),
@@ -177,18 +164,18 @@ impl Provider {
         Ok(())
     }
 
-    /// Fetches the keys again; `false` when that was done a moment ago.
-    pub(super) async fn refresh_keys(&self, discovered: &Discovered) -> Result<bool, ProviderError> {
+    /// Fetches the keys again, unless that was done a moment ago.
+    pub(super) async fn refresh_keys(&self, discovered: &Discovered) -> Result<(), ProviderError> {
         // Whoever waits here finds the keys that the one before fetched.
         let mut fetched = self.keys_fetched.lock().await;
         if fetched.is_some_and(|at| at.elapsed() < KEYS_AT_MOST_EVERY) {
-            return Ok(false);
+            return Ok(());
         }
         *fetched = Some(Instant::now());
         let keys = CoreJsonWebKeySet::fetch_async(discovered.metadata.jwks_uri(), &self.http).await?;
         discovered.keys.store(Arc::new(keys));
         tracing::info!("the identity provider's keys were fetched again for a token with an unknown key");
-        Ok(true)
+        Ok(())
     }
 }
 

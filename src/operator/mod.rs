@@ -19,7 +19,8 @@ use crate::clock::Clock;
 use crate::cluster::lease::{self, Elector, LeaseError};
 use crate::config::OperatorConfig;
 use crate::labels;
-use crate::serve::probes::{self, BindError, Page};
+use crate::serve::listener::ListenError;
+use crate::serve::probes::{self, Page};
 use crate::serve::shutdown;
 use crate::telemetry::metrics::{self, OperatorMetrics};
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -47,7 +48,7 @@ const CONCURRENT_PASSES: u16 = 32;
 #[derive(Debug, Snafu)]
 pub enum OperatorError {
     #[snafu(display("{source}"))]
-    Bind { source: BindError },
+    Bind { source: ListenError },
     #[snafu(display("{source}"))]
     Lease { source: LeaseError },
     #[snafu(display("the watches ended"))]
@@ -115,7 +116,7 @@ async fn serve(
     config: &OperatorConfig,
     metrics: &Arc<OperatorMetrics>,
     ready: &Arc<AtomicBool>,
-) -> Result<[probes::Server; 2], BindError> {
+) -> Result<[probes::Server; 2], ListenError> {
     let (metrics, ready) = (Arc::clone(metrics), Arc::clone(ready));
     let metrics = probes::serve(config.metrics_address, move |path| {
         (path == "/metrics").then(|| Page::ok(metrics::CONTENT_TYPE, metrics.encode()))

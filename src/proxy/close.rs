@@ -51,12 +51,9 @@ impl Close {
         }
     }
 
-    /// What the workspace is told when the client closes with `code`.
-    pub fn from_client(code: Option<u16>) -> Self {
-        match code {
-            None => Self::NORMAL,
-            Some(code) => Self::new(code, ""),
-        }
+    /// The same code back, or on to the workspace.
+    pub fn same(code: Option<u16>) -> Self {
+        code.map_or(Self::NORMAL, |code| Self::new(code, ""))
     }
 }
 

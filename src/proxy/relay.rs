@@ -69,8 +69,8 @@ impl End {
     /// The close frames for the client and for the workspace.
     fn closes(self) -> (Close, Close) {
         match self {
-            Self::ClientClosed(code) => (Close::from_client(code), Close::from_client(code)),
-            Self::WorkspaceClosed(code) => (Close::from_workspace(code), Close::from_client(code)),
+            Self::ClientClosed(code) => (Close::same(code), Close::same(code)),
+            Self::WorkspaceClosed(code) => (Close::from_workspace(code), Close::same(code)),
             Self::ClientLost | Self::ClientSilent => (Close::GOING_AWAY, Close::GOING_AWAY),
             Self::WorkspaceLost => (Close::BACKEND_LOST, Close::GOING_AWAY),
             Self::ClientTooBig => (Close::TOO_BIG, Close::GOING_AWAY),

@@ -26,10 +26,6 @@ impl Drain {
         self.stopping.cancelled().await;
     }
 
-    pub fn is_stopping(&self) -> bool {
-        self.stopping.is_cancelled()
-    }
-
     /// Tells every task to end and waits for them; gives the number that did not end in time.
     pub async fn finish(self, limit: Duration) -> usize {
         self.stopping.cancel();

@@ -26,8 +26,6 @@ use tokio_rustls::TlsAcceptor;
 /// Connections at once; the next one waits in the kernel's queue until one ends.
 const MAX_CONNECTIONS: usize = 16_384;
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
-/// For a request head, and for an idle connection that is kept alive.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_HEADERS: usize = 100;
 /// The largest request head, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
@@ -36,7 +34,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The port can't be listened on.
 #[derive(Debug, Snafu)]
-#[snafu(display("can't listen on {address}: {source}"))]
+#[snafu(display("can't listen on {address}: {source}"), visibility(pub(super)))]
 pub struct ListenError {
     address: SocketAddr,
     source: std::io::Error,
@@ -48,10 +46,12 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address).await.context(ListenSnafu { address })
 }
 
-/// Answers requests until `drain` says to stop; connections then finish the request that they are in.
+/// Answers requests until `drain` says to stop; connections then finish the request that they are in. `head_timeout` is
+/// for a request head to come in, and for an idle connection that is kept alive.
 pub async fn serve<F, B>(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
+    head_timeout: Duration,
     drain: &Drain,
     answer: impl Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
 ) where
@@ -71,7 +71,7 @@ pub async fn serve<F, B>(
         let stream = match stream {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "can't accept a connection");
+                tracing::warn!(address = ?listener.local_addr().ok(), %error, "can't accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -81,10 +81,10 @@ pub async fn serve<F, B>(
         let (acceptor, answer, stopping) = (acceptor.clone(), answer.clone(), drain.clone());
         drain.spawn(async move {
             match acceptor {
-                None => connection(stream, answer, &stopping).await,
+                None => connection(stream, answer, head_timeout, &stopping).await,
                 // A failed handshake is the client's affair: a probe, a scanner, a wrong authority.
                 Some(acceptor) => match timeout(TLS_TIMEOUT, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => connection(stream, answer, &stopping).await,
+                    Ok(Ok(stream)) => connection(stream, answer, head_timeout, &stopping).await,
                     Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                     Err(_) => tracing::debug!("a TLS handshake took too long"),
                 },
@@ -94,7 +94,7 @@ pub async fn serve<F, B>(
     }
 }
 
-async fn connection<S, F, B>(stream: S, answer: impl Fn(Request<Incoming>) -> F, drain: &Drain)
+async fn connection<S, F, B>(stream: S, answer: impl Fn(Request<Incoming>) -> F, head_timeout: Duration, drain: &Drain)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
@@ -106,7 +106,7 @@ where
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(head_timeout)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service)

@@ -1,17 +1,15 @@
 //! A path becomes a small page: the listeners for probes and metrics.
 
+use super::drain::Drain;
+use super::listener::{self, ListenError, ListenSnafu};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::CONTENT_TYPE;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use snafu::{ResultExt, Snafu};
-use std::convert::Infallible;
+use snafu::ResultExt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
 /// What a path answers.
@@ -39,14 +37,6 @@ impl Page {
     }
 }
 
-/// The address can't be listened on.
-#[derive(Debug, Snafu)]
-#[snafu(display("can't listen on {address}: {source}"))]
-pub struct BindError {
-    address: SocketAddr,
-    source: std::io::Error,
-}
-
 /// A running listener; it ends when this is dropped.
 pub struct Server {
     pub address: SocketAddr,
@@ -61,8 +51,6 @@ impl Drop for Server {
 
 /// A request that has not come in whole by then is given up.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// After a failure of `accept`, most likely too many open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers `GET` with what `pages` has for the path, 404 when it has nothing.
 ///
@@ -71,34 +59,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn serve(
     address: SocketAddr,
     pages: impl Fn(&str) -> Option<Page> + Send + Sync + 'static,
-) -> Result<Server, BindError> {
-    let listener = TcpListener::bind(address).await.context(BindSnafu { address })?;
-    let address = listener.local_addr().context(BindSnafu { address })?;
+) -> Result<Server, ListenError> {
+    let listener = listener::listen(address).await?;
+    let address = listener.local_addr().context(ListenSnafu { address })?;
     let pages = Arc::new(pages);
     let task = tokio::spawn(async move {
-        loop {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%address, %error, "can't accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            let pages = Arc::clone(&pages);
-            let service = service_fn(move |request| {
-                let response = answer(&request, pages.as_ref());
-                async move { Ok::<_, Infallible>(response) }
-            });
-            tokio::spawn(async move {
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(READ_TIMEOUT)
-                    .serve_connection(TokioIo::new(stream), service);
-                // A probe that hangs up early is no event.
-                let _ = connection.await;
-            });
-        }
+        let answer = move |request| std::future::ready(answer(&request, pages.as_ref()));
+        listener::serve(listener, None, READ_TIMEOUT, &Drain::default(), answer).await;
     });
     Ok(Server {
         address,
