@@ -7,6 +7,9 @@
 use crate::identity::UserId;
 use std::fmt;
 
+/// The port that ttyd listens on in every workspace.
+pub const TERMINAL_PORT: u16 = 7681;
+
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident = $suffix:literal;)+) => {$(
         $(#[$doc])*

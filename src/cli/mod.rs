@@ -4,6 +4,7 @@
 
 mod crd_gen;
 mod doctor;
+mod gateway;
 mod operator;
 mod printer;
 
@@ -32,6 +33,8 @@ pub struct Cli {
 enum Role {
     /// Makes each Workspace's pod, volume, Service and policies, and keeps them as they should be
     Operator(operator::Arguments),
+    /// Signs users in and brings their browsers to their terminals
+    Gateway(gateway::Arguments),
     /// Prints the CustomResourceDefinition, for `kubectl apply --server-side -f -`
     CrdGen,
     /// Checks an installation and says what to mend
@@ -105,6 +108,7 @@ pub fn run() -> ExitCode {
     };
     let result = match cli.role {
         Role::Operator(arguments) => operator::run(&arguments),
+        Role::Gateway(arguments) => gateway::run(&arguments),
         Role::CrdGen => crd_gen::run(),
         Role::Doctor(arguments) => return doctor::run(&arguments),
     };

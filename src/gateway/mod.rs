@@ -1,14 +1,156 @@
-//! Browsers become users at their terminals: the parts of the gateway that decide and remember.
+//! Browsers become users at their terminals.
 //!
-//! `request -> request id -> route -> authenticate -> same origin -> rate limit -> authorise owner -> ensure -> proxy or page ->
-//! log + audit`. Each module is one of these steps.
+//! `request -> request id -> route -> authenticate -> same origin -> rate limit -> ensure the owner's Workspace -> page, events
+//! or terminal -> headers, log, audit`.
+//!
+//! `service` takes a request to its handler: `sign_in`, `home`, `events`, `terminal`. `admission` has the rules in between, in
+//! their order; `reject` turns each refusal into an answer. `route`, `return_path`, `origin`, `index` and `progress` are pure.
 
+mod activity;
+mod admission;
+mod assets;
+mod authn;
+mod events;
+mod home;
 pub mod index;
 pub mod limits;
 pub mod origin;
+mod pages;
 pub mod progress;
+mod reject;
+mod respond;
 pub mod return_path;
 pub mod route;
+mod service;
 pub mod session;
 pub mod session_keys;
+mod sign_in;
+mod terminal;
 pub mod workspaces;
+
+use crate::clock::Clock;
+use crate::config::GatewayConfig;
+use crate::oidc::Provider;
+use crate::serve::drain::Drain;
+use crate::serve::listener::{self, ListenError};
+use crate::serve::shutdown;
+use crate::telemetry::metrics::GatewayMetrics;
+use crate::tls::{self, ServerCertificate, TlsError};
+use cookie::Key;
+use kube::Client;
+use limits::Limits;
+use service::Gateway;
+use session::Cookies;
+use session_keys::KeysError;
+use snafu::{ResultExt, Snafu};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use workspaces::Workspaces;
+
+/// For a request head to come in, and for an idle connection that is kept alive.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// For open requests and terminals to end after SIGTERM; shorter than a pod's usual 30 s.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// While the API server does not answer at the start: doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Why the gateway ended before it was told to.
+#[derive(Debug, Snafu)]
+pub enum GatewayError {
+    #[snafu(display("{source}"))]
+    Tls { source: TlsError },
+    #[snafu(display("{source}"))]
+    Listen { source: ListenError },
+    #[snafu(display("{source}"))]
+    Keys { source: KeysError },
+    #[snafu(display("the watch of Workspaces ended"))]
+    WatchEnded,
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When a file of its settings can't be used, the port is taken, or the session keys are not usable.
+pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -> Result<(), GatewayError> {
+    let stop = shutdown::signal();
+    tokio::pin!(stop);
+    let trusted = tls::client(config.ca_bundle.as_deref()).context(TlsSnafu)?;
+    let certificate = config.tls.as_ref();
+    let certificate = certificate.map(|files| ServerCertificate::read(&files.certificate, &files.key));
+    let certificate = certificate.transpose().context(TlsSnafu)?;
+    let server = certificate.as_ref().map(ServerCertificate::server);
+    let server = server.transpose().context(TlsSnafu)?.map(Arc::new);
+    let listener = listen(config.port).await.context(ListenSnafu)?;
+    let keys = tokio::select! {
+        keys = session_keys(&client, &config.pod_namespace) => keys.context(KeysSnafu)?,
+        () = &mut stop => return Ok(()),
+    };
+    let gateway = Arc::new(Gateway {
+        provider: Provider::new(config.oidc, trusted, Arc::clone(&clock)),
+        cookies: Cookies::new(keys),
+        workspaces: Workspaces::new(client, config.namespace, config.workspace),
+        limits: Limits::new(&config.rate_limit),
+        metrics: GatewayMetrics::default(),
+        clock,
+        drain: Drain::default(),
+        public_origin: config.public_url.origin().ascii_serialization(),
+        public_url: config.public_url,
+    });
+    tracing::info!(
+        port = config.port,
+        https = server.is_some(),
+        public_url = gateway.public_url.as_str(),
+        namespace = gateway.workspaces.namespace,
+        "the gateway serves"
+    );
+    let answering = Arc::clone(&gateway);
+    let answer = move |request| Arc::clone(&answering).answer(request);
+    let serving = listener::serve(listener, server, HEAD_TIMEOUT, &gateway.drain, answer);
+    let result = tokio::select! {
+        () = serving => Ok(()),
+        () = gateway.workspaces.watch() => WatchEndedSnafu.fail(),
+        () = gateway.provider.follow() => Ok(()),
+        () = gateway.limits.forget() => Ok(()),
+        () = follow(certificate.as_deref()) => Ok(()),
+        () = &mut stop => Ok(()),
+    };
+    tracing::info!("the gateway stops: no new connections, and open ones are told to come back");
+    let left = gateway.drain.clone().finish(DRAIN_TIMEOUT).await;
+    if left > 0 {
+        tracing::warn!(connections = left, "connections did not end in time and are broken off");
+    }
+    result
+}
+
+/// On all addresses: IPv6 and IPv4 where there is IPv6, IPv4 alone where there is none.
+async fn listen(port: u16) -> Result<TcpListener, ListenError> {
+    match listener::listen((Ipv6Addr::UNSPECIFIED, port).into()).await {
+        Ok(listener) => Ok(listener),
+        Err(_) => listener::listen((Ipv4Addr::UNSPECIFIED, port).into()).await,
+    }
+}
+
+async fn follow(certificate: Option<&ServerCertificate>) {
+    match certificate {
+        Some(certificate) => certificate.follow().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The keys, as soon as the API server gives them.
+async fn session_keys(client: &Client, namespace: &str) -> Result<Vec<Key>, KeysError> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match session_keys::load(client, namespace).await {
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, again_in_seconds = pause.as_secs(), "no session keys yet");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            result => return result,
+        }
+    }
+}

@@ -8,6 +8,7 @@
 mod evaluator;
 
 use crate::labels;
+use crate::names::TERMINAL_PORT;
 use crate::units::cidr;
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::{
@@ -17,9 +18,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
-
-/// The port that ttyd listens on in every workspace.
-pub const TERMINAL_PORT: u16 = 7681;
 
 /// The pods of the cluster's DNS carry this label in every common distribution (CoreDNS keeps kube-dns' one).
 const DNS_LABEL: (&str, &str) = ("k8s-app", "kube-dns");

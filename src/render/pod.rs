@@ -3,8 +3,8 @@
 use super::template_hash::template_hash;
 use super::valid::{Platform, ValidWorkspace};
 use crate::labels;
+use crate::names::TERMINAL_PORT;
 use crate::names::{AccountName, PvcName};
-use crate::policy::TERMINAL_PORT;
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
     PersistentVolumeClaimVolumeSource, Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile,

@@ -1,6 +1,6 @@
 //! The headless Service: a DNS name for the one pod.
 
-use crate::policy::TERMINAL_PORT;
+use crate::names::TERMINAL_PORT;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;

@@ -29,7 +29,7 @@ SYSTEM_NS=workspace-operator-system
 WORKSPACES_NS=workspaces
 MODEL_NS=ai-system
 # Whether the executable has a gateway to install.
-WITH_GATEWAY=no
+WITH_GATEWAY=yes
 GATEWAY_HOST=devplane.localhost
 GATEWAY_PORT=8443
 IDP_HOST=idp.devplane.localhost

@@ -1,0 +1,108 @@
+//! A caller becomes the owner of a Workspace: the rules between a request and a workspace, in the order in which they apply.
+
+use super::authn::{Caller, authenticate};
+use super::limits::Limited;
+use super::origin::is_same_origin;
+use super::reject::Rejection;
+use super::service::{Asked, Gateway};
+use super::workspaces::Ensured;
+use crate::api::Workspace;
+use crate::audit::{self, Action, Event, Outcome, Target};
+use crate::telemetry::metrics::{RateLimitEndpoint, RateLimitHit};
+use kube::ResourceExt;
+use std::sync::Arc;
+
+/// Someone at their own Workspace.
+pub struct Admitted {
+    pub caller: Caller,
+    pub workspace: Arc<Workspace>,
+}
+
+/// `authenticate -> same origin -> rate limit -> ensure`. The Workspace is the caller's own: no part of a request names one.
+///
+/// # Errors
+/// At the first rule that is not met.
+pub async fn admit(gateway: &Gateway, asked: &Asked, endpoint: RateLimitEndpoint) -> Result<Admitted, Rejection> {
+    let caller = authenticate(gateway, asked).await?;
+    if asked.needs_origin() && !is_same_origin(asked.request.headers(), caller.via, &gateway.public_origin) {
+        audit::emit(&Event::TokenRejected {
+            actor: caller.actor(asked),
+            reason: "foreign_origin",
+        });
+        return Err(Rejection::ForeignOrigin);
+    }
+    take(gateway, asked, &caller, endpoint)?;
+    let workspace = ensure(gateway, asked, &caller).await?;
+    Ok(Admitted { caller, workspace })
+}
+
+fn take(gateway: &Gateway, asked: &Asked, caller: &Caller, endpoint: RateLimitEndpoint) -> Result<(), Rejection> {
+    let taken = gateway.limits.take(endpoint, &caller.person.identity.subject);
+    taken.map_err(|Limited { scope, wait }| {
+        let hit = RateLimitHit { endpoint, scope };
+        gateway.metrics.rate_limit_hits.get_or_create(&hit).inc();
+        audit::emit(&Event::RateLimitExceeded {
+            actor: caller.actor(asked),
+            reason: scope.as_str(),
+        });
+        Rejection::RateLimited { wait }
+    })
+}
+
+async fn ensure(gateway: &Gateway, asked: &Asked, caller: &Caller) -> Result<Arc<Workspace>, Rejection> {
+    let exists = |name: &str, action, outcome, reason| {
+        audit::emit(&Event::EnsureExists {
+            actor: caller.actor(asked),
+            target: gateway.target(name),
+            action,
+            outcome,
+            reason,
+        });
+    };
+    match gateway.workspaces.ensure(&caller.person, asked.now).await {
+        Ok(Ensured {
+            workspace,
+            created,
+            woken,
+        }) => {
+            let name = workspace.name_any();
+            if created {
+                exists(&name, Action::Create, Outcome::Success, "created");
+            } else {
+                exists(&name, Action::Get, Outcome::Success, "found");
+            }
+            if woken {
+                audit::emit(&Event::EnsureRunning {
+                    actor: caller.actor(asked),
+                    target: gateway.target(&name),
+                    action: Action::Restart,
+                    outcome: Outcome::Success,
+                    reason: "woken",
+                });
+            }
+            Ok(workspace)
+        }
+        Err(error) => {
+            tracing::warn!(request_id = asked.id.as_str(), user_id = caller.user_id.as_str(), %error, "no workspace for a user");
+            let rejection = Rejection::from(error);
+            let (outcome, reason) = match rejection {
+                Rejection::ForeignWorkspace { .. } => (Outcome::Denied, "other_owner"),
+                Rejection::UnboundWorkspace { .. } => (Outcome::Denied, "no_owner"),
+                Rejection::SeveralWorkspaces { .. } => (Outcome::Denied, "ambiguous"),
+                _ => (Outcome::Failure, "unavailable"),
+            };
+            exists(caller.user_id.as_str(), Action::Get, outcome, reason);
+            Err(rejection)
+        }
+    }
+}
+
+impl Gateway {
+    /// A Workspace in audit lines.
+    pub fn target<'a>(&'a self, workspace: &'a str) -> Target<'a> {
+        Target {
+            namespace: &self.workspaces.namespace,
+            workspace,
+        }
+    }
+}

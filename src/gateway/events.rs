@@ -1,0 +1,106 @@
+//! The watch of Workspaces becomes server-sent events for one user's page: no polling, by nobody.
+//!
+//! Event `workspace` has a [`View`] as JSON; the first comes at once. Event `gone` says that there is no Workspace, and is the
+//! last. Following wakes nothing and makes nothing.
+
+use super::authn::authenticate;
+use super::index::{Followed, recorded_owner};
+use super::progress::View;
+use super::reject::Rejection;
+use super::respond::{self, Answer};
+use super::service::{Asked, Gateway};
+use crate::identity::Identity;
+use bytes::Bytes;
+use futures::stream;
+use kube::ResourceExt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+/// Keeps proxies from closing a quiet connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// For a Workspace that was made a moment ago to be seen by the watch.
+const GRACE: Duration = Duration::from_secs(10);
+const GONE: Bytes = Bytes::from_static(b"event: gone\ndata: {}\n\n");
+const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
+
+/// # Errors
+/// When nobody is signed in, or it is not known which Workspace is theirs.
+pub async fn follow(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Rejection> {
+    let caller = authenticate(gateway, asked).await?;
+    let found = gateway.workspaces.find(&caller.person.identity)?;
+    let name = found.map_or_else(|| caller.user_id.to_string(), |workspace| workspace.name_any());
+    let following = Following {
+        followed: gateway.workspaces.follow(&name),
+        owner: caller.person.identity,
+        expires: Instant::now() + until(caller.person.expires, asked.now),
+        gateway: Arc::clone(gateway),
+        told: None,
+        over: false,
+    };
+    let events = stream::unfold(following, |mut following| async move {
+        let event = following.next().await?;
+        Some((event, following))
+    });
+    Ok(respond::events(events))
+}
+
+/// The time from `now` until `then`; nothing when that has passed.
+pub fn until(then: jiff::Timestamp, now: jiff::Timestamp) -> Duration {
+    Duration::try_from(then.duration_since(now)).unwrap_or_default()
+}
+
+struct Following {
+    followed: Followed,
+    owner: Identity,
+    expires: Instant,
+    gateway: Arc<Gateway>,
+    told: Option<View>,
+    over: bool,
+}
+
+impl Following {
+    /// The next event; `None` when the stream ends: the session has, or the gateway is stopping, or the Workspace is gone.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.over {
+            return None;
+        }
+        let (gateway, expires) = (Arc::clone(&self.gateway), self.expires);
+        tokio::select! {
+            event = self.event() => event,
+            () = sleep(KEEP_ALIVE) => Some(COMMENT),
+            () = gateway.drain.stopping() => None,
+            () = sleep_until(expires) => None,
+        }
+    }
+
+    async fn event(&mut self) -> Option<Bytes> {
+        loop {
+            match self.view() {
+                Some(view) if self.told.as_ref() != Some(&view) => {
+                    let json = serde_json::to_string(&view).ok()?;
+                    self.told = Some(view);
+                    return Some(Bytes::from(format!("event: workspace\ndata: {json}\n\n")));
+                }
+                None if self.told.is_some() => return self.gone(),
+                None => match timeout(GRACE, self.followed.changed()).await {
+                    Ok(changed) => changed.ok()?,
+                    Err(_) => return self.gone(),
+                },
+                Some(_) => self.followed.changed().await.ok()?,
+            }
+        }
+    }
+
+    fn gone(&mut self) -> Option<Bytes> {
+        self.over = true;
+        Some(GONE)
+    }
+
+    /// How the Workspace is now; `None` when there is none, or it is someone else's.
+    fn view(&mut self) -> Option<View> {
+        let workspace = self.followed.borrow_and_update().clone()?;
+        let is_own = recorded_owner(&workspace).is_some_and(|owner| owner == self.owner);
+        is_own.then(|| View::of(&workspace, &self.gateway.workspaces.namespace))
+    }
+}

@@ -1,0 +1,37 @@
+//! A signed-in user becomes a page: their terminal, or how far its start has come. And the same for programs, as JSON.
+
+use super::admission::admit;
+use super::pages::{StartingPage, TerminalPage};
+use super::progress::View;
+use super::reject::Rejection;
+use super::respond::{self, Answer};
+use super::service::{Asked, Gateway};
+use crate::telemetry::metrics::RateLimitEndpoint;
+use hyper::StatusCode;
+
+/// The page at `/`.
+///
+/// # Errors
+/// When the user may not enter, or has no Workspace.
+pub async fn page(gateway: &Gateway, asked: &Asked) -> Result<Answer, Rejection> {
+    let view = entered(gateway, asked).await?;
+    Ok(if view.ttyd_ready {
+        respond::page(StatusCode::OK, &TerminalPage::of(&view))
+    } else {
+        respond::page(StatusCode::OK, &StartingPage::of(&view))
+    })
+}
+
+/// `GET|POST /api/workspace`.
+///
+/// # Errors
+/// As for the page.
+pub async fn api(gateway: &Gateway, asked: &Asked) -> Result<Answer, Rejection> {
+    let view = entered(gateway, asked).await?;
+    Ok(respond::json(StatusCode::OK, &view))
+}
+
+async fn entered(gateway: &Gateway, asked: &Asked) -> Result<View, Rejection> {
+    let admitted = admit(gateway, asked, RateLimitEndpoint::Lifecycle).await?;
+    Ok(View::of(&admitted.workspace, &gateway.workspaces.namespace))
+}

@@ -1,0 +1,155 @@
+//! What a person is told becomes a page: the fields of the templates.
+
+use super::assets;
+use super::progress::{Step, View};
+use askama::Template;
+
+/// What every page has: the paths of its files.
+pub struct Files {
+    pub style: &'static str,
+    pub favicon: &'static str,
+    pub manifest: &'static str,
+}
+
+const FILES: Files = Files {
+    style: assets::PAGE_STYLE,
+    favicon: assets::FAVICON,
+    manifest: assets::MANIFEST,
+};
+
+/// The terminal.
+#[derive(Template)]
+#[template(path = "terminal.html")]
+pub struct TerminalPage<'a> {
+    files: Files,
+    terminal_style: &'static str,
+    script: &'static str,
+    view: &'a View,
+}
+
+impl<'a> TerminalPage<'a> {
+    pub fn of(view: &'a View) -> Self {
+        Self {
+            files: FILES,
+            terminal_style: assets::TERMINAL_STYLE,
+            script: assets::TERMINAL_SCRIPT,
+            view,
+        }
+    }
+}
+
+/// How far a start has come; its script keeps it up to date.
+#[derive(Template)]
+#[template(path = "starting.html")]
+pub struct StartingPage<'a> {
+    files: Files,
+    script: &'static str,
+    view: &'a View,
+    steps: &'a [Step],
+}
+
+impl<'a> StartingPage<'a> {
+    pub fn of(view: &'a View) -> Self {
+        Self {
+            files: FILES,
+            script: assets::STARTING_SCRIPT,
+            view,
+            steps: &view.steps,
+        }
+    }
+}
+
+/// Something to read, and one way on.
+#[derive(Template)]
+#[template(path = "message.html")]
+pub struct MessagePage<'a> {
+    files: Files,
+    title: &'a str,
+    text: &'a str,
+    /// What to do about it; may be empty.
+    hint: &'a str,
+    action: Link,
+    /// For whoever looks into the logs; empty when nothing went wrong.
+    request_id: &'a str,
+}
+
+/// A way on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub label: &'static str,
+    pub href: &'static str,
+}
+
+impl<'a> MessagePage<'a> {
+    pub fn new(title: &'a str, text: &'a str, hint: &'a str, action: Link, request_id: &'a str) -> Self {
+        Self {
+            files: FILES,
+            title,
+            text,
+            hint,
+            action,
+            request_id,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Workspace, WorkspaceSpec};
+
+    /// An email is a claim, and a message may quote a pod's: neither is markup.
+    #[test]
+    fn text_stays_text() {
+        let hostile = "<script>alert(1)</script>\"'";
+        let mut workspace = Workspace::new("dev1", WorkspaceSpec::default());
+        workspace.spec.user.email = hostile.to_owned();
+        workspace.status = Some(crate::api::WorkspaceStatus {
+            message: hostile.to_owned(),
+            remediation_hint: hostile.to_owned(),
+            ..crate::api::WorkspaceStatus::default()
+        });
+        let view = View::of(&workspace, "workspaces");
+        let link = Link {
+            label: "Sign in",
+            href: "/login",
+        };
+        for page in [
+            TerminalPage::of(&view).render().unwrap(),
+            StartingPage::of(&view).render().unwrap(),
+            MessagePage::new(hostile, hostile, hostile, link, hostile)
+                .render()
+                .unwrap(),
+        ] {
+            assert!(!page.contains("<script>") && !page.contains("\"'"), "{page}");
+            assert!(page.contains("alert(1)"), "{page}");
+        }
+    }
+
+    /// The Content-Security-Policy forbids both.
+    #[test]
+    fn no_page_has_a_script_or_style_of_its_own() {
+        let view = View::of(&Workspace::new("dev1", WorkspaceSpec::default()), "workspaces");
+        let link = Link {
+            label: "Sign in",
+            href: "/login",
+        };
+        for page in [
+            TerminalPage::of(&view).render().unwrap(),
+            StartingPage::of(&view).render().unwrap(),
+            MessagePage::new("a", "b", "c", link, "d").render().unwrap(),
+        ] {
+            for forbidden in [
+                "<script>",
+                "<style",
+                " style=",
+                " onclick=",
+                "javascript:",
+                "http://",
+                "https://",
+            ] {
+                assert!(!page.contains(forbidden), "{forbidden} in {page}");
+            }
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! A refusal becomes an answer: the only place that chooses status codes and error codes.
+
+use super::pages::{Link, MessagePage};
+use super::respond::{self, Answer};
+use super::route::LOGIN;
+use super::workspaces::EnsureError;
+use crate::oidc::TokenError;
+use crate::telemetry::metrics::{GatewayMetrics, JsonApiError};
+use crate::telemetry::request_id::RequestId;
+use hyper::StatusCode;
+use hyper::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
+use serde::Serialize;
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// Why a request is not answered as it was meant. Holds nothing that its sender may not know.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// Nobody is signed in.
+    SignedOut,
+    SessionExpired,
+    InvalidToken,
+    TokenExpired,
+    /// The token is for another audience.
+    WrongAudience,
+    /// The request comes from another site's page.
+    ForeignOrigin,
+    NotFound,
+    MethodNotAllowed {
+        allow: &'static str,
+    },
+    /// A WebSocket's path without a WebSocket's handshake.
+    NotAWebSocket,
+    BadHandshake,
+    RateLimited {
+        wait: Duration,
+    },
+    ProviderUnavailable,
+    /// The sign-in is not one that this browser began, or began too long ago.
+    UnknownSignIn,
+    /// The provider did not let the person in.
+    SignInDenied,
+    /// The provider's answer could not be used.
+    SignInFailed,
+    ForeignWorkspace {
+        name: String,
+    },
+    UnboundWorkspace {
+        name: String,
+    },
+    SeveralWorkspaces {
+        names: Vec<String>,
+    },
+    WorkspaceDeleting {
+        name: String,
+    },
+    WorkspaceUnavailable,
+    WorkspaceNotReady,
+}
+
+/// What a rejection looks like.
+struct Parts {
+    status: StatusCode,
+    /// For programs: `error` of the JSON.
+    code: &'static str,
+    title: &'static str,
+    text: Cow<'static, str>,
+    hint: &'static str,
+    action: Link,
+    /// One more header.
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorBody<'a> {
+    error: &'static str,
+    message: String,
+    request_id: &'a str,
+}
+
+const SIGN_IN: Link = Link {
+    label: "Sign in",
+    href: LOGIN,
+};
+const AGAIN: Link = Link {
+    label: "Try again",
+    href: "/",
+};
+const HOME: Link = Link {
+    label: "Go to your workspace",
+    href: "/",
+};
+/// RFC 6750, section 3.
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"devplane\"");
+const INVALID_TOKEN: HeaderValue = HeaderValue::from_static("Bearer realm=\"devplane\", error=\"invalid_token\"");
+/// Seconds until a client may ask again for a workspace that starts.
+const SOON: HeaderValue = HeaderValue::from_static("2");
+const ASK_ADMINISTRATOR: &str = "Show this page to the administrator of your cluster.";
+
+impl Rejection {
+    /// Whether signing in is the way on.
+    pub fn is_signed_out(&self) -> bool {
+        matches!(self, Self::SignedOut | Self::SessionExpired)
+    }
+
+    fn parts(&self) -> Parts {
+        let parts = |status, code, title, text: &'static str| Parts {
+            status,
+            code,
+            title,
+            text: Cow::Borrowed(text),
+            hint: "",
+            action: AGAIN,
+            header: None,
+        };
+        match self {
+            Self::SignedOut => Parts {
+                action: SIGN_IN,
+                header: Some((WWW_AUTHENTICATE, CHALLENGE)),
+                ..parts(
+                    StatusCode::UNAUTHORIZED,
+                    "unauthorized",
+                    "Not signed in",
+                    "This needs a signed-in user. Programs send an ID token as `Authorization: Bearer`.",
+                )
+            },
+            Self::SessionExpired => Parts {
+                action: SIGN_IN,
+                header: Some((WWW_AUTHENTICATE, CHALLENGE)),
+                ..parts(
+                    StatusCode::UNAUTHORIZED,
+                    "token_expired",
+                    "Session expired",
+                    "The session has ended. Sign in again.",
+                )
+            },
+            Self::InvalidToken => Parts {
+                action: SIGN_IN,
+                header: Some((WWW_AUTHENTICATE, INVALID_TOKEN)),
+                ..parts(
+                    StatusCode::UNAUTHORIZED,
+                    "unauthorized",
+                    "Token refused",
+                    "The Authorization header holds no ID token of the configured issuer that can be verified.",
+                )
+            },
+            Self::TokenExpired => Parts {
+                action: SIGN_IN,
+                header: Some((WWW_AUTHENTICATE, INVALID_TOKEN)),
+                ..parts(
+                    StatusCode::UNAUTHORIZED,
+                    "token_expired",
+                    "Token expired",
+                    "The ID token has expired. Get a new one.",
+                )
+            },
+            Self::WrongAudience => parts(
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "Token for another audience",
+                "The ID token was made for another audience than this gateway.",
+            ),
+            Self::ForeignOrigin => Parts {
+                action: HOME,
+                ..parts(
+                    StatusCode::FORBIDDEN,
+                    "forbidden",
+                    "Refused",
+                    "The request does not come from this gateway's own page: its Origin header is another one, or missing.",
+                )
+            },
+            Self::NotFound => Parts {
+                action: HOME,
+                ..parts(
+                    StatusCode::NOT_FOUND,
+                    "not_found",
+                    "Not found",
+                    "There is nothing at this address.",
+                )
+            },
+            Self::MethodNotAllowed { allow } => Parts {
+                action: HOME,
+                header: Some((ALLOW, HeaderValue::from_static(allow))),
+                ..parts(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "method_not_allowed",
+                    "Not possible",
+                    "This address does not take that method; the Allow header lists those that it does.",
+                )
+            },
+            Self::NotAWebSocket => Parts {
+                action: HOME,
+                header: Some((UPGRADE, HeaderValue::from_static("websocket"))),
+                ..parts(
+                    StatusCode::UPGRADE_REQUIRED,
+                    "upgrade_required",
+                    "A WebSocket is needed",
+                    "This address takes WebSocket connections only.",
+                )
+            },
+            Self::BadHandshake => Parts {
+                action: HOME,
+                ..parts(
+                    StatusCode::BAD_REQUEST,
+                    "bad_request",
+                    "Not a handshake",
+                    "A terminal needs WebSocket version 13, a Sec-WebSocket-Key and the subprotocol `tty`.",
+                )
+            },
+            Self::RateLimited { wait } => Parts {
+                header: Some((RETRY_AFTER, seconds(*wait))),
+                ..parts(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "rate_limited",
+                    "Too many requests",
+                    "Wait a moment, then try again; the Retry-After header says how many seconds.",
+                )
+            },
+            Self::ProviderUnavailable => Parts {
+                hint: "The gateway tries again by itself; its log says why it can't.",
+                header: Some((RETRY_AFTER, HeaderValue::from_static("5"))),
+                ..parts(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "provider_unavailable",
+                    "Sign-in is not possible now",
+                    "The identity provider can't be reached.",
+                )
+            },
+            Self::UnknownSignIn => Parts {
+                action: SIGN_IN,
+                ..parts(
+                    StatusCode::BAD_REQUEST,
+                    "sign_in_unknown",
+                    "Sign-in not completed",
+                    "This sign-in was begun in another browser, more than ten minutes ago, or was used already.",
+                )
+            },
+            Self::SignInDenied => Parts {
+                action: SIGN_IN,
+                ..parts(
+                    StatusCode::FORBIDDEN,
+                    "sign_in_denied",
+                    "Sign-in denied",
+                    "The identity provider did not let you in.",
+                )
+            },
+            Self::SignInFailed => Parts {
+                action: SIGN_IN,
+                hint: "If it happens again, show this page to the administrator: the log has the reason.",
+                ..parts(
+                    StatusCode::BAD_GATEWAY,
+                    "sign_in_failed",
+                    "Sign-in failed",
+                    "The identity provider's answer can't be used.",
+                )
+            },
+            Self::ForeignWorkspace { name } => Parts {
+                text: Cow::Owned(format!("The workspace {name} belongs to another user.")),
+                hint: ASK_ADMINISTRATOR,
+                ..parts(StatusCode::FORBIDDEN, "forbidden", "Not your workspace", "")
+            },
+            Self::UnboundWorkspace { name } => Parts {
+                text: Cow::Owned(format!(
+                    "The workspace {name} does not say whose it is: its spec.user.issuer and spec.user.subject are not set."
+                )),
+                hint: "An administrator sets both fields to the owner's `iss` and `sub`.",
+                ..parts(StatusCode::FORBIDDEN, "forbidden", "Workspace without an owner", "")
+            },
+            Self::SeveralWorkspaces { names } => Parts {
+                text: Cow::Owned(format!(
+                    "Several workspaces record you as their owner: {}.",
+                    names.join(", ")
+                )),
+                hint: "An administrator leaves spec.user.issuer and spec.user.subject on one of them only.",
+                ..parts(StatusCode::FORBIDDEN, "forbidden", "More than one workspace", "")
+            },
+            Self::WorkspaceDeleting { name } => Parts {
+                text: Cow::Owned(format!(
+                    "The workspace {name} is being deleted. Try again when it is gone."
+                )),
+                header: Some((RETRY_AFTER, SOON)),
+                ..parts(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "workspace_not_ready",
+                    "Workspace is being deleted",
+                    "",
+                )
+            },
+            Self::WorkspaceUnavailable => Parts {
+                hint: "If it happens again, show this page to the administrator: the log has the reason.",
+                ..parts(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "workspace_unavailable",
+                    "No workspace",
+                    "The cluster refused to find or make your workspace.",
+                )
+            },
+            Self::WorkspaceNotReady => Parts {
+                header: Some((RETRY_AFTER, SOON)),
+                ..parts(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "workspace_not_ready",
+                    "Not ready yet",
+                    "The workspace is starting. /api/workspace/events tells when it is ready.",
+                )
+            },
+        }
+    }
+
+    /// A page for a person, or JSON for a program.
+    pub fn answer(&self, html: bool, id: &RequestId, metrics: &GatewayMetrics) -> Answer {
+        let Parts {
+            status,
+            code,
+            title,
+            text,
+            hint,
+            action,
+            header,
+        } = self.parts();
+        let mut answer = if html {
+            respond::page(status, &MessagePage::new(title, &text, hint, action, id.as_str()))
+        } else {
+            let label = JsonApiError {
+                http_status: status.as_u16(),
+                error_code: code,
+            };
+            metrics.json_api_errors.get_or_create(&label).inc();
+            let body = ErrorBody {
+                error: code,
+                message: format!("{text} {hint}").trim_end().to_owned(),
+                request_id: id.as_str(),
+            };
+            respond::json(status, &body)
+        };
+        if let Some((name, value)) = header {
+            answer.headers_mut().insert(name, value);
+        }
+        answer
+    }
+}
+
+/// Whole seconds, at least one (RFC 9110, section 10.2.3).
+fn seconds(wait: Duration) -> HeaderValue {
+    HeaderValue::from((wait.as_secs_f64().ceil() as u64).max(1))
+}
+
+impl From<&TokenError> for Rejection {
+    fn from(error: &TokenError) -> Self {
+        match error {
+            TokenError::Expired => Self::TokenExpired,
+            TokenError::Audience | TokenError::AuthorizedParty => Self::WrongAudience,
+            TokenError::Provider { .. } => Self::ProviderUnavailable,
+            _ => Self::InvalidToken,
+        }
+    }
+}
+
+impl From<EnsureError> for Rejection {
+    fn from(error: EnsureError) -> Self {
+        match error {
+            EnsureError::NotWatched => Self::WorkspaceNotReady,
+            EnsureError::Ambiguous { names } => Self::SeveralWorkspaces { names },
+            EnsureError::OtherOwner { name } => Self::ForeignWorkspace { name },
+            EnsureError::NoOwner { name } => Self::UnboundWorkspace { name },
+            EnsureError::Deleting { name } => Self::WorkspaceDeleting { name },
+            EnsureError::Api { .. } => Self::WorkspaceUnavailable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Programs of version 1.1 rely on these.
+    #[test]
+    fn codes_of_the_api() {
+        for (rejection, status, code) in [
+            (Rejection::SignedOut, 401, "unauthorized"),
+            (Rejection::InvalidToken, 401, "unauthorized"),
+            (Rejection::SessionExpired, 401, "token_expired"),
+            (Rejection::TokenExpired, 401, "token_expired"),
+            (Rejection::WrongAudience, 403, "forbidden"),
+            (Rejection::ForeignOrigin, 403, "forbidden"),
+            (Rejection::RateLimited { wait: Duration::ZERO }, 429, "rate_limited"),
+            (Rejection::WorkspaceUnavailable, 500, "workspace_unavailable"),
+            (Rejection::WorkspaceNotReady, 503, "workspace_not_ready"),
+        ] {
+            let parts = rejection.parts();
+            assert_eq!((parts.status.as_u16(), parts.code), (status, code), "{rejection:?}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_rounded_up() {
+        assert_eq!(seconds(Duration::ZERO), "1");
+        assert_eq!(seconds(Duration::from_millis(1200)), "2");
+    }
+
+    #[test]
+    fn only_json_counts_as_an_api_error() {
+        let metrics = GatewayMetrics::default();
+        let id = RequestId::of(&hyper::HeaderMap::new(), 1);
+        let page = Rejection::NotFound.answer(true, &id, &metrics);
+        assert_eq!(page.status(), 404);
+        assert!(!metrics.encode().contains("not_found"));
+        let json = Rejection::NotFound.answer(false, &id, &metrics);
+        assert_eq!(json.headers()["content-type"], "application/json");
+        assert!(
+            metrics
+                .encode()
+                .contains(r#"http_status="404",error_code="not_found"} 1"#)
+        );
+    }
+}

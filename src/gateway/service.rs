@@ -1,0 +1,172 @@
+//! A request becomes a route, and a route its handler's answer.
+
+use super::limits::Limits;
+use super::reject::Rejection;
+use super::respond::{self, Answer};
+use super::route::Route;
+use super::session::Cookies;
+use super::workspaces::Workspaces;
+use super::{assets, events, home, sign_in, terminal};
+use crate::audit::Actor;
+use crate::clock::Clock;
+use crate::oidc::Provider;
+use crate::serve::drain::Drain;
+use crate::telemetry::metrics::{self, GatewayMetrics};
+use crate::telemetry::request_id::RequestId;
+use hyper::body::Incoming;
+use hyper::header::ACCEPT;
+use hyper::{Method, Request};
+use jiff::Timestamp;
+use std::sync::Arc;
+use tokio::time::Instant;
+use url::Url;
+
+/// What all requests share.
+pub struct Gateway {
+    pub provider: Provider,
+    pub cookies: Cookies,
+    pub workspaces: Workspaces,
+    pub limits: Limits,
+    pub metrics: GatewayMetrics,
+    pub clock: Arc<dyn Clock>,
+    pub drain: Drain,
+    pub public_url: Url,
+    /// Its ASCII serialization (RFC 6454, section 6.2).
+    pub public_origin: String,
+}
+
+/// One request. Its body is never read: no route needs one.
+pub struct Asked {
+    pub id: RequestId,
+    pub now: Timestamp,
+    pub request: Request<()>,
+}
+
+impl Asked {
+    fn route(&self) -> Route<'_> {
+        Route::of(self.request.uri().path())
+    }
+
+    /// Whether only our own page, or a program, may ask this: it changes something, or opens a terminal.
+    pub fn needs_origin(&self) -> bool {
+        self.request.method() == Method::POST || self.route() == Route::Terminal
+    }
+
+    /// A query parameter; `None` when it is missing, or there twice (RFC 6749, section 3.1).
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        let query = self.request.uri().query()?;
+        let mut values = url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
+        match (values.next(), values.next()) {
+            (Some((_, value)), None) => Some(value.into_owned()),
+            _ => None,
+        }
+    }
+
+    /// An actor who is not known yet, in audit lines.
+    pub fn nobody(&self) -> Actor<'_> {
+        Actor {
+            request_id: self.id.as_str(),
+            ..Actor::default()
+        }
+    }
+
+    /// What outlives the request: not its headers, which hold a cookie.
+    pub fn without_request(&self) -> Self {
+        Self {
+            id: self.id.clone(),
+            now: self.now,
+            request: Request::new(()),
+        }
+    }
+
+    fn wants_html(&self) -> bool {
+        let accepts = self.request.headers().get_all(ACCEPT).iter();
+        let named = accepts
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.contains("text/html"));
+        named && !self.route().is_api()
+    }
+}
+
+impl Gateway {
+    /// Answers one request.
+    pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
+        let started = Instant::now();
+        let mut asked = Asked {
+            id: RequestId::of(request.headers(), rand::random()),
+            now: self.clock.now(),
+            request: request.map(drop),
+        };
+        let answered = self.dispatch(&mut asked).await;
+        let mut answer = answered.unwrap_or_else(|rejection| self.refuse(&rejection, &asked));
+        respond::complete(&mut answer, &asked.id, self.public_url.scheme() == "https");
+        let (route, status) = (asked.route(), answer.status().as_u16());
+        let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (id, method) = (asked.id.as_str(), asked.request.method().as_str());
+        if route.is_probe() || matches!(route, Route::Asset(_)) {
+            tracing::debug!(
+                request_id = id,
+                route = route.name(),
+                method,
+                status,
+                milliseconds,
+                "request"
+            );
+        } else {
+            tracing::info!(
+                request_id = id,
+                route = route.name(),
+                method,
+                status,
+                milliseconds,
+                "request"
+            );
+        }
+        answer
+    }
+
+    async fn dispatch(self: &Arc<Self>, asked: &mut Asked) -> Result<Answer, Rejection> {
+        let route = asked.route();
+        if !route.allows(asked.request.method()) {
+            return Err(Rejection::MethodNotAllowed { allow: route.allow() });
+        }
+        match route {
+            Route::Login => sign_in::start(self, asked),
+            Route::Callback => sign_in::finish(self, asked).await,
+            Route::Logout => sign_in::end(self, asked),
+            Route::Workspace => home::api(self, asked).await,
+            Route::WorkspaceEvents => events::follow(self, asked).await,
+            Route::Terminal => terminal::open(self, asked).await,
+            Route::Health => Ok(respond::text(respond::PLAIN, "ok".to_owned())),
+            Route::Ready => self.readiness(),
+            Route::Metrics => Ok(respond::text(metrics::CONTENT_TYPE, self.metrics.encode())),
+            Route::Asset(path) => assets::find(path).map(respond::asset).ok_or(Rejection::NotFound),
+            Route::Page => home::page(self, asked).await,
+            Route::Unknown => {
+                super::authn::authenticate(self, asked).await?;
+                Err(Rejection::NotFound)
+            }
+        }
+    }
+
+    /// Whether people can sign in and reach their workspaces.
+    fn readiness(&self) -> Result<Answer, Rejection> {
+        if !self.provider.is_discovered() {
+            return Err(Rejection::ProviderUnavailable);
+        }
+        if !self.workspaces.is_watched() {
+            return Err(Rejection::WorkspaceNotReady);
+        }
+        Ok(respond::text(respond::PLAIN, "ok".to_owned()))
+    }
+
+    /// A page for a person, JSON for a program, and the way to sign in for who is not.
+    pub fn refuse(&self, rejection: &Rejection, asked: &Asked) -> Answer {
+        if rejection.is_signed_out() && matches!(asked.route(), Route::Page | Route::Unknown) {
+            let uri = asked.request.uri();
+            let path = uri.path_and_query().map_or("/", |path| path.as_str());
+            return respond::redirect(&sign_in::login_url(path));
+        }
+        rejection.answer(asked.wants_html(), &asked.id, &self.metrics)
+    }
+}

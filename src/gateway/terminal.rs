@@ -1,0 +1,164 @@
+//! A request for `/ws` becomes an open terminal: the user's WebSocket joined to that of their workspace's ttyd.
+
+use super::activity::Activity;
+use super::admission::{Admitted, admit};
+use super::authn::Caller;
+use super::events::until;
+use super::progress::is_open;
+use super::reject::Rejection;
+use super::respond::Answer;
+use super::service::{Asked, Gateway};
+use crate::audit::{self, Action, Event, Outcome};
+use crate::names::TERMINAL_PORT;
+use crate::proxy::{End, SUBPROTOCOL, Stop, dial, is_typing, relay};
+use crate::telemetry::metrics::RateLimitEndpoint;
+use fastwebsockets::WebSocket;
+use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request, upgrade};
+use http_body_util::BodyExt;
+use hyper::HeaderMap;
+use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use kube::ResourceExt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// Opens the terminal. The workspace is dialled first: a client that gets its 101 has a terminal behind it.
+///
+/// # Errors
+/// When the user may not enter, the workspace is not running, or the request is no handshake.
+pub async fn open(gateway: &Arc<Gateway>, asked: &mut Asked) -> Result<Answer, Rejection> {
+    if !is_upgrade_request(&asked.request) {
+        return Err(Rejection::NotAWebSocket);
+    }
+    if !offers_subprotocol(asked.request.headers()) {
+        return Err(Rejection::BadHandshake);
+    }
+    let Admitted { caller, workspace } = admit(gateway, asked, RateLimitEndpoint::Websocket).await?;
+    let name = workspace.name_any();
+    let status = workspace.status.as_ref().filter(|status| is_open(status));
+    let dialled = match status {
+        None => Err("not_running"),
+        Some(status) => dial(&status.service_endpoint, TERMINAL_PORT).await.map_err(|error| {
+            tracing::warn!(request_id = asked.id.as_str(), workspace = name, %error, "can't open a terminal");
+            "not_answering"
+        }),
+    };
+    let (outcome, reason) = match &dialled {
+        Ok(_) => (Outcome::Success, "running"),
+        Err(reason) => (Outcome::Failure, *reason),
+    };
+    audit::emit(&Event::EnsureRunning {
+        actor: caller.actor(asked),
+        target: gateway.target(&name),
+        action: Action::Get,
+        outcome,
+        reason,
+    });
+    let backend = dialled.map_err(|_| Rejection::WorkspaceNotReady)?;
+    let (answer, upgraded) = upgrade(&mut asked.request).map_err(|_| Rejection::BadHandshake)?;
+    let mut answer = answer.map(BodyExt::boxed_unsync);
+    let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
+    answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    let terminal = Terminal {
+        gateway: Arc::clone(gateway),
+        expires_in: until(caller.person.expires, asked.now),
+        request: asked.without_request(),
+        caller,
+        workspace: name,
+    };
+    gateway.drain.spawn(terminal.run(upgraded, backend));
+    Ok(answer)
+}
+
+/// Whether the client speaks ttyd's protocol: a list in one or several headers (RFC 6455, section 11.3.4).
+fn offers_subprotocol(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|offered| offered.trim() == SUBPROTOCOL)
+}
+
+/// A terminal that is open.
+struct Terminal {
+    gateway: Arc<Gateway>,
+    request: Asked,
+    caller: Caller,
+    workspace: String,
+    expires_in: Duration,
+}
+
+impl Terminal {
+    async fn run(self, upgraded: UpgradeFut, backend: WebSocket<TokioIo<Upgraded>>) {
+        let client = match upgraded.await {
+            Ok(client) => client,
+            // The client left before it had its 101.
+            Err(error) => {
+                tracing::debug!(request_id = self.request.id.as_str(), %error, "a terminal was not taken");
+                return;
+            }
+        };
+        let Self { gateway, workspace, .. } = &self;
+        let actor = self.caller.actor(&self.request);
+        let target = gateway.target(workspace);
+        audit::emit(&Event::SessionStart { actor, target });
+        gateway.metrics.open_sessions.inc();
+        let activity = Activity::begin(gateway, workspace);
+        let typed = |frame: &[u8]| {
+            if is_typing(frame) {
+                activity.happened(gateway.clock.now());
+            }
+        };
+        let end = relay(client, backend, typed, self.stop()).await;
+        gateway.metrics.open_sessions.dec();
+        let (reason, code) = (end.reason(), close_code(end));
+        audit::emit(&Event::SessionEnd { actor, target, reason });
+        tracing::info!(
+            request_id = self.request.id.as_str(),
+            workspace,
+            reason,
+            code,
+            "a terminal was closed"
+        );
+    }
+
+    async fn stop(&self) -> Stop {
+        tokio::select! {
+            () = sleep(self.expires_in) => Stop::SessionExpired,
+            () = self.gateway.drain.stopping() => Stop::Shutdown,
+        }
+    }
+}
+
+/// The close code that a side gave.
+fn close_code(end: End) -> Option<u16> {
+    match end {
+        End::ClientClosed(code) | End::WorkspaceClosed(code) => code,
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_subprotocol_may_be_one_of_several() {
+        for (values, expected) in [
+            (&["tty"][..], true),
+            (&["other, tty"], true),
+            (&["other", " tty"], true),
+            (&[], false),
+            (&["ttyd"], false),
+            (&["TTY"], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(value));
+            }
+            assert_eq!(offers_subprotocol(&headers), expected, "{values:?}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+// A WebSocket that comes back: what is typed while it is down is kept, and sent once when it is up again.
+
+import { delay } from './backoff';
+import type { Update } from './events';
+import { hello, input, output, resize, type Size } from './protocol';
+
+export type State =
+  | { name: 'connecting' }
+  | { name: 'open' }
+  /** Down, and being mended. `detail` is for the user. */
+  | { name: 'waiting'; detail: string }
+  /** Down until the user does something. */
+  | { name: 'ended'; why: 'stopped' | 'gone' };
+
+/** What the connection needs of the browser; tests give it their own. */
+export interface Surroundings {
+  open(): WebSocket;
+  updates(signal: AbortSignal): AsyncIterable<Update>;
+  pause(milliseconds: number, signal: AbortSignal): Promise<void>;
+  signIn(): void;
+}
+
+export interface Listener {
+  state(state: State): void;
+  output(bytes: Uint8Array): void;
+}
+
+/** The close code of a session that is over. */
+const SIGNED_OUT = 4401;
+/** What is typed while the connection is down, in bytes; more is not taken. */
+const MAX_KEPT = 64 * 1024;
+/** What may wait in the browser's own buffer, in bytes. */
+const MAX_BUFFERED = 512 * 1024;
+const RETRY_SEND = 20;
+
+export class Connection {
+  private socket: WebSocket | undefined;
+  private outbox: Uint8Array<ArrayBuffer>[] = [];
+  private attempt = 0;
+  private sending: ReturnType<typeof setTimeout> | undefined;
+  private readonly stopped = new AbortController();
+
+  constructor(
+    private readonly surroundings: Surroundings,
+    private readonly listener: Listener,
+    private size: Size,
+  ) {}
+
+  start(): void {
+    this.listener.state({ name: 'connecting' });
+    this.connect();
+  }
+
+  stop(): void {
+    this.stopped.abort();
+    this.socket?.close(1000);
+  }
+
+  get isOpen(): boolean {
+    return this.socket?.readyState === 1;
+  }
+
+  /** Sends what was typed, or keeps it. False when too much is kept already. */
+  type(typed: string | Uint8Array): boolean {
+    const messages = input(typed);
+    if (!this.isOpen && bytes(this.outbox) + bytes(messages) > MAX_KEPT) return false;
+    this.outbox.push(...messages);
+    this.flush();
+    return true;
+  }
+
+  resize(size: Size): void {
+    this.size = size;
+    // Nothing to send while it is down: the first message of a connection has the size.
+    if (this.isOpen) this.socket?.send(resize(size));
+  }
+
+  /** Sends a message that means something to this connection only, such as pause. */
+  control(message: Uint8Array<ArrayBuffer>): void {
+    if (this.isOpen) this.socket?.send(message);
+  }
+
+  private connect(): void {
+    const socket = this.surroundings.open();
+    socket.binaryType = 'arraybuffer';
+    this.socket = socket;
+    let isFirst = true;
+    socket.onopen = () => {
+      socket.send(hello(this.size));
+      this.listener.state({ name: 'open' });
+      this.flush();
+    };
+    socket.onmessage = ({ data }) => {
+      const bytes = data instanceof ArrayBuffer ? output(data) : undefined;
+      if (!bytes) return;
+      // Only a terminal that shows something has been reached.
+      if (isFirst) this.attempt = 0;
+      isFirst = false;
+      this.listener.output(bytes);
+    };
+    socket.onclose = ({ code }) => {
+      if (this.stopped.signal.aborted) return;
+      if (code === SIGNED_OUT) this.surroundings.signIn();
+      else void this.recover();
+    };
+  }
+
+  /** Waits until the workspace runs, then connects. Waking one that was stopped is the user's to decide. */
+  private async recover(): Promise<void> {
+    const { signal } = this.stopped;
+    let pause = delay(this.attempt++);
+    for (;;) {
+      this.listener.state({ name: 'waiting', detail: 'Connection lost. Connecting again…' });
+      await this.surroundings.pause(pause, signal);
+      if (signal.aborted) return;
+      const next = await this.follow();
+      if (next !== 'again') return;
+      pause = delay(this.attempt++);
+    }
+  }
+
+  private async follow(): Promise<'again' | 'done'> {
+    const following = new AbortController();
+    const stop = () => following.abort();
+    this.stopped.signal.addEventListener('abort', stop);
+    try {
+      for await (const update of this.surroundings.updates(following.signal)) {
+        if (update.kind === 'signed-out') {
+          this.surroundings.signIn();
+          return 'done';
+        }
+        if (update.kind === 'gone') {
+          this.listener.state({ name: 'ended', why: 'gone' });
+          return 'done';
+        }
+        if (update.kind === 'ended') {
+          if (update.after) await this.surroundings.pause(update.after, this.stopped.signal);
+          break;
+        }
+        if (update.view.ttydReady) {
+          this.connect();
+          return 'done';
+        }
+        if (update.view.phase === 'Stopped') {
+          this.listener.state({ name: 'ended', why: 'stopped' });
+          return 'done';
+        }
+        this.listener.state({ name: 'waiting', detail: update.view.message || 'Your workspace is starting…' });
+      }
+    } finally {
+      this.stopped.signal.removeEventListener('abort', stop);
+      following.abort();
+    }
+    return this.stopped.signal.aborted ? 'done' : 'again';
+  }
+
+  private flush(): void {
+    clearTimeout(this.sending);
+    while (this.isOpen && this.socket && this.outbox.length > 0 && this.socket.bufferedAmount < MAX_BUFFERED) {
+      const message = this.outbox.shift();
+      if (message) this.socket.send(message);
+    }
+    if (this.isOpen && this.outbox.length > 0) this.sending = setTimeout(() => this.flush(), RETRY_SEND);
+  }
+}
+
+function bytes(messages: Uint8Array[]): number {
+  return messages.reduce((sum, message) => sum + message.length, 0);
+}

@@ -1,0 +1,81 @@
+// Server-sent events of /api/workspace/events, from bytes to objects. `fetch` and not EventSource, which hides the status code.
+
+export interface Step {
+  id: string;
+  title: string;
+  state: 'pending' | 'active' | 'done' | 'failed';
+  detail: string;
+}
+
+/** The fields of the gateway's view of a Workspace that the pages use. */
+export interface View {
+  phase: string;
+  message: string;
+  remediationHint: string;
+  ttydReady: boolean;
+  steps: Step[];
+}
+
+export type Update =
+  | { kind: 'workspace'; view: View }
+  /** The Workspace was deleted. */
+  | { kind: 'gone' }
+  /** The session is over. */
+  | { kind: 'signed-out' }
+  /** The stream ended; ask again, not before `after` milliseconds when the gateway said so. */
+  | { kind: 'ended'; after?: number };
+
+const PATH = '/api/workspace/events';
+
+/** Every update until the stream ends. The last one is always `gone`, `signed-out` or `ended`, unless `signal` ended it. */
+export async function* updates(signal: AbortSignal): AsyncGenerator<Update> {
+  try {
+    const response = await fetch(PATH, { signal, headers: { accept: 'text/event-stream' }, cache: 'no-store' });
+    if (response.status === 401) {
+      yield { kind: 'signed-out' };
+      return;
+    }
+    if (response.ok && response.body) {
+      for await (const { event, data } of parse(response.body)) {
+        if (event === 'workspace') yield { kind: 'workspace', view: JSON.parse(data) as View };
+        if (event === 'gone') {
+          yield { kind: 'gone' };
+          return;
+        }
+      }
+    }
+    const seconds = Number(response.headers.get('retry-after'));
+    yield seconds > 0 ? { kind: 'ended', after: seconds * 1000 } : { kind: 'ended' };
+  } catch {
+    // The network, or a broken event: both mend by asking again.
+    if (!signal.aborted) yield { kind: 'ended' };
+  }
+}
+
+/** Events of a stream (HTML Standard, section 9.2.6), of which the gateway uses `event` and one line of `data`. */
+export async function* parse(body: ReadableStream<Uint8Array>): AsyncGenerator<{ event: string; data: string }> {
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
+  let rest = '';
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      rest += decoder.decode(value, { stream: true });
+      const blocks = rest.split('\n\n');
+      rest = blocks.pop() ?? '';
+      for (const block of blocks) {
+        const fields = new Map(block.split('\n').map((line) => cut(line)));
+        const data = fields.get('data');
+        if (data !== undefined) yield { event: fields.get('event') ?? 'message', data };
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => undefined);
+  }
+}
+
+function cut(line: string): [string, string] {
+  const colon = line.indexOf(':');
+  return colon < 0 ? [line, ''] : [line.slice(0, colon), line.slice(colon + 1).replace(/^ /, '')];
+}

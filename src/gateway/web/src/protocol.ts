@@ -1,0 +1,59 @@
+// Bytes of ttyd's WebSocket subprotocol `tty`, from and to what they mean. A message begins with one byte that says what it is.
+
+const INPUT = 0x30; // '0'
+const RESIZE = 0x31; // '1'
+const PAUSE = 0x32; // '2'
+const RESUME = 0x33; // '3'
+
+const OUTPUT = 0x30; // '0'
+
+/** The gateway refuses messages of more than 1 MiB; a large paste goes in pieces well below that, in bytes. */
+export const MAX_INPUT = 256 * 1024;
+
+export interface Size {
+  columns: number;
+  rows: number;
+}
+
+const encoder = new TextEncoder();
+
+/** The first message of a connection. */
+export function hello({ columns, rows }: Size): Uint8Array<ArrayBuffer> {
+  return encoder.encode(JSON.stringify({ AuthToken: '', columns, rows }));
+}
+
+export function resize({ columns, rows }: Size): Uint8Array<ArrayBuffer> {
+  return message(RESIZE, encoder.encode(JSON.stringify({ columns, rows })));
+}
+
+/** Asks ttyd to hold its output back, and to go on. */
+export const pause = (): Uint8Array<ArrayBuffer> => Uint8Array.of(PAUSE);
+export const resume = (): Uint8Array<ArrayBuffer> => Uint8Array.of(RESUME);
+
+/** What was typed or pasted, as messages that are small enough. Cutting between bytes of one character is fine: a terminal reads bytes. */
+export function input(typed: string | Uint8Array): Uint8Array<ArrayBuffer>[] {
+  const bytes = typeof typed === 'string' ? encoder.encode(typed) : typed;
+  const messages = [];
+  for (let start = 0; start < bytes.length; start += MAX_INPUT) {
+    messages.push(message(INPUT, bytes.subarray(start, start + MAX_INPUT)));
+  }
+  return messages;
+}
+
+/** A string of which each character is one byte, as xterm gives mouse reports. */
+export function bytesOf(binary: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(binary, (character) => character.charCodeAt(0) & 0xff);
+}
+
+/** The bytes for the screen; nothing for every other message: a workspace chooses neither our title nor our preferences. */
+export function output(data: ArrayBuffer): Uint8Array<ArrayBuffer> | undefined {
+  const bytes = new Uint8Array(data);
+  return bytes[0] === OUTPUT ? bytes.subarray(1) : undefined;
+}
+
+function message(command: number, payload: Uint8Array): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(payload.length + 1);
+  bytes[0] = command;
+  bytes.set(payload, 1);
+  return bytes;
+}
