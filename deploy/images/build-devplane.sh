@@ -11,7 +11,7 @@ in buildah's storage. Does nothing when REF is already made from the same source
   --arch ARCH   for another machine than this one (amd64 or arm64); cross-compiled with zig, from PyPI
   --force       make the image even when its sources did not change
 
-Needs cargo, buildah, and a C compiler for musl (Debian: musl-tools).
+Needs cargo, buildah, Node.js with npm, and a C compiler for musl (Debian: musl-tools).
 Compiled files are kept in DEVPLANE_CACHE (default: ~/.cache/devplane).
 USAGE
 }
@@ -86,6 +86,7 @@ sources_key() {
 
 have buildah || fail "buildah is not installed" "Debian: apt-get install buildah"
 have cargo || fail "cargo is not installed" "install Rust 1.95 or newer with rustup, or build with: docker build -t $ref ."
+have npm || fail "npm is not installed; the gateway's pages are built with it" "install Node.js 20 or newer, or build with: docker build -t $ref ."
 have readelf || fail "readelf is not installed" "Debian: apt-get install binutils"
 commit=${DEVPLANE_COMMIT:-$(commit)}
 key="$arch $(sources_key)"
