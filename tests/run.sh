@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-TIERS=(lint unit cli image chart apiserver cluster)
+TIERS=(lint unit web cli image chart apiserver gateway cluster)
 : "${DEVPLANE_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/devplane}"
 export DEVPLANE_CACHE
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$DEVPLANE_CACHE/target}
@@ -23,8 +23,13 @@ tier_lint() {
   tests/lint/deny.sh
 }
 tier_unit() { cargo test --locked --lib --bins --test architecture --test golden; }
+tier_web() { tests/web/run.sh; }
 tier_cli() { cargo test --locked --test cli; }
 tier_apiserver() { deploy/local/hyperkube.sh >/dev/null && cargo test --locked --test apiserver; }
+tier_gateway() {
+  deploy/local/hyperkube.sh >/dev/null && deploy/local/oidc-provider.sh >/dev/null && tests/gateway/ttyd.sh >/dev/null
+  cargo test --locked --test gateway
+}
 tier_chart() { tests/chart/run.sh; }
 tier_image() { tests/image/run.sh; }
 tier_cluster() { tests/cluster/run.sh; }

@@ -29,24 +29,24 @@ print(json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "try"}
     kubectl -n strict create --dry-run=server -f -
 }
 
-# The operator's own tests run with rights written down beside them: those must be the chart's.
-same_rights_as_the_operators_tests() {
-  local side
-  kubectl -n workspaces get role workspace-operator -o json >"$work/workspaces.json"
-  kubectl -n "$SYSTEM" get role workspace-operator -o json >"$work/own.json"
-  sed 's/NAMESPACE/x/' "$repo/tests/apiserver/roles.yaml" | kubectl label --local -f - -o json x=y >"$work/tests.json"
+# The roles' own tests run with rights written down beside them: those must be the chart's.
+same_rights_as_its_tests() { # ROLE TIER
+  local role=$1 tier=$2 side
+  kubectl -n workspaces get role "workspace-$role" -o json >"$work/workspaces.json"
+  kubectl -n "$SYSTEM" get role "workspace-$role" -o json >"$work/own.json"
+  sed 's/NAMESPACE/x/' "$repo/tests/$tier/roles.yaml" | kubectl label --local -f - -o json x=y >"$work/tests.json"
   for side in "$work/workspaces.json $work/own.json" "$work/tests.json"; do
     # shellcheck disable=SC2086  # two files
-    python3 - $side <<'PYTHON'
+    python3 - "$role" $side <<'PYTHON'
 import json, sys
-rights = set()
-for name in sys.argv[1:]:
+role, rights = sys.argv[1], set()
+for name in sys.argv[2:]:
     text, at = open(name).read(), 0
     while text[at:].strip():
         document, used = json.JSONDecoder().raw_decode(text[at:].lstrip())
         at += used + len(text[at:]) - len(text[at:].lstrip())
         for item in document.get("items", [document]):
-            if item["kind"] == "Role" and "operator" in item["metadata"]["name"]:
+            if item["kind"] == "Role" and role in item["metadata"]["name"]:
                 for rule in item["rules"]:
                     rights |= {(g, r, v, n) for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]
                                for n in rule.get("resourceNames", ["*"])}
@@ -71,7 +71,8 @@ install_for_real() {
     test "$(kubectl get namespace workspaces -o 'jsonpath={.metadata.labels.pod-security\.kubernetes\.io/enforce}')" = restricted
   claim "the operator's pod satisfies restricted" admitted workspace-operator
   claim "the gateway's pod satisfies restricted" admitted workspace-gateway
-  claim "the operator's rights are those that its tests run with" same_rights_as_the_operators_tests
+  claim "the operator's rights are those that its tests run with" same_rights_as_its_tests operator apiserver
+  claim "the gateway's rights are those that its tests run with" same_rights_as_its_tests gateway gateway
   rights
   releases
 }

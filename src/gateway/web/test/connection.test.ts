@@ -1,0 +1,126 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Connection, type State } from '../src/connection';
+import type { Update, View } from '../src/events';
+
+/** A WebSocket as far as the connection uses one. */
+class Socket {
+  readyState = 0;
+  bufferedAmount = 0;
+  binaryType = '';
+  sent: string[] = [];
+  onopen: (() => void) | null = null;
+  onmessage: ((event: { data: unknown }) => void) | null = null;
+  onclose: ((event: { code: number }) => void) | null = null;
+  send(bytes: Uint8Array): void {
+    this.sent.push(new TextDecoder().decode(bytes));
+  }
+  open(): void {
+    this.readyState = 1;
+    this.onopen?.();
+  }
+  close(code = 1006): void {
+    this.readyState = 3;
+    this.onclose?.({ code });
+  }
+}
+
+const view = (change: Partial<View>): Update => ({
+  kind: 'workspace',
+  view: { phase: 'Running', message: '', remediationHint: '', ttydReady: false, steps: [], ...change },
+});
+
+function setUp(told: Update[][]) {
+  const sockets: Socket[] = [];
+  const states: State[] = [];
+  const pauses: number[] = [];
+  let signedOut = 0;
+  const connection = new Connection(
+    {
+      open: () => {
+        const socket = new Socket();
+        sockets.push(socket);
+        return socket as unknown as WebSocket;
+      },
+      updates: async function* () {
+        yield* told.shift() ?? [{ kind: 'ended' as const }];
+      },
+      pause: async (milliseconds) => {
+        pauses.push(milliseconds);
+        if (pauses.length > 20) await new Promise(() => undefined);
+      },
+      signIn: () => signedOut++,
+    },
+    { state: (state) => states.push(state), output: () => undefined },
+    { columns: 80, rows: 24 },
+  );
+  connection.start();
+  return { connection, sockets, states, pauses, signedOut: () => signedOut };
+}
+
+/** Lets everything that waits for nothing run. */
+const settle = () => new Promise((resolve) => setTimeout(resolve, 5));
+
+test('what is typed while it is down is sent once, when it is up again', async () => {
+  const { connection, sockets, states } = setUp([[view({}), view({ ttydReady: true })]]);
+  connection.type('early');
+  sockets[0]!.open();
+  assert.deepEqual(sockets[0]!.sent, ['{"AuthToken":"","columns":80,"rows":24}', '0early']);
+  sockets[0]!.close();
+  connection.type('late');
+  connection.resize({ columns: 90, rows: 30 });
+  await settle();
+  sockets[1]!.open();
+  assert.deepEqual(sockets[1]!.sent, ['{"AuthToken":"","columns":90,"rows":30}', '0late']);
+  sockets[1]!.close();
+  await settle();
+  assert.equal(states.at(-1)?.name, 'waiting');
+  assert.ok(sockets.slice(2).every((socket) => !socket.sent.includes('0late')));
+});
+
+test('not everything that is typed while it is down is kept', () => {
+  const { connection } = setUp([]);
+  assert.equal(connection.type('a'.repeat(60_000)), true);
+  assert.equal(connection.type('a'.repeat(60_000)), false);
+});
+
+test('a session that is over leads to the sign-in', async () => {
+  const { sockets, signedOut, pauses } = setUp([]);
+  sockets[0]!.open();
+  sockets[0]!.close(4401);
+  await settle();
+  assert.deepEqual([signedOut(), sockets.length, pauses.length], [1, 1, 0]);
+  const second = setUp([[{ kind: 'signed-out' }]]);
+  second.sockets[0]!.close();
+  await settle();
+  assert.equal(second.signedOut(), 1);
+});
+
+test('a workspace that was stopped is not woken by a page that is left open', async () => {
+  const { sockets, states } = setUp([[view({ phase: 'Stopped' })]]);
+  sockets[0]!.open();
+  sockets[0]!.close(1011);
+  await settle();
+  assert.deepEqual(states.at(-1), { name: 'ended', why: 'stopped' });
+  assert.equal(sockets.length, 1);
+});
+
+test('it goes on for as long as it takes, ever more slowly', async () => {
+  const { sockets, states, pauses } = setUp([]);
+  sockets[0]!.close();
+  await settle();
+  assert.ok(pauses.length > 20 && pauses.at(-1)! > 5_000 && pauses.every((pause) => pause <= 15_000), String(pauses));
+  assert.equal(states.at(-1)?.name, 'waiting');
+});
+
+test('much to send waits for the browser to have sent what it has', async () => {
+  const { connection, sockets } = setUp([]);
+  const socket = sockets[0]!;
+  socket.open();
+  socket.bufferedAmount = 1024 * 1024;
+  connection.type('later');
+  assert.equal(socket.sent.length, 1);
+  socket.bufferedAmount = 0;
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal(socket.sent.at(-1), '0later');
+});

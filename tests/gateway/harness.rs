@@ -1,0 +1,299 @@
+//! A real provider, a real ttyd and real gateways, each a process of its own on loopback addresses.
+
+use crate::apiserver::{self, ApiServer, free_ports};
+use crate::browser::Browser;
+use devplane::api::Workspace;
+use devplane::identity::{Identity, UserId};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+pub const CLIENT_SECRET: &str = "planted-client-secret-0123456789";
+/// Another client of the provider, whose tokens are for it alone.
+pub const OTHER_SECRET: &str = "planted-other-secret-0123456789";
+
+/// A process that ends with the test.
+pub struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a script of this repository prints: the path of what it made.
+fn made_by(script: &str) -> PathBuf {
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(script);
+    let output = Command::new(&script).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "{} failed", script.display());
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+}
+
+/// A provider, a namespace of the API server, and the address at which their gateways are to be.
+pub struct Site {
+    pub server: &'static ApiServer,
+    pub namespace: String,
+    pub client: Client,
+    pub issuer: String,
+    ports: [u16; 2],
+    _provider: Process,
+    _directory: tempfile::TempDir,
+}
+
+impl Site {
+    pub async fn new(namespace: &str) -> Self {
+        Self::with_token_lifetime(namespace, 300).await
+    }
+
+    /// `seconds` until an ID token ends, and with it a session.
+    pub async fn with_token_lifetime(namespace: &str, seconds: u32) -> Self {
+        let server = apiserver::shared();
+        install_crd(server);
+        server.kubectl_ok(&["create", "namespace", namespace], None);
+        let roles = include_str!("roles.yaml").replace("NAMESPACE", namespace);
+        server.kubectl_ok(&["apply", "-f", "-"], Some(&roles));
+        let [provider_port, first, second] = free_ports();
+        let directory = tempfile::tempdir().unwrap();
+        let issuer = format!("http://127.0.0.1:{provider_port}");
+        let redirect = format!("http://127.0.0.1:{first}/callback");
+        let config = json!({
+            "issuer": issuer,
+            "clients": [
+                {"id": "devplane", "secret": CLIENT_SECRET, "redirectUris": [redirect]},
+                {"id": "other", "secret": OTHER_SECRET, "redirectUris": [redirect]},
+            ],
+            "users": {"dev1": {}, "dev2": {}, "Dev.1": {}},
+            "ttl": {"idToken": seconds},
+        });
+        let file = directory.path().join("provider.json");
+        std::fs::write(&file, config.to_string()).unwrap();
+        Self {
+            server,
+            namespace: namespace.to_owned(),
+            client: server.client("admin").await,
+            _provider: start_provider(&file),
+            issuer,
+            ports: [first, second],
+            _directory: directory,
+        }
+    }
+
+    pub fn origin(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports[0])
+    }
+
+    pub fn workspaces(&self) -> Api<Workspace> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub fn identity(&self, subject: &str) -> Identity {
+        Identity {
+            issuer: self.issuer.clone(),
+            subject: subject.to_owned(),
+        }
+    }
+
+    /// The name of the Workspace that is made for a user.
+    pub fn name(&self, subject: &str) -> String {
+        UserId::of(&self.identity(subject)).to_string()
+    }
+
+    pub async fn create(&self, name: &str, user: Value) {
+        let object = json!({
+            "apiVersion": "workspace.devplane.io/v1alpha1", "kind": "Workspace", "metadata": {"name": name},
+            "spec": {
+                "user": user, "resources": {"cpu": "1", "memory": "1Gi", "storage": "1Gi"},
+                "aiConfig": {"providers": [{"name": "local", "endpoint": "http://llm:8000", "models": ["m"]}]},
+            },
+        });
+        let workspace = serde_json::from_value(object).unwrap();
+        self.workspaces()
+            .create(&PostParams::default(), &workspace)
+            .await
+            .unwrap();
+    }
+
+    /// What the operator would write.
+    pub async fn set_status(&self, name: &str, status: Value) {
+        let patch = Patch::Merge(json!({"status": status}));
+        let (workspaces, parameters) = (self.workspaces(), PatchParams::default());
+        workspaces.patch_status(name, &parameters, &patch).await.unwrap();
+    }
+
+    pub async fn set_running(&self, name: &str, endpoint: &str) {
+        let condition = |kind: &str| json!({"type": kind, "status": "True", "reason": "Running", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let conditions = ["VolumeBound", "PodScheduled", "ContainerStarted", "Ready"].map(condition);
+        self.set_status(
+            name,
+            json!({"phase": "Running", "serviceEndpoint": endpoint, "conditions": conditions}),
+        )
+        .await;
+    }
+
+    /// A gateway under the chart's own rights, at the site's address.
+    pub async fn gateway(&self, settings: &[(&str, &str)]) -> Gateway {
+        self.gateway_at(self.ports[0], settings).await
+    }
+
+    /// Another replica, behind the same address as far as browsers know.
+    pub async fn second_gateway(&self) -> Gateway {
+        self.gateway_at(self.ports[1], &[]).await
+    }
+
+    async fn gateway_at(&self, port: u16, settings: &[(&str, &str)]) -> Gateway {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_devplane"))
+            .arg("gateway")
+            .env_clear()
+            .env("KUBECONFIG", self.server.kubeconfig("gateway"))
+            .env("NAMESPACE", &self.namespace)
+            .env("POD_NAMESPACE", &self.namespace)
+            .env("PORT", port.to_string())
+            .env("OIDC_ISSUER_URL", &self.issuer)
+            .env("OIDC_CLIENT_ID", "devplane")
+            .env("OIDC_CLIENT_SECRET", CLIENT_SECRET)
+            .env("OIDC_REDIRECT_URL", format!("{}/callback", self.origin()))
+            .env("OIDC_CLOCK_SKEW", "0")
+            .env(
+                "AI_PROVIDERS_JSON",
+                r#"[{"name":"local","endpoint":"http://llm:8000","models":["m"]}]"#,
+            )
+            .env("LOG_LEVEL", "debug")
+            .envs(settings.iter().copied())
+            .stderr(Stdio::from(log.reopen().unwrap()))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let gateway = Gateway {
+            process: Process(child),
+            origin: format!("http://127.0.0.1:{port}"),
+            log,
+        };
+        let visitor = Browser::default();
+        let ready = eventually(async || {
+            let answer = visitor.get(&format!("{}/readyz", gateway.origin)).await;
+            answer.is_some_and(|answer| answer.status == 200)
+        });
+        assert!(ready.await, "the gateway never gets ready:\n{}", gateway.log());
+        gateway
+    }
+}
+
+fn install_crd(server: &ApiServer) {
+    static CRD: Once = Once::new();
+    CRD.call_once(|| {
+        let crd = Command::new(env!("CARGO_BIN_EXE_devplane"))
+            .arg("crd-gen")
+            .output()
+            .unwrap();
+        let crd = String::from_utf8(crd.stdout).unwrap();
+        server.kubectl_ok(&["apply", "--server-side", "-f", "-"], Some(&crd));
+        let wait = [
+            "wait",
+            "--for=condition=Established",
+            "crd/workspaces.workspace.devplane.io",
+            "--timeout=60s",
+        ];
+        server.kubectl_ok(&wait, None);
+    });
+}
+
+fn start_provider(config: &std::path::Path) -> Process {
+    let program = made_by("deploy/local/oidc-provider.sh").join("provider.mjs");
+    let mut child = Command::new("node")
+        .arg(program)
+        .arg("--config")
+        .arg(config)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let process = Process(child);
+    let ready = lines.any(|line| line.unwrap().starts_with("ready "));
+    assert!(ready, "the provider did not start");
+    // It may go on writing.
+    std::thread::spawn(move || lines.for_each(drop));
+    process
+}
+
+/// A gateway process.
+pub struct Gateway {
+    process: Process,
+    pub origin: String,
+    log: tempfile::NamedTempFile,
+}
+
+impl Gateway {
+    /// Its log and audit lines.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap()
+    }
+
+    /// The audit lines of one event, such as `oidc.callback.success`.
+    pub fn audited(&self, event: &str) -> Vec<Value> {
+        let name = format!("devplane.audit.{event}");
+        let lines = self.log();
+        let lines = lines
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["devplane.event"] == name.as_str()).collect()
+    }
+
+    pub fn terminate(&self) {
+        let pid = self.process.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.process.0.wait().unwrap().code()
+    }
+}
+
+/// A real ttyd with a shell in tmux's place, at `address`:7681.
+pub fn ttyd(address: &str) -> Process {
+    let program = made_by("tests/gateway/ttyd.sh");
+    let child = Command::new(program)
+        .args([
+            "--interface",
+            address,
+            "--port",
+            "7681",
+            "--writable",
+            "bash",
+            "--norc",
+            "--noprofile",
+            "-i",
+        ])
+        .env("PS1", "$ ")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let process = Process(child);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while std::net::TcpStream::connect((address, 7681)).is_err() {
+        assert!(Instant::now() < deadline, "ttyd does not listen");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    process
+}
+
+/// Asks every 50 ms, for at most a minute.
+pub async fn eventually(mut holds: impl AsyncFnMut() -> bool) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < deadline {
+        if holds().await {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    false
+}

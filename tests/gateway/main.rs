@@ -1,0 +1,13 @@
+//! The real gateway with a real provider, a real kube-apiserver and a real ttyd. No operator runs here: the tests write the
+//! status of Workspaces themselves.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../harness/apiserver.rs"]
+mod apiserver;
+mod browser;
+mod harness;
+mod refusals;
+mod sign_in;
+mod terminal;
+mod workspaces;

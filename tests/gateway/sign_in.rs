@@ -1,0 +1,228 @@
+//! Signing in and out at a real provider.
+
+use crate::browser::Browser;
+use crate::harness::{CLIENT_SECRET, Site};
+use hyper::Method;
+use url::Url;
+
+const SESSION: &str = "__Host-devplane-session";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_signs_in_and_out() {
+    let site = Site::new("sign-in").await;
+    let (gateway, origin) = (site.gateway(&[]).await, site.origin());
+    let browser = Browser::default();
+
+    let first = browser.page(&format!("{origin}/?a=1")).await;
+    assert_eq!(
+        (first.status, first.header("location")),
+        (302, "/login?return=%2F%3Fa%3D1")
+    );
+    let login = browser.page(first.location().as_str()).await;
+    let to_provider = login.location();
+    let parameters: std::collections::BTreeMap<_, _> = to_provider.query_pairs().into_owned().collect();
+    assert_eq!(parameters["code_challenge_method"], "S256");
+    assert_eq!(parameters["response_type"], "code");
+    for random in ["state", "nonce", "code_challenge"] {
+        assert!(parameters[random].len() >= 20, "{random}: {parameters:?}");
+    }
+    let [attempt] = login.cookies()[..] else {
+        panic!("{login:?}")
+    };
+    for attribute in ["HttpOnly", "Secure", "SameSite=Lax", "Path=/", "Max-Age=600"] {
+        assert!(attempt.contains(attribute), "{attribute} is not in {attempt}");
+    }
+
+    let back = browser.sign_in_at_provider(&to_provider, "dev1", &origin).await;
+    let callback = browser.page(back.as_str()).await;
+    assert_eq!((callback.status, callback.header("location")), (302, "/?a=1"));
+    let cookies = callback.cookies();
+    let session = cookies.iter().find(|cookie| cookie.starts_with(SESSION)).unwrap();
+    for attribute in ["HttpOnly", "Secure", "SameSite=Lax", "Path=/"] {
+        assert!(session.contains(attribute), "{attribute} is not in {session}");
+    }
+    assert!(!session.contains("Domain"), "{session}");
+    assert_eq!(
+        browser.jar(&origin).keys().collect::<Vec<_>>(),
+        [SESSION],
+        "the attempt is used up"
+    );
+
+    let page = browser.page(&format!("{origin}/")).await;
+    assert_eq!(page.status, 200);
+    assert!(page.body.contains("Your workspace is starting") && page.body.contains("dev1@example.test"));
+    assert!(page.header("content-security-policy").starts_with("default-src 'none'"));
+    assert_eq!(page.header("cache-control"), "no-store");
+    assert_eq!(page.header("referrer-policy"), "same-origin");
+    assert_eq!(page.header("x-content-type-options"), "nosniff");
+
+    // Reloading the callback after it worked does no harm; the same answer in another browser does nothing.
+    assert_eq!(browser.page(back.as_str()).await.header("location"), "/");
+    let stranger = Browser::default().page(back.as_str()).await;
+    assert_eq!(stranger.status, 400);
+    assert!(stranger.body.contains("begun in another browser"), "{}", stranger.body);
+
+    let logout = format!("{origin}/logout");
+    for headers in [&[][..], &[("origin", "https://other.test")], &[("origin", "null")]] {
+        let refused = browser.request(Method::POST, &logout, headers, "").await.unwrap();
+        assert_eq!(refused.status, 403, "{headers:?}");
+    }
+    assert!(browser.jar(&origin).contains_key(SESSION));
+    let out = browser
+        .request(Method::POST, &logout, &[("origin", &origin)], "")
+        .await
+        .unwrap();
+    assert!(out.status == 200 && out.body.contains("Signed out"), "{out:?}");
+    assert!(browser.jar(&origin).is_empty());
+    assert_eq!(browser.page(&format!("{origin}/")).await.status, 302);
+
+    assert_eq!(gateway.audited("oidc.login.redirect").len(), 1);
+    let success = gateway.audited("oidc.callback.success");
+    assert_eq!(success.len(), 1);
+    assert_eq!(success[0]["actor.subject"], "dev1");
+    assert_eq!(success[0]["userId"], site.name("dev1"));
+    assert_eq!(gateway.audited("oidc.callback.failure")[0]["reason"], "unknown_state");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_do_not_belong_to_the_sign_in_are_refused() {
+    let site = Site::new("sign-in-refused").await;
+    let (gateway, origin) = (site.gateway(&[]).await, site.origin());
+    for (change, status, reason) in [
+        (&[("state", "another-state-altogether")][..], 400, "unknown_state"),
+        (&[("code", "another-code")], 502, "code_refused"),
+        (&[("iss", "https://other.test")], 502, "issuer"),
+        (&[("error", "access_denied")], 403, "access_denied"),
+        (&[("error", "server_error")], 503, "provider_unavailable"),
+        (&[("error", "<script>")], 502, "provider_error"),
+    ] {
+        let browser = Browser::default();
+        let login = browser.page(&format!("{origin}/login")).await;
+        let back = browser.sign_in_at_provider(&login.location(), "dev1", &origin).await;
+        let mut changed: Url = back.clone();
+        changed.query_pairs_mut().clear().extend_pairs(
+            back.query_pairs()
+                .filter(|(name, _)| change.iter().all(|(changed, _)| changed != name))
+                .chain(change.iter().map(|(name, value)| ((*name).into(), (*value).into()))),
+        );
+        let answer = browser.page(changed.as_str()).await;
+        assert_eq!(answer.status, status, "{reason}: {answer:?}");
+        assert!(!browser.jar(&origin).contains_key(SESSION), "{reason}");
+        assert!(!answer.body.contains("<script>"), "{}", answer.body);
+        let failures = gateway.audited("oidc.callback.failure");
+        assert_eq!(failures.last().unwrap()["reason"], reason);
+        // The one try is used up, but where the answer belonged to no try at all.
+        if reason != "unknown_state" {
+            assert_eq!(browser.page(back.as_str()).await.status, 400, "{reason}");
+        }
+    }
+    // A parameter that is there twice.
+    let browser = Browser::default();
+    let login = browser.page(&format!("{origin}/login")).await;
+    let back = browser.sign_in_at_provider(&login.location(), "dev1", &origin).await;
+    assert_eq!(browser.page(&format!("{back}&state=x")).await.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_tabs_sign_in_at_once_and_nobody_is_sent_elsewhere() {
+    let site = Site::new("sign-in-tabs").await;
+    let (_gateway, origin) = (site.gateway(&[]).await, site.origin());
+    let browser = Browser::default();
+    let first = browser.page(&format!("{origin}/login?return=/?tab=1")).await;
+    let second = browser.page(&format!("{origin}/login?return=//other.test/")).await;
+    let back = browser.sign_in_at_provider(&second.location(), "dev1", &origin).await;
+    assert_eq!(browser.page(back.as_str()).await.header("location"), "/");
+    let back = browser.sign_in_at_provider(&first.location(), "dev1", &origin).await;
+    assert_eq!(browser.page(back.as_str()).await.header("location"), "/?tab=1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_share_sessions_and_an_end_of_one_changes_nothing() {
+    let site = Site::new("sign-in-replicas").await;
+    let (first, second) = tokio::join!(site.gateway(&[]), site.second_gateway());
+    let browser = Browser::default();
+    browser.sign_in(&first.origin, "dev1").await;
+    browser.copy(&first.origin, &second.origin);
+    assert_eq!(browser.page(&second.origin).await.status, 200);
+    drop(first);
+    let _again = site.gateway(&[]).await;
+    assert_eq!(browser.page(&site.origin()).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_ends_with_its_token() {
+    let site = Site::with_token_lifetime("sign-in-expiry", 3).await;
+    let (_gateway, origin) = (site.gateway(&[]).await, site.origin());
+    let browser = Browser::default();
+    browser.sign_in(&origin, "dev1").await;
+    assert_eq!(browser.page(&origin).await.status, 200);
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    // A browser would have dropped the cookie; this one shows it.
+    assert_eq!(browser.page(&origin).await.status, 302);
+    let api = browser.get(&format!("{origin}/api/workspace")).await.unwrap();
+    assert_eq!((api.status, api.json()["error"].as_str()), (401, Some("token_expired")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bearer_token_is_believed_only_when_it_is_for_this_gateway() {
+    let site = Site::new("bearer").await;
+    let (gateway, origin) = (site.gateway(&[]).await, site.origin());
+    let browser = Browser::default();
+    let redirect = format!("{origin}/callback");
+    let good = browser
+        .id_token(&site.issuer, ("devplane", CLIENT_SECRET), &redirect, "dev1")
+        .await;
+    let other = browser
+        .id_token(&site.issuer, ("other", crate::harness::OTHER_SECRET), &redirect, "dev1")
+        .await;
+    let (head, rest) = good.split_once('.').unwrap();
+    let (claims, signature) = rest.split_once('.').unwrap();
+    let encode = |text: &str| {
+        use base64::Engine;
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text)
+    };
+    let unsigned = format!("{}.{claims}.", encode(r#"{"alg":"none"}"#));
+    let symmetric = format!("{}.{claims}.{signature}", encode(r#"{"alg":"HS256"}"#));
+    let changed = format!("{head}.{}.{signature}", encode(r#"{"sub":"dev2"}"#));
+    let api = format!("{origin}/api/workspace");
+    let visitor = Browser::default();
+    let ask = async |token: &str| {
+        let authorization = format!("Bearer {token}");
+        let headers = [("authorization", authorization.as_str())];
+        visitor.request(Method::GET, &api, &headers, "").await.unwrap()
+    };
+    for (token, status, code) in [
+        (other.as_str(), 403, "forbidden"),
+        (&unsigned, 401, "unauthorized"),
+        (&symmetric, 401, "unauthorized"),
+        (&changed, 401, "unauthorized"),
+        ("planted-no-token", 401, "unauthorized"),
+    ] {
+        let answer = ask(token).await;
+        assert_eq!((answer.status, answer.json()["error"].as_str()), (status, Some(code)));
+        assert!(answer.status == 403 || answer.header("www-authenticate").starts_with("Bearer"));
+        assert!(!answer.body.contains(token));
+    }
+    let answer = ask(&good).await;
+    assert_eq!(
+        (answer.status, answer.json()["name"].as_str()),
+        (200, Some(site.name("dev1").as_str()))
+    );
+
+    // A bad token is not made good by a cookie, and none is taken from the URL.
+    let headers = [("authorization", "Bearer planted-no-token")];
+    browser.sign_in(&origin, "dev1").await;
+    assert_eq!(
+        browser.request(Method::GET, &api, &headers, "").await.unwrap().status,
+        401
+    );
+    assert_eq!(visitor.get(&format!("{api}?token={good}")).await.unwrap().status, 401);
+
+    // Neither the log nor an audit line has anything of what was shown.
+    let log = gateway.log();
+    let session = browser.jar(&origin)["__Host-devplane-session"].clone();
+    for secret in [&good, &other, signature, "planted-", &session, CLIENT_SECRET] {
+        assert!(!log.contains(secret), "{secret} is in the log");
+    }
+    assert!(!gateway.audited("auth.token.rejected").is_empty());
+}
