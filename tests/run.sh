@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-TIERS=(lint unit web cli image chart apiserver gateway cluster)
+TIERS=(lint unit web cli image chart apiserver gateway cluster browser)
 : "${DEVPLANE_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/devplane}"
 export DEVPLANE_CACHE
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$DEVPLANE_CACHE/target}
@@ -33,6 +33,7 @@ tier_gateway() {
 tier_chart() { tests/chart/run.sh; }
 tier_image() { tests/image/run.sh; }
 tier_cluster() { tests/cluster/run.sh; }
+tier_browser() { tests/browser/run.sh; }
 
 case ${1-} in
   -h | --help) usage && exit 0 ;;

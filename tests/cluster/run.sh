@@ -4,9 +4,7 @@
 # The cluster is one of deploy/local with state of its own; it is removed at the end.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-
-: "${DEVPLANE_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/devplane}"
-export DEVPLANE_CACHE DEVPLANE_LOCAL_DIR=${DEVPLANE_LOCAL_DIR:-$DEVPLANE_CACHE/test-cluster}
+. tests/harness/cluster.sh
 passed=0 failed=0
 
 check() { # TITLE COMMAND...
@@ -31,25 +29,7 @@ eventually() {
   done
 }
 
-finish() {
-  local status=$?
-  if [ "$failed" != 0 ] || [ "$status" != 0 ]; then
-    kubectl get workspaces,pods,pvc,events -n workspaces || true
-    kubectl -n workspace-operator-system logs deploy/workspace-operator --tail=30 || true
-    tail -n 30 "$DEVPLANE_LOCAL_DIR"/logs/{helm,build-workspace,build-devplane}.log || true
-  fi
-  deploy/local/down.sh --purge
-  printf '%d passed, %d failed\n' "$passed" "$failed"
-  [ "$status" = 0 ] && [ "$failed" = 0 ]
-}
-
-if ip link show devplane0 >/dev/null 2>&1 && [ ! -d "$DEVPLANE_LOCAL_DIR" ]; then
-  printf 'error: a local cluster with other state is up, and this tier needs one of its own\nhint: deploy/local/down.sh --purge\n' >&2
-  exit 1
-fi
-trap finish EXIT
-deploy/local/up.sh
-eval "$(deploy/local/env.sh)"
+with_cluster
 
 workspace() { # ID
   sed "s/dev1/$1/g" deploy/local/workspace.yaml | kubectl apply --validate=strict -f -
@@ -86,3 +66,6 @@ check "DNS pods are reached for DNS only" refused "$(kubectl -n kube-system get 
 kubectl -n workspaces delete workspace dev1 --wait=true >/dev/null
 check "what a deleted Workspace owned goes with it" eventually 120 gone dev1
 check "another user's objects stay" phase dev2 Running
+
+printf '%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" = 0 ]

@@ -1,25 +1,16 @@
-// xterm writes its theme into <style> elements, which the Content-Security-Policy refuses. It is given a document whose style
-// elements are constructed style sheets instead: those belong to a script that was allowed to run.
+// xterm writes its theme into <style> elements, which the Content-Security-Policy refuses. On this page such an element is a
+// constructed style sheet instead: that belongs to a script that was allowed to run.
 
-/** `document`, but for what `createElement('style')` gives. */
-export function documentWithoutStyleElements(document: Document): Document {
-  return new Proxy(document, {
-    get(target, key) {
-      if (key === 'createElement') {
-        return (name: string, options?: ElementCreationOptions) =>
-          name.toLowerCase() === 'style' ? styleSheetElement(target) : target.createElement(name, options);
-      }
-      const value: unknown = Reflect.get(target, key, target);
-      return typeof value === 'function' ? value.bind(target) : value;
-    },
-  });
+/** Makes `createElement('style')` give an element that shows nothing, and whose text is a style sheet of the document. */
+export function constructStyleSheets(document: Document): void {
+  const createElement = document.createElement.bind(document);
+  document.createElement = (name: string, options?: ElementCreationOptions) =>
+    name.toLowerCase() === 'style' ? styleSheetElement(document, createElement('span')) : createElement(name, options);
 }
 
-/** An element that shows nothing and whose text is a style sheet of the document. */
-function styleSheetElement(document: Document): HTMLElement {
+function styleSheetElement(document: Document, element: HTMLElement): HTMLElement {
   const sheet = new CSSStyleSheet();
   document.adoptedStyleSheets.push(sheet);
-  const element = document.createElement('span');
   element.hidden = true;
   let text = '';
   Object.defineProperty(element, 'textContent', {

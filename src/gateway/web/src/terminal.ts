@@ -6,7 +6,7 @@ import { SearchAddon } from '@xterm/addon-search';
 import { WebLinksAddon } from '@xterm/addon-web-links';
 import { WebglAddon } from '@xterm/addon-webgl';
 import { Terminal, type ITheme } from '@xterm/xterm';
-import { documentWithoutStyleElements } from './csp-styles';
+import { constructStyleSheets } from './csp-styles';
 import type { Preferences } from './preferences';
 import { bytesOf, type Size } from './protocol';
 import { isWebLink, title } from './text';
@@ -53,10 +53,10 @@ export class Screen {
     private readonly listener: Listener,
     preferences: Preferences,
   ) {
+    constructStyleSheets(document);
     this.terminal = new Terminal({
       allowProposedApi: true,
       cursorBlink: true,
-      documentOverride: documentWithoutStyleElements(document),
       fontFamily: `"${FONT}", monospace`,
       linkHandler: { activate: (_event, uri) => confirmLink(uri) },
       macOptionClickForcesSelection: true,

@@ -1,0 +1,96 @@
+// A user in a browser of their own: what they do on the pages, and what the pages must never do.
+import assert from 'node:assert/strict';
+
+const STARTED = 240_000;
+const ANSWERED = 60_000;
+
+export class User {
+  constructor(context, url) {
+    this.context = context;
+    this.url = url;
+    this.steps = new Set();
+    this.violations = [];
+    this.hosts = new Set();
+  }
+
+  static async open(browser, url) {
+    const context = await browser.newContext({ viewport: { width: 1100, height: 620 }, colorScheme: 'dark' });
+    const user = new User(context, url);
+    // The screen is then text in the page, as screen readers need it.
+    await context.addInitScript(() => {
+      if (location.protocol === 'https:') localStorage.setItem('devplane.screenReader', 'true');
+    });
+    await context.exposeFunction('tellViolation', (text) => user.violations.push(text));
+    await context.addInitScript(() =>
+      addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI }) => globalThis.tellViolation(`${violatedDirective} ${blockedURI}`)),
+    );
+    context.on('request', (request) => user.hosts.add(new URL(request.url()).hostname));
+    context.on('weberror', (error) => user.violations.push(error.error().stack ?? String(error.error())));
+    user.page = await context.newPage();
+    return user;
+  }
+
+  /** From the gateway's address through the provider's form and back. */
+  async signIn(login) {
+    await this.page.goto(this.url);
+    await this.page.getByLabel('Login').fill(login);
+    await this.page.getByLabel('Password').fill('any');
+    await this.page.getByRole('button', { name: 'Sign in' }).click();
+    await this.page.waitForURL(`${this.url}/`);
+  }
+
+  /** Waits for the terminal, and keeps what the starting page told meanwhile as `step:state`. */
+  async waitForTerminal() {
+    const deadline = Date.now() + STARTED;
+    for (;;) {
+      const seen = await this.page
+        .evaluate(() => ({
+          state: document.body.dataset.state,
+          steps: [...document.querySelectorAll('.steps li')].map(({ id, dataset }) => `${id.replace('step-', '')}:${dataset.state}`),
+          text: document.body.innerText,
+        }))
+        .catch(() => undefined); // The page was just being left.
+      for (const step of seen?.steps ?? []) this.steps.add(step);
+      if (seen?.state === 'open') break;
+      assert.ok(Date.now() < deadline, `no terminal; the page says:\n${seen?.text}`);
+      await this.page.waitForTimeout(100);
+    }
+    await this.page.locator('.xterm-helper-textarea').focus();
+  }
+
+  async state(name) {
+    await this.page.waitForFunction((expected) => document.body.dataset.state === expected, name, { timeout: ANSWERED });
+  }
+
+  screen() {
+    return this.page.evaluate(() => [...document.querySelectorAll('.xterm-accessibility-tree > *')].map((line) => line.textContent.trimEnd()).join('\n'));
+  }
+
+  async type(line) {
+    await this.page.keyboard.type(line);
+    await this.page.keyboard.press('Enter');
+  }
+
+  /** Waits until the screen matches, and gives the match. */
+  async see(pattern, timeout = ANSWERED) {
+    const deadline = Date.now() + timeout;
+    for (;;) {
+      const screen = await this.screen();
+      const match = pattern.exec(screen);
+      if (match) return match;
+      assert.ok(Date.now() < deadline, `${pattern} is not on the screen:\n${screen}`);
+      await this.page.waitForTimeout(100);
+    }
+  }
+
+  /** What the page's own script would get. */
+  fetch(path, options = {}) {
+    return this.page.evaluate(
+      async ([path, options]) => {
+        const answer = await fetch(path, options);
+        return { status: answer.status, body: await answer.text() };
+      },
+      [path, options],
+    );
+  }
+}
