@@ -21,3 +21,7 @@ up:
 
 down:
     deploy/local/down.sh
+
+# The image of the executable, in buildah's storage
+image ref="localhost/devplane:dev":
+    deploy/images/build-devplane.sh {{ref}}

@@ -21,6 +21,7 @@ tier_lint() {
   cargo fmt --check
   cargo clippy --all-targets --locked -- -D warnings
   tests/lint/deny.sh
+  tests/lint/readme.sh
 }
 tier_unit() { cargo test --locked --lib --bins --test architecture --test golden; }
 tier_web() { tests/web/run.sh; }

@@ -56,8 +56,10 @@ test('opencode answers a prompt', async () => {
 });
 
 test('a picture for the README', { skip: !screenshot }, async () => {
-  await dev1.type('clear; git --version; opencode run "Say something" 2>&1 | tail -n 5');
-  await dev1.see(/is the fixed answer/, 120_000);
+  await dev1.type('clear; git --version; kubectl version --client; opencode run "Say something"');
+  await dev1.see(/git version/);
+  await dev1.see(/is the fixed answer[^]*❯/, 120_000);
+  await dev1.page.evaluate(() => document.getElementById('screen-reader').setAttribute('aria-pressed', 'false'));
   await dev1.page.screenshot({ path: screenshot });
 });
 

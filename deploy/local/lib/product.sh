@@ -27,15 +27,13 @@ install_product() {
   printf %s "$GATEWAY_URL/callback" | put "$settings/redirect-url"
   applied -n "$SYSTEM_NS" create secret generic workspace-gateway-oidc --from-file="$settings"
 
-  local enabled=false deployments=(workspace-operator)
-  [ "$WITH_GATEWAY" = no ] || { enabled=true && deployments+=(workspace-gateway); }
-  helm_install "$chart" -f "$LOCAL_SRC/values.yaml" --set "gateway.enabled=$enabled"
+  local deployments=(workspace-operator workspace-gateway)
+  helm_install "$chart" -f "$LOCAL_SRC/values.yaml"
   applied -n "$WORKSPACES_NS" create configmap devplane-ca --from-file=ca.crt="$PKI/local-ca.crt"
   # The image keeps its name from build to build, so the Deployments do not see that it changed.
   [ "$changed" = no ] || kubectl -n "$SYSTEM_NS" rollout restart deployment "${deployments[@]}" >/dev/null
   local deployment
   for deployment in "${deployments[@]}"; do deployed "$SYSTEM_NS" "$deployment"; done
-  [ "$WITH_GATEWAY" = yes ] || return 0
 
   # A browser on this machine comes in by loopback, a pod that asks for the same name by the node's address.
   address=$(kubectl -n "$SYSTEM_NS" get service workspace-gateway -o 'jsonpath={.spec.clusterIP}:{.spec.ports[0].port}')
@@ -73,28 +71,28 @@ install_into_existing() { # IMAGE WORKSPACE-IMAGE VALUES
 
 existing_product() {
   helm_install "$REPO/chart/devplane" -f "$3" --set-string "image=$1" --set-string "workspace.image=$2"
-  deployed "$SYSTEM_NS" workspace-operator
-  [ "$WITH_GATEWAY" = no ] || deployed "$SYSTEM_NS" workspace-gateway
+  local deployment
+  # The values may do without a gateway.
+  for deployment in $(kubectl -n "$SYSTEM_NS" get deployments -l "app.kubernetes.io/instance=$RELEASE" -o 'jsonpath={.items[*].metadata.name}'); do
+    deployed "$SYSTEM_NS" "$deployment"
+  done
 }
 
 print_welcome() {
-  printf '\nDevPlane is up in %s s.\n\n' "$(seconds_since "$RUN_STARTED")"
-  if [ "$WITH_GATEWAY" = yes ]; then
-    cat <<EOF
+  cat <<EOF
+
+DevPlane is up in $(seconds_since "$RUN_STARTED") s.
+
   open         $GATEWAY_URL
   sign in as   dev1 or dev2, any password
   certificate  signed by the local CA $PKI/local-ca.crt
                trust it in the browser, or go past the browser's warning: nothing but these two local names uses it
 
-EOF
-  fi
-  cat <<EOF
 Try next
-  eval "\$($LOCAL_SRC/env.sh)"             kubectl, helm and ctr for this cluster
-  kubectl apply -f $LOCAL_SRC/workspace.yaml   make a workspace of your own
-  kubectl -n $WORKSPACES_NS get ws -w           watch it come up, then enter its terminal:
-  kubectl -n $WORKSPACES_NS exec -it dev1-workspace-pod -- env TMUX_TMPDIR=/tmp tmux new-session -A -s workspace
-  kubectl -n $SYSTEM_NS logs deploy/workspace-operator -f
-  $LOCAL_SRC/down.sh                  stop it; --purge also removes its state
+  opencode                               in the terminal: the assistant, with a model that always gives the same answer
+  eval "\$($LOCAL_SRC/env.sh)"          in a shell here: kubectl, helm and ctr for this cluster
+  kubectl -n $WORKSPACES_NS get ws -w         watch workspaces come and go
+  kubectl -n $SYSTEM_NS logs deploy/workspace-gateway -f
+  $LOCAL_SRC/down.sh               stop it; --purge also removes its state
 EOF
 }

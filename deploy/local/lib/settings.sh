@@ -28,8 +28,6 @@ CLUSTER_DOMAIN=cluster.local
 SYSTEM_NS=workspace-operator-system
 WORKSPACES_NS=workspaces
 MODEL_NS=ai-system
-# Whether the executable has a gateway to install.
-WITH_GATEWAY=yes
 GATEWAY_HOST=devplane.localhost
 GATEWAY_PORT=8443
 IDP_HOST=idp.devplane.localhost
