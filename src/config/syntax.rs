@@ -71,20 +71,21 @@ pub fn secure_url(text: &str) -> Result<Url, String> {
     let expected = "an https URL (http only on a loopback address), without user name or fragment";
     let url = Url::parse(text).map_err(|_| expected.to_owned())?;
     let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-    match url.scheme() {
-        "https" if plain && url.has_host() => Ok(url),
-        "http" if plain && url.host().is_some_and(|host| is_loopback(&host)) => Ok(url),
-        _ => Err(expected.to_owned()),
-    }
+    (plain && is_secure(&url))
+        .then_some(url)
+        .ok_or_else(|| expected.to_owned())
 }
 
-/// Loopback addresses, and the names that can't mean anything else (RFC 6761, section 6.3).
-fn is_loopback(host: &Host<&str>) -> bool {
-    match host {
-        Host::Ipv4(address) => address.is_loopback(),
-        Host::Ipv6(address) => address.is_loopback(),
-        Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
-    }
+/// Whether what is sent there can't be read on the way: https, or this very machine. Not the names below `localhost`, which a
+/// pod's resolver may ask the network for (RFC 6761, section 6.3, is a "should").
+pub fn is_secure(url: &Url) -> bool {
+    let loopback = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => return false,
+    };
+    url.scheme() == "https" || (url.scheme() == "http" && loopback)
 }
 
 #[cfg(test)]
@@ -109,6 +110,7 @@ mod tests {
             "idp.test",
             "https://u:p@idp.test",
             "http://127.0.0.1.evil.test",
+            "http://idp.localhost",
             "https://idp.test/#x",
         ] {
             assert!(secure_url(bad).is_err(), "{bad}");

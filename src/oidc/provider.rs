@@ -3,6 +3,7 @@
 use super::http::{HttpClient, HttpError};
 use crate::clock::Clock;
 use crate::config::gateway::OidcConfig;
+use crate::config::syntax::is_secure;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use openidconnect::core::{CoreJsonWebKeySet, CoreProviderMetadata};
 use openidconnect::{DiscoveryError, IssuerUrl};
@@ -12,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-use url::{Host, Url};
 
 /// Everything is discovered again this often, so that a key that the provider withdrew stops being believed.
 const DISCOVER_EVERY: Duration = Duration::from_secs(3600);
@@ -177,15 +177,4 @@ impl Provider {
         tracing::info!("the identity provider's keys were fetched again for a token with an unknown key");
         Ok(())
     }
-}
-
-/// https, or a loopback address.
-fn is_secure(url: &Url) -> bool {
-    let loopback = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    url.scheme() == "https" || (url.scheme() == "http" && loopback)
 }

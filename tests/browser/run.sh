@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . tests/harness/cluster.sh
 
-chromium() {
+browser_path() {
   local name
   for name in chromium chromium-browser google-chrome; do command -v "$name" && return; done
   [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || {
@@ -25,7 +25,7 @@ if ! cmp -s "$copy/package-lock.json" "$copy/installed-lock.json"; then
   (cd "$copy" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
   cp "$copy/package-lock.json" "$copy/installed-lock.json"
 fi
-CHROMIUM=$(chromium)
+CHROMIUM=$(browser_path)
 export CHROMIUM
 
 with_cluster
