@@ -24,6 +24,10 @@ pub const FINALIZER: &str = "workspace.devplane.io/finalizer";
 /// started again.
 pub const WAKE_REQUESTED_AT: &str = "workspace.devplane.io/wake-requested-at";
 
+/// On a Workspace, an RFC 3339 time: its pod is replaced once for each later time than `status.restartedAt`, and a stopped
+/// Workspace is started.
+pub const RESTART_REQUESTED_AT: &str = "workspace.devplane.io/restart-requested-at";
+
 /// On a Pod, the hash of the template that it was made from.
 pub const TEMPLATE_HASH: &str = "workspace.devplane.io/template-hash";
 

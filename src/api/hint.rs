@@ -6,6 +6,9 @@ use super::status::Reason;
 pub fn remediation(reason: Reason) -> &'static str {
     match reason {
         Reason::Running | Reason::Progressing | Reason::Stopped => "",
+        Reason::Suspended => {
+            "Ask the administrator of your cluster: setting spec.suspended to false lets you in again."
+        }
         Reason::Failed => "Check the Workspace's events and the operator's log.",
         Reason::ValidationFailed => "Correct the field that the message names in the Workspace's spec.",
         Reason::RBACReconcileFailed => {

@@ -25,7 +25,7 @@ pub struct WorkspaceStatus {
     /// One sentence on what to check, when something is wrong.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remediation_hint: String,
-    /// `Ready` and the steps towards it: `VolumeBound`, `PodScheduled`, `ContainerStarted`.
+    /// `Ready` and the steps towards it: `VolumeBound`, `PodScheduled`, `ContainerStarted`. And `VolumeSizeAsRequested`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -35,6 +35,12 @@ pub struct WorkspaceStatus {
     /// When the workspace was last stopped (RFC 3339); a wake request counts when it is later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped_at: Option<Time>,
+    /// When the workspace stops unless its user types before (RFC 3339); absent while it does not run, and when it never stops.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stops_at: Option<Time>,
+    /// The last restart request that was acted upon, as it was given (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted_at: Option<Time>,
     /// The `metadata.generation` that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
@@ -99,6 +105,8 @@ pub enum ConditionType {
     PodScheduled,
     /// The image is there and the container runs.
     ContainerStarted,
+    /// The volume has the size that the spec asks for.
+    VolumeSizeAsRequested,
 }
 
 impl ConditionType {
@@ -108,6 +116,7 @@ impl ConditionType {
             Self::VolumeBound => "VolumeBound",
             Self::PodScheduled => "PodScheduled",
             Self::ContainerStarted => "ContainerStarted",
+            Self::VolumeSizeAsRequested => "VolumeSizeAsRequested",
         }
     }
 }
@@ -132,6 +141,7 @@ reasons! {
     Running,
     Progressing,
     Stopped,
+    Suspended,
     Failed,
     ValidationFailed,
     RBACReconcileFailed,

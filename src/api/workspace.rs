@@ -58,6 +58,9 @@ pub struct WorkspaceSpec {
     /// When the pod stops.
     #[serde(default, skip_serializing_if = "is_default")]
     pub lifecycle: Lifecycle,
+    /// Keeps the pod stopped and its user out, whatever they ask, until it is false again.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub suspended: bool,
 }
 
 /// Whose workspace it is. Each field is immutable once it is set.

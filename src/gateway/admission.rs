@@ -89,6 +89,7 @@ async fn ensure(gateway: &Gateway, asked: &Asked, caller: &Caller) -> Result<Arc
                 Rejection::ForeignWorkspace { .. } => (Outcome::Denied, "other_owner"),
                 Rejection::UnboundWorkspace { .. } => (Outcome::Denied, "no_owner"),
                 Rejection::SeveralWorkspaces { .. } => (Outcome::Denied, "ambiguous"),
+                Rejection::WorkspaceSuspended { .. } => (Outcome::Denied, "suspended"),
                 _ => (Outcome::Failure, "unavailable"),
             };
             exists(caller.user_id.as_str(), Action::Get, outcome, reason);

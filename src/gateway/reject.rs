@@ -4,6 +4,8 @@ use super::pages::{Link, MessagePage};
 use super::respond::{self, Answer};
 use super::route::LOGIN;
 use super::workspaces::EnsureError;
+use crate::api::Reason;
+use crate::api::hint::remediation;
 use crate::oidc::TokenError;
 use crate::telemetry::metrics::{GatewayMetrics, JsonApiError};
 use crate::telemetry::request_id::RequestId;
@@ -52,6 +54,9 @@ pub enum Rejection {
         names: Vec<String>,
     },
     WorkspaceDeleting {
+        name: String,
+    },
+    WorkspaceSuspended {
         name: String,
     },
     WorkspaceUnavailable,
@@ -287,6 +292,13 @@ impl Rejection {
                     "",
                 )
             },
+            Self::WorkspaceSuspended { name } => Parts {
+                text: Cow::Owned(format!(
+                    "The workspace {name} was suspended by an administrator. Your files are kept."
+                )),
+                hint: remediation(Reason::Suspended),
+                ..parts(StatusCode::FORBIDDEN, "forbidden", "Workspace suspended", "")
+            },
             Self::WorkspaceUnavailable => Parts {
                 hint: "If it happens again, show this page to the administrator: the log has the reason.",
                 ..parts(
@@ -365,6 +377,7 @@ impl From<EnsureError> for Rejection {
             EnsureError::OtherOwner { name } => Self::ForeignWorkspace { name },
             EnsureError::NoOwner { name } => Self::UnboundWorkspace { name },
             EnsureError::Deleting { name } => Self::WorkspaceDeleting { name },
+            EnsureError::Suspended { name } => Self::WorkspaceSuspended { name },
             EnsureError::Api { .. } => Self::WorkspaceUnavailable,
         }
     }

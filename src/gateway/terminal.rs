@@ -127,7 +127,19 @@ impl Terminal {
     async fn stop(&self) -> Stop {
         tokio::select! {
             () = sleep(self.expires_in) => Stop::SessionExpired,
+            () = self.suspended() => Stop::Suspended,
             () = self.gateway.drain.stopping() => Stop::Shutdown,
+        }
+    }
+
+    /// Ends when an administrator suspends the Workspace: the watch tells every replica.
+    async fn suspended(&self) {
+        let mut workspace = self.gateway.workspaces.follow(&self.workspace);
+        let suspended =
+            workspace.wait_for(|workspace| workspace.as_ref().is_some_and(|workspace| workspace.spec.suspended));
+        if suspended.await.is_err() {
+            // Nobody tells any more: the gateway is stopping.
+            std::future::pending().await
         }
     }
 }

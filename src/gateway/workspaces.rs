@@ -32,6 +32,8 @@ pub enum EnsureError {
     NoOwner { name: String },
     #[snafu(display("the Workspace {name} is being deleted"))]
     Deleting { name: String },
+    #[snafu(display("the Workspace {name} is suspended"))]
+    Suspended { name: String },
     #[snafu(display("can't {operation} the Workspace {name}: {source}"))]
     Api {
         operation: &'static str,
@@ -154,6 +156,7 @@ impl Workspaces {
         };
         let name = workspace.name_any();
         ensure!(workspace.metadata.deletion_timestamp.is_none(), DeletingSnafu { name });
+        ensure!(!workspace.spec.suspended, SuspendedSnafu { name });
         let woken = self.wake(&workspace, now).await?;
         Ok(Ensured {
             workspace,

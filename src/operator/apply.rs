@@ -2,13 +2,15 @@
 
 use super::observe::{Observed, is_controlled_by};
 use super::plan::Step;
+use super::pod_state::shortened;
 use crate::render::Desired;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use snafu::{ResultExt, Snafu};
 use std::fmt::Debug;
 
@@ -34,6 +36,13 @@ pub enum WriteError {
     Foreign { object: String },
 }
 
+/// What came of the steps besides their being done.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Why the API server did not let the volume grow.
+    pub growth_refused: Option<String>,
+}
+
 /// Takes every step. What the plan has not seen is created, never patched: a patch would change an object of that name that
 /// the watches don't show because it is not ours. `observed.pod` is the only pod that may be deleted.
 ///
@@ -45,8 +54,9 @@ pub async fn apply(
     desired: &Desired,
     observed: &Observed,
     steps: &[Step],
-) -> Result<(), ApplyError> {
+) -> Result<Applied, ApplyError> {
     let writer = Writer { client, namespace };
+    let mut applied = Applied::default();
     for &step in steps {
         let result = match step {
             Step::ApplyPolicy(index) => {
@@ -67,6 +77,10 @@ pub async fn apply(
             }
             Step::ApplyService => writer.write(&desired.service, observed.service.is_some()).await,
             Step::CreateVolumeClaim => writer.create(&desired.pvc).await,
+            Step::GrowVolumeClaim => writer
+                .grow(&desired.pvc)
+                .await
+                .map(|refused| applied.growth_refused = refused),
             Step::CreatePod => writer.create(&desired.pod).await,
             Step::DeletePod => match observed.pod.as_deref() {
                 Some(pod) => writer.delete(pod).await,
@@ -75,7 +89,7 @@ pub async fn apply(
         };
         result.context(ApplySnafu { step })?;
     }
-    Ok(())
+    Ok(applied)
 }
 
 /// Writes to one namespace.
@@ -119,6 +133,24 @@ impl Writer<'_> {
             }
         }
         Err(error.into())
+    }
+
+    /// Asks for the size of `claim`; gives the API server's reason when that is not allowed (its admission: the StorageClass does
+    /// not allow it, or a quota does not).
+    async fn grow(&self, claim: &PersistentVolumeClaim) -> Result<Option<String>, WriteError> {
+        let resources = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref());
+        let patch =
+            json!({"spec": {"resources": {"requests": resources.and_then(|resources| resources.requests.as_ref())}}});
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let claims = self.api::<PersistentVolumeClaim>();
+        match claims.patch(&claim.name_any(), &parameters, &Patch::Merge(patch)).await {
+            Ok(_) => Ok(None),
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 422) => Ok(Some(shortened(&status.message))),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn delete(&self, pod: &Pod) -> Result<(), WriteError> {

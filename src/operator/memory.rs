@@ -2,6 +2,7 @@
 //!
 //! All of it may be lost at any time: it only spaces out attempts and waits for a cache that lags.
 
+use super::volume::Refusal;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,7 @@ pub struct Memory {
 struct Remembered {
     failures: u32,
     written: Option<u64>,
+    growth_refused: Option<Refusal>,
 }
 
 impl Memory {
@@ -40,6 +42,15 @@ impl Memory {
         if let Some(remembered) = self.lock().get_mut(uid) {
             remembered.failures = 0;
         }
+    }
+
+    pub fn refuse_growth(&self, uid: &str, refusal: Refusal) {
+        self.lock().entry(uid.to_owned()).or_default().growth_refused = Some(refusal);
+    }
+
+    /// The last refusal to let the volume grow.
+    pub fn growth_refused(&self, uid: &str) -> Option<Refusal> {
+        self.lock().get(uid)?.growth_refused.clone()
     }
 
     /// Notes the version that our own write has made.

@@ -13,6 +13,7 @@ mod reconcile;
 mod report;
 mod status;
 mod validate;
+mod volume;
 
 use crate::api::Workspace;
 use crate::clock::Clock;

@@ -6,6 +6,7 @@
 
 use super::observe::Observed;
 use super::pod_state::{self, PodState};
+use super::volume::{self, Refusal, Size, SizePlan};
 use crate::api::status::ConditionType;
 use crate::api::{Phase, Reason, WorkspaceStatus};
 use crate::render::{Desired, ValidWorkspace};
@@ -29,6 +30,8 @@ pub enum Step {
     ApplyRoleBinding,
     ApplyService,
     CreateVolumeClaim,
+    /// The claim asks for the size that is desired now. A refusal is told, and stops nothing.
+    GrowVolumeClaim,
     CreatePod,
     DeletePod,
 }
@@ -53,13 +56,19 @@ pub struct State {
     pub has_pod: bool,
     /// `Some` while the workspace is meant to be stopped.
     pub stopped_at: Option<Timestamp>,
+    pub stops_at: Option<Timestamp>,
+    /// The last restart request that was acted upon.
+    pub restarted_at: Option<Timestamp>,
+    pub volume_size: Size,
 }
 
 /// What the user, or someone for them, last did.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Requests {
-    /// The wake annotation.
+    /// The wake annotation, or the restart annotation when that is later.
     pub wake_requested_at: Option<Timestamp>,
+    /// The restart annotation.
+    pub restart_requested_at: Option<Timestamp>,
 }
 
 pub fn plan(
@@ -68,8 +77,17 @@ pub fn plan(
     observed: &Observed,
     last: &WorkspaceStatus,
     requests: Requests,
+    refusal: Option<&Refusal>,
     now: Timestamp,
 ) -> Plan {
+    let SizePlan {
+        size,
+        grow,
+        look_again_at: size_again_at,
+    } = volume::plan(workspace, observed.pvc.as_deref(), refusal, now);
+    let restart = requests
+        .restart_requested_at
+        .filter(|requested| last.restarted_at.as_ref().is_none_or(|done| *requested > done.0));
     let mut state = State {
         phase: Phase::Creating,
         reason: Reason::Progressing,
@@ -78,7 +96,10 @@ pub fn plan(
         pod_scheduled: observed.pod.as_deref().is_some_and(pod_state::is_scheduled),
         container_started: observed.pod.as_deref().is_some_and(pod_state::is_started),
         has_pod: observed.pod.is_some(),
-        stopped_at: stopped_at(last, requests, now),
+        stopped_at: stopped_at(workspace, last, requests, now),
+        stops_at: None,
+        restarted_at: restart.or(last.restarted_at.as_ref().map(|done| done.0)),
+        volume_size: size,
     };
     let foreign = observed.foreign(&workspace.uid);
     if !foreign.is_empty() {
@@ -98,10 +119,13 @@ pub fn plan(
             look_again_at: None,
         };
     }
-    let mut look_again_at = None;
+    if grow {
+        steps.push(Step::GrowVolumeClaim);
+    }
+    let mut look_again_at = size_again_at;
     let Some(pod) = observed.pod.as_deref() else {
         if state.stopped_at.is_some() {
-            state = stopped(state);
+            state = stopped(workspace, state);
         } else {
             steps.push(Step::CreatePod);
             "Making the pod".clone_into(&mut state.message);
@@ -119,7 +143,7 @@ pub fn plan(
         }
         return Plan {
             steps,
-            state: stopped(state),
+            state: stopped(workspace, state),
             look_again_at,
         };
     }
@@ -129,13 +153,17 @@ pub fn plan(
             steps.push(Step::DeletePod);
             "Replacing the pod: the workspace image has changed".clone_into(&mut state.message);
         }
+        _ if restart.is_some() => {
+            steps.push(Step::DeletePod);
+            "Replacing the pod: a restart was asked for".clone_into(&mut state.message);
+        }
         PodState::Ended { message } => {
             let told = ended_since(last, pod);
             let replace_at = told.unwrap_or(now) + REPLACE_ENDED_AFTER;
             if told.is_some() && now >= replace_at {
                 steps.push(Step::DeletePod);
             } else {
-                look_again_at = Some(replace_at);
+                look_again_at = earlier(look_again_at, Some(replace_at));
             }
             state = failed(state, Reason::PodFailed, message);
         }
@@ -148,9 +176,13 @@ pub fn plan(
             match idle_deadline(workspace, pod, last, requests, now) {
                 Some(deadline) if now > deadline => {
                     state.stopped_at = Some(now);
-                    state = stopped(state);
+                    state = stopped(workspace, state);
                 }
-                deadline => look_again_at = deadline.map(|deadline| deadline + SignedDuration::from_secs(1)),
+                deadline => {
+                    state.stops_at = deadline;
+                    let after = deadline.map(|deadline| deadline + SignedDuration::from_secs(1));
+                    look_again_at = earlier(look_again_at, after);
+                }
             }
         }
     }
@@ -159,6 +191,11 @@ pub fn plan(
         state,
         look_again_at,
     }
+}
+
+/// The earlier of two times, either of which may be never.
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
 }
 
 /// In the order in which they must be: nothing may run before the policies are there.
@@ -229,9 +266,20 @@ fn contains(observed: &Value, desired: &Value, additions_in_lists: bool) -> bool
     }
 }
 
-/// When the workspace was stopped, unless it has been woken since.
-fn stopped_at(last: &WorkspaceStatus, requests: Requests, now: Timestamp) -> Option<Timestamp> {
+/// When the workspace was stopped, unless it has been woken since. While it is suspended no request wakes it, nor does one
+/// that came meanwhile do so later.
+fn stopped_at(
+    workspace: &ValidWorkspace,
+    last: &WorkspaceStatus,
+    requests: Requests,
+    now: Timestamp,
+) -> Option<Timestamp> {
     let woken = requests.wake_requested_at;
+    if workspace.suspended {
+        let since = last.stopped_at.as_ref().map(|at| at.0);
+        let since = since.filter(|since| woken.is_none_or(|woken| woken <= *since));
+        return Some(since.unwrap_or_else(|| woken.map_or(now, |woken| woken.max(now))));
+    }
     match (&last.stopped_at, last.phase) {
         (Some(at), _) => woken.is_none_or(|woken| woken <= at.0).then_some(at.0),
         // An object of 1.1 says only its phase.
@@ -277,11 +325,19 @@ fn failed(state: State, reason: Reason, message: String) -> State {
     }
 }
 
-fn stopped(state: State) -> State {
+fn stopped(workspace: &ValidWorkspace, state: State) -> State {
+    let (reason, message) = if workspace.suspended {
+        (
+            Reason::Suspended,
+            "Suspended: it does not start until an administrator allows it",
+        )
+    } else {
+        (Reason::Stopped, "Stopped; it starts again on the next visit")
+    };
     State {
         phase: Phase::Stopped,
-        reason: Reason::Stopped,
-        message: "Stopped; it starts again on the next visit".to_owned(),
+        reason,
+        message: message.to_owned(),
         ..state
     }
 }

@@ -48,8 +48,59 @@ fn planned(observed: &Observed, last: &WorkspaceStatus, woken: Option<i64>, now:
     let workspace = valid();
     let requests = Requests {
         wake_requested_at: woken.map(at),
+        restart_requested_at: None,
     };
-    plan(&workspace, &desired(&workspace), observed, last, requests, at(now))
+    plan(
+        &workspace,
+        &desired(&workspace),
+        observed,
+        last,
+        requests,
+        None,
+        at(now),
+    )
+}
+
+fn suspended(observed: &Observed, last: &WorkspaceStatus, woken: Option<i64>, now: i64) -> Plan {
+    let workspace = ValidWorkspace {
+        suspended: true,
+        ..valid()
+    };
+    let requests = Requests {
+        wake_requested_at: woken.map(at),
+        restart_requested_at: None,
+    };
+    plan(
+        &workspace,
+        &desired(&workspace),
+        observed,
+        last,
+        requests,
+        None,
+        at(now),
+    )
+}
+
+/// A restart asked for at `requested`, when the one at `done` was acted upon.
+fn restarted(observed: &Observed, requested: i64, done: Option<i64>, now: i64) -> Plan {
+    let workspace = valid();
+    let requests = Requests {
+        wake_requested_at: Some(at(requested)),
+        restart_requested_at: Some(at(requested)),
+    };
+    let last = WorkspaceStatus {
+        restarted_at: done.map(|seconds| Time(at(seconds))),
+        ..accessed(0)
+    };
+    plan(
+        &workspace,
+        &desired(&workspace),
+        observed,
+        &last,
+        requests,
+        None,
+        at(now),
+    )
 }
 
 fn accessed(seconds: i64) -> WorkspaceStatus {
@@ -393,4 +444,60 @@ fn an_owner_that_someone_added_is_no_endless_write() {
     service.metadata.owner_references.as_mut().unwrap().push(other);
     observed.service = Some(Arc::new(service));
     assert_eq!(planned(&observed, &accessed(0), None, 10).steps, []);
+}
+
+#[test]
+fn a_suspended_workspace_stops_and_no_request_wakes_it() {
+    let desired = desired(&valid());
+    let running = suspended(&with_pod(&desired, ready()), &accessed(0), Some(5), 10);
+    assert_eq!(running.steps, [Step::DeletePod]);
+    assert_eq!(
+        (running.state.phase, running.state.reason, running.state.stopped_at),
+        (Phase::Stopped, Reason::Suspended, Some(at(10)))
+    );
+    let gone = without_pod(&desired);
+    let asked = suspended(&gone, &stopped_status(10), Some(20), 30);
+    assert_eq!((asked.steps, asked.state.stopped_at), (vec![], Some(at(30))));
+    // Allowed again, it waits for a request that comes after that.
+    assert_eq!(
+        planned(&gone, &stopped_status(30), Some(20), 40).state.reason,
+        Reason::Stopped
+    );
+    assert_eq!(
+        planned(&gone, &stopped_status(30), Some(35), 40).steps,
+        [Step::CreatePod]
+    );
+    // Nothing changes from pass to pass.
+    assert_eq!(
+        suspended(&gone, &stopped_status(30), Some(20), 99).state.stopped_at,
+        Some(at(30))
+    );
+}
+
+#[test]
+fn a_restart_request_acts_once() {
+    let desired = desired(&valid());
+    let running = with_pod(&desired, ready());
+    let first = restarted(&running, 50, None, 60);
+    assert_eq!(
+        (first.steps, first.state.restarted_at),
+        (vec![Step::DeletePod], Some(at(50)))
+    );
+    assert_eq!(restarted(&running, 50, Some(50), 70).steps, []);
+    assert_eq!(restarted(&running, 80, Some(50), 90).steps, [Step::DeletePod]);
+    // The pod is away already: there is nothing more to do than to take note.
+    let gone = restarted(&without_pod(&desired), 50, None, 60);
+    assert_eq!(
+        (gone.steps, gone.state.restarted_at),
+        (vec![Step::CreatePod], Some(at(50)))
+    );
+}
+
+#[test]
+fn the_status_says_when_it_stops() {
+    let desired = desired(&valid());
+    let running = planned(&with_pod(&desired, ready()), &accessed(100), None, 200);
+    assert_eq!(running.state.stops_at, Some(at(3700)));
+    let stopped = planned(&without_pod(&desired), &stopped_status(5), None, 10);
+    assert_eq!(stopped.state.stops_at, None);
 }

@@ -1,6 +1,6 @@
 //! The driver: one Workspace goes through observe, validate, desired, plan, apply and status.
 
-use super::apply::{FIELD_MANAGER, apply};
+use super::apply::{Applied, FIELD_MANAGER, apply};
 use super::failure::{Meaning, meaning};
 use super::memory::Memory;
 use super::observe::Caches;
@@ -8,6 +8,7 @@ use super::plan::{Plan, Requests, State, plan};
 use super::report::Reporter;
 use super::status::{self, Names};
 use super::validate::validate;
+use super::volume::{Refusal, Size};
 use crate::api::{Phase, Reason, Workspace, WorkspaceStatus};
 use crate::clock::Clock;
 use crate::config::operator::WorkspaceDefaults;
@@ -143,9 +144,33 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Pass {
         steps,
         mut state,
         look_again_at,
-    } = plan(&valid, &desired, &observed, &last, requests(workspace), now);
+    } = plan(
+        &valid,
+        &desired,
+        &observed,
+        &last,
+        requests(workspace),
+        ctx.memory.growth_refused(&valid.uid).as_ref(),
+        now,
+    );
     let applied = apply(&ctx.client, &valid.namespace, &desired, &observed, &steps).await;
-    let failure = applied.err().map(|error| meaning(error.step, &error.source));
+    let failure = match applied {
+        Ok(Applied { growth_refused: None }) => None,
+        Ok(Applied {
+            growth_refused: Some(message),
+        }) => {
+            state.volume_size = Size::Refused {
+                message: message.clone(),
+            };
+            ctx.memory.refuse_growth(&valid.uid, Refusal { at: now, message });
+            None
+        }
+        Err(error) => {
+            // Not done yet: the next pass sees the request again.
+            state.restarted_at = last.restarted_at.as_ref().map(|done| done.0);
+            Some(meaning(error.step, &error.source))
+        }
+    };
     if let Some(Meaning::Failure { reason, message }) = &failure {
         state = State {
             phase: Phase::Failed,
@@ -184,6 +209,9 @@ impl Pass {
                 container_started: false,
                 has_pod: false,
                 stopped_at: last.stopped_at.as_ref().map(|at| at.0),
+                stops_at: None,
+                restarted_at: last.restarted_at.as_ref().map(|at| at.0),
+                volume_size: Size::Unbound,
             },
             names: Names {
                 pod: last.pod_name.clone(),
@@ -196,9 +224,11 @@ impl Pass {
 }
 
 fn requests(workspace: &Workspace) -> Requests {
-    let annotation = workspace.annotations().get(labels::WAKE_REQUESTED_AT);
+    let at = |key: &str| -> Option<Timestamp> { workspace.annotations().get(key)?.parse().ok() };
+    let restart_requested_at = at(labels::RESTART_REQUESTED_AT);
     Requests {
-        wake_requested_at: annotation.and_then(|text| text.parse().ok()),
+        wake_requested_at: at(labels::WAKE_REQUESTED_AT).max(restart_requested_at),
+        restart_requested_at,
     }
 }
 

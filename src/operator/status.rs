@@ -1,6 +1,7 @@
 //! The state of a workspace becomes its `status`, and the difference to the last one a patch. Pure.
 
 use super::plan::State;
+use super::volume::Size;
 use crate::api::status::ConditionType;
 use crate::api::{Phase, Workspace, WorkspaceStatus, hint};
 use jiff::Timestamp;
@@ -19,6 +20,7 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
     let last = workspace.status.clone().unwrap_or_default();
     let generation = workspace.metadata.generation;
     let ready = state.phase == Phase::Running;
+    let (size_reason, size_message) = state.volume_size.told();
     let conditions = [
         (
             ConditionType::Ready,
@@ -52,6 +54,12 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
             },
             "",
         ),
+        (
+            ConditionType::VolumeSizeAsRequested,
+            state.volume_size == Size::AsRequested,
+            size_reason,
+            size_message,
+        ),
     ];
     WorkspaceStatus {
         phase: Some(state.phase),
@@ -77,6 +85,8 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
             .collect(),
         last_accessed: last.last_accessed.or(Some(Time(now))),
         stopped_at: state.stopped_at.map(Time),
+        stops_at: state.stops_at.map(Time),
+        restarted_at: state.restarted_at.map(Time),
         observed_generation: generation,
     }
 }
@@ -121,6 +131,9 @@ mod tests {
             container_started: true,
             has_pod: true,
             stopped_at: None,
+            stops_at: None,
+            restarted_at: None,
+            volume_size: Size::AsRequested,
         }
     }
 

@@ -36,6 +36,7 @@ pub fn validate(workspace: &Workspace, defaults: &WorkspaceDefaults) -> Result<V
         persistence,
         tls,
         lifecycle,
+        suspended,
     } = &workspace.spec;
     let User {
         id,
@@ -92,6 +93,7 @@ pub fn validate(workspace: &Workspace, defaults: &WorkspaceDefaults) -> Result<V
             storage_class: storage_class?,
             ca_bundle: ca_bundle?.or_else(|| defaults.ca_bundle_config_map.clone()),
             idle_timeout: idle_timeout?,
+            suspended: *suspended,
             platform: platform(defaults),
         })
     })();

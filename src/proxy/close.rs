@@ -17,6 +17,8 @@ impl Close {
     pub const RESTART: Self = Self::new(1012, "the gateway restarts; connect again");
     /// A code of this program's own: the session is over, sign in again.
     pub const SIGNED_OUT: Self = Self::new(4401, "the session has ended; sign in again");
+    /// Another one: an administrator has suspended the workspace.
+    pub const SUSPENDED: Self = Self::new(4403, "the workspace was suspended");
 
     const fn new(code: u16, reason: &'static str) -> Self {
         Self { code, reason }

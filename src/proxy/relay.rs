@@ -28,6 +28,8 @@ const MAX_CONTROL: usize = 125;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     SessionExpired,
+    /// An administrator locked the user out.
+    Suspended,
     Shutdown,
 }
 
@@ -62,6 +64,7 @@ impl End {
             Self::ClientProtocolError => "client_protocol_error",
             Self::WorkspaceProtocolError => "workspace_protocol_error",
             Self::Stopped(Stop::SessionExpired) => "session_expired",
+            Self::Stopped(Stop::Suspended) => "suspended",
             Self::Stopped(Stop::Shutdown) => "shutdown",
         }
     }
@@ -78,6 +81,7 @@ impl End {
             Self::ClientProtocolError => (Close::PROTOCOL_ERROR, Close::GOING_AWAY),
             Self::WorkspaceProtocolError => (Close::BACKEND_LOST, Close::PROTOCOL_ERROR),
             Self::Stopped(Stop::SessionExpired) => (Close::SIGNED_OUT, Close::GOING_AWAY),
+            Self::Stopped(Stop::Suspended) => (Close::SUSPENDED, Close::GOING_AWAY),
             Self::Stopped(Stop::Shutdown) => (Close::RESTART, Close::GOING_AWAY),
         }
     }

@@ -25,6 +25,7 @@ pub struct ValidWorkspace {
     pub ca_bundle: Option<String>,
     /// `None` never stops.
     pub idle_timeout: Option<Duration>,
+    pub suspended: bool,
     pub platform: Platform,
 }
 

@@ -386,3 +386,165 @@ async fn one_of_two_operators_leads_and_the_other_takes_over() {
     second.assert_never_forbidden();
     assert_eq!(second.stop(), Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_replaces_the_pod_once_and_a_suspension_stops_it() {
+    let site = Site::new("restart").await;
+    let operator = site.operator(&[]);
+    site.apply("dev1", &spec("dev1"));
+    let uid = async || {
+        site.pods()
+            .get_opt("dev1-workspace-pod")
+            .await
+            .unwrap()
+            .and_then(|pod| pod.uid())
+    };
+    site.until("dev1", "Creating", |w| phase(w) == Some(Phase::Creating))
+        .await;
+    assert!(eventually(async || uid().await.is_some()).await);
+    site.make_ready("dev1-workspace-pod").await;
+    let running = site
+        .until("dev1", "Running", |w| phase(w) == Some(Phase::Running))
+        .await;
+    assert_eq!(
+        running.status.unwrap().stops_at,
+        None,
+        "nothing sets an idle time-out here"
+    );
+    let first = uid().await;
+
+    let annotate = |text: &str| {
+        let annotation = format!("workspace.devplane.io/restart-requested-at={text}");
+        site.server.kubectl_ok(
+            &[
+                "annotate",
+                "-n",
+                "restart",
+                "workspace",
+                "dev1",
+                "--overwrite",
+                &annotation,
+            ],
+            None,
+        );
+    };
+    annotate("2026-01-01T00:00:00Z");
+    assert!(eventually(async || uid().await.is_some_and(|uid| Some(&uid) != first.as_ref())).await);
+    let noted = |w: &Workspace| w.status.as_ref().is_some_and(|s| s.restarted_at.is_some());
+    let noted = site.until("dev1", "restarted", noted).await;
+    assert_eq!(
+        noted.status.unwrap().restarted_at.unwrap().0.to_string(),
+        "2026-01-01T00:00:00Z"
+    );
+    let second = uid().await;
+    // An earlier request, and one that makes no sense, change nothing; and neither does a new operator.
+    annotate("2025-01-01T00:00:00Z");
+    annotate("yesterday");
+    operator.stop();
+    let operator = site.operator(&[]);
+    site.make_ready("dev1-workspace-pod").await;
+    site.until("dev1", "Running", |w| phase(w) == Some(Phase::Running))
+        .await;
+    assert_eq!(uid().await, second);
+
+    let suspend = |suspended: bool| {
+        let patch = json!({"spec": {"suspended": suspended}}).to_string();
+        let arguments = [
+            "patch",
+            "-n",
+            "restart",
+            "workspace",
+            "dev1",
+            "--type",
+            "merge",
+            "-p",
+            &patch,
+        ];
+        site.server.kubectl_ok(&arguments, None);
+    };
+    suspend(true);
+    let stopped = site.until("dev1", "suspended", |w| reason(w) == "Suspended").await;
+    assert_eq!(phase(&stopped), Some(Phase::Stopped));
+    assert!(eventually(async || uid().await.is_none()).await);
+    annotate("2026-02-01T00:00:00Z");
+    site.until("dev1", "suspended still", |w| {
+        noted_at(w, "2026-02-01T00:00:00Z") && reason(w) == "Suspended"
+    })
+    .await;
+    assert_eq!(uid().await, None);
+    suspend(false);
+    site.until("dev1", "Stopped", |w| reason(w) == "Stopped").await;
+    assert_eq!(uid().await, None, "it waits for a visit");
+    operator.assert_never_forbidden();
+}
+
+fn noted_at(workspace: &Workspace, time: &str) -> bool {
+    let restarted = workspace
+        .status
+        .as_ref()
+        .and_then(|status| status.restarted_at.as_ref());
+    restarted.is_some_and(|at| at.0.to_string() == time)
+}
+
+/// With the API server's own admission: a claim grows only where its StorageClass allows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_grows_where_its_storage_class_allows() {
+    let site = Site::new("grow").await;
+    let _operator = site.operator(&[]);
+    for (id, expandable) in [("dev1", true), ("dev2", false)] {
+        let class = json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": format!("grow-{id}")},
+            "provisioner": "none.test", "allowVolumeExpansion": expandable,
+        });
+        site.server.kubectl_ok(&["apply", "-f", "-"], Some(&class.to_string()));
+        let mut spec = spec(id);
+        spec["persistence"] = json!({"storageClass": format!("grow-{id}")});
+        site.apply(id, &spec);
+        let claim = format!("{id}-workspace-pvc");
+        let claims: kube::Api<k8s_openapi::api::core::v1::PersistentVolumeClaim> =
+            kube::Api::namespaced(site.client.clone(), "grow");
+        assert!(eventually(async || claims.get_opt(&claim).await.unwrap().is_some()).await);
+        // What the volume controller would write.
+        let bound = json!({"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}});
+        claims
+            .patch_status(&claim, &PatchParams::default(), &Patch::Merge(bound))
+            .await
+            .unwrap();
+        let size = |w: &Workspace| {
+            let condition = w
+                .status
+                .as_ref()
+                .and_then(|s| s.condition(ConditionType::VolumeSizeAsRequested));
+            condition.map(|condition| condition.reason.clone()).unwrap_or_default()
+        };
+        site.until(id, "AsRequested", |w| size(w) == "AsRequested").await;
+        spec["resources"]["storage"] = json!("3Gi");
+        site.apply(id, &spec);
+        let asked = async || {
+            let claim = claims.get(&claim).await.unwrap();
+            claim.spec.unwrap().resources.unwrap().requests.unwrap()["storage"]
+                .0
+                .clone()
+        };
+        if expandable {
+            site.until(id, "Resizing", |w| size(w) == "Resizing").await;
+            assert!(eventually(async || asked().await == "3Gi").await);
+            let grown = json!({"status": {"capacity": {"storage": "3Gi"}}});
+            claims
+                .patch_status(&claim, &PatchParams::default(), &Patch::Merge(grown))
+                .await
+                .unwrap();
+            site.until(id, "AsRequested", |w| size(w) == "AsRequested").await;
+        } else {
+            let refused = site.until(id, "ResizeRefused", |w| size(w) == "ResizeRefused").await;
+            let status = refused.status.unwrap();
+            let condition = status.condition(ConditionType::VolumeSizeAsRequested).unwrap();
+            assert!(condition.message.contains("storageclass"), "{}", condition.message);
+            assert_ne!(status.phase, Some(Phase::Failed));
+            assert_eq!(asked().await, "1Gi");
+        }
+        spec["resources"]["storage"] = json!("500Mi");
+        site.apply(id, &spec);
+        site.until(id, "CantShrink", |w| size(w) == "CantShrink").await;
+    }
+}

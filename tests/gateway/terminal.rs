@@ -204,3 +204,42 @@ async fn a_gateway_that_stops_tells_open_terminals_to_come_back() {
     assert_eq!(gateway.exit_code(), Some(0));
     assert!(!gateway.log().contains("broken off"), "{}", gateway.log());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspension_closes_the_terminal_and_keeps_the_user_out() {
+    let site = Site::new("terminal-suspended").await;
+    let (gateway, origin) = (site.gateway(&[]).await, site.origin());
+    let _ttyd = ttyd("127.0.7.5");
+    let (browser, name) = (Browser::default(), site.name("dev1"));
+    site.create(
+        &name,
+        json!({"id": name, "email": "a@example.test", "issuer": site.issuer, "subject": "dev1"}),
+    )
+    .await;
+    site.set_running(&name, "127.0.7.5").await;
+    browser.sign_in(&origin, "dev1").await;
+    let mut terminal = browser.own_terminal(&origin, &origin).await;
+    terminal.hello().await;
+    terminal.until("$ ").await;
+    let suspended = r#"{"spec":{"suspended":true}}"#;
+    let arguments = [
+        "patch",
+        "-n",
+        &site.namespace,
+        "workspace",
+        &name,
+        "--type",
+        "merge",
+        "-p",
+        suspended,
+    ];
+    site.server.kubectl_ok(&arguments, None);
+    assert_eq!(terminal.closed().await, 4403);
+    let page = browser.page(&origin).await;
+    assert_eq!(page.status, 403);
+    assert!(page.body.contains("suspended by an administrator"), "{}", page.body);
+    let refused = browser.terminal(&origin, &[("origin", &origin)]).await.err().unwrap();
+    assert_eq!(refused.json()["error"], "forbidden");
+    assert!(eventually(async || gateway.audited("ws.session.end").len() == 1).await);
+    assert_eq!(gateway.audited("ws.session.end")[0]["reason"], "suspended");
+}

@@ -32,6 +32,7 @@ fn plain() -> ValidWorkspace {
         storage_class: None,
         ca_bundle: None,
         idle_timeout: Some(Duration::from_secs(3600)),
+        suspended: false,
         platform: Platform {
             image: "registry.test/devplane-workspace:1".into(),
             image_pull_policy: None,

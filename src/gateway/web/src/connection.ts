@@ -18,6 +18,8 @@ export interface Surroundings {
   updates(signal: AbortSignal): AsyncIterable<Update>;
   pause(milliseconds: number, signal: AbortSignal): Promise<void>;
   signIn(): void;
+  /** Asks the gateway for the page again: it says what is the matter. */
+  reload(): void;
 }
 
 export interface Listener {
@@ -27,6 +29,8 @@ export interface Listener {
 
 /** The close code of a session that is over. */
 const SIGNED_OUT = 4401;
+/** And that of a workspace that an administrator has suspended. */
+const SUSPENDED = 4403;
 /** What is typed while the connection is down, in bytes; more is not taken. */
 const MAX_KEPT = 64 * 1024;
 /** What may wait in the browser's own buffer, in bytes. */
@@ -101,6 +105,7 @@ export class Connection {
     socket.onclose = ({ code }) => {
       if (this.stopped.signal.aborted) return;
       if (code === SIGNED_OUT) this.surroundings.signIn();
+      else if (code === SUSPENDED) this.surroundings.reload();
       else void this.recover();
     };
   }

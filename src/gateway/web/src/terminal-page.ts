@@ -64,7 +64,7 @@ if (host) {
     preferences,
   );
   const connection: Connection = new Connection(
-    { open: openSocket, updates, pause, signIn },
+    { open: openSocket, updates, pause, signIn, reload: () => location.reload() },
     {
       state: (state) => {
         if (state.name === 'open') screen.forgetCongestion();

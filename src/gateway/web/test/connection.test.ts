@@ -35,6 +35,7 @@ function setUp(told: Update[][]) {
   const states: State[] = [];
   const pauses: number[] = [];
   let signedOut = 0;
+  let reloaded = 0;
   const connection = new Connection(
     {
       open: () => {
@@ -50,12 +51,13 @@ function setUp(told: Update[][]) {
         if (pauses.length > 20) await new Promise(() => undefined);
       },
       signIn: () => signedOut++,
+      reload: () => reloaded++,
     },
     { state: (state) => states.push(state), output: () => undefined },
     { columns: 80, rows: 24 },
   );
   connection.start();
-  return { connection, sockets, states, pauses, signedOut: () => signedOut };
+  return { connection, sockets, states, pauses, signedOut: () => signedOut, reloaded: () => reloaded };
 }
 
 /** Lets everything that waits for nothing run. */
@@ -94,6 +96,14 @@ test('a session that is over leads to the sign-in', async () => {
   second.sockets[0]!.close();
   await settle();
   assert.equal(second.signedOut(), 1);
+});
+
+test('a workspace that was suspended leads to the page that says so', async () => {
+  const { sockets, reloaded, pauses } = setUp([]);
+  sockets[0]!.open();
+  sockets[0]!.close(4403);
+  await settle();
+  assert.deepEqual([reloaded(), sockets.length, pauses.length], [1, 1, 0]);
 });
 
 test('a workspace that was stopped is not woken by a page that is left open', async () => {

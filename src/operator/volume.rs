@@ -1,0 +1,191 @@
+//! The size that a spec asks for and the size of its volume become a step to take, and what the status says of it. Pure.
+//!
+//! A claim can grow when its StorageClass allows, and never shrinks (Kubernetes API: PersistentVolumeClaim resizing). The
+//! workspace goes on running in every case.
+
+use crate::render::ValidWorkspace;
+use crate::units::quantity::Quantity;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
+use std::collections::BTreeMap;
+
+/// A refused growth is tried again after this long: the StorageClass may have changed, or a quota.
+const TRY_AGAIN_AFTER: SignedDuration = SignedDuration::from_mins(10);
+
+/// A growth that the API server refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub at: Timestamp,
+    pub message: String,
+}
+
+/// How the volume's size compares with the one asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Size {
+    AsRequested,
+    /// There is no claim yet, or no volume behind it.
+    Unbound,
+    /// It is being made larger; the file system may have to wait for the next start of the pod.
+    Resizing {
+        message: String,
+    },
+    CantShrink {
+        message: String,
+    },
+    Refused {
+        message: String,
+    },
+}
+
+/// What to do about the size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SizePlan {
+    pub size: Size,
+    pub grow: bool,
+    pub look_again_at: Option<Timestamp>,
+}
+
+impl Size {
+    /// The condition's reason, and its message.
+    pub fn told(&self) -> (&'static str, &str) {
+        match self {
+            Self::AsRequested => ("AsRequested", ""),
+            Self::Unbound => ("Unbound", ""),
+            Self::Resizing { message } => ("Resizing", message),
+            Self::CantShrink { message } => ("CantShrink", message),
+            Self::Refused { message } => ("ResizeRefused", message),
+        }
+    }
+}
+
+pub fn plan(
+    workspace: &ValidWorkspace,
+    claim: Option<&PersistentVolumeClaim>,
+    refusal: Option<&Refusal>,
+    now: Timestamp,
+) -> SizePlan {
+    let plan = |size| SizePlan {
+        size,
+        grow: false,
+        look_again_at: None,
+    };
+    let status = claim.and_then(|claim| claim.status.as_ref());
+    let bound = status.and_then(|status| status.phase.as_deref()) == Some("Bound");
+    let asked = claim.and_then(|claim| storage(claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()));
+    let (true, Some(asked)) = (bound, asked) else {
+        return plan(Size::Unbound);
+    };
+    let wanted = &workspace.storage;
+    let there = status.and_then(|status| storage(status.capacity.as_ref()));
+    if *wanted < asked {
+        return plan(Size::CantShrink {
+            message: format!(
+                "the volume has {asked} and can't be made smaller; spec.resources.storage asks for {wanted}"
+            ),
+        });
+    }
+    if *wanted == asked {
+        return plan(match there {
+            Some(there) if there < asked => Size::Resizing {
+                message: resizing(
+                    status
+                        .and_then(|status| status.conditions.as_ref())
+                        .is_some_and(|conditions| {
+                            conditions.iter().any(|condition| {
+                                condition.type_ == "FileSystemResizePending" && condition.status == "True"
+                            })
+                        }),
+                ),
+            },
+            _ => Size::AsRequested,
+        });
+    }
+    match refusal {
+        Some(Refusal { at, message }) if now < *at + TRY_AGAIN_AFTER => SizePlan {
+            size: Size::Refused {
+                message: message.clone(),
+            },
+            grow: false,
+            look_again_at: Some(*at + TRY_AGAIN_AFTER),
+        },
+        _ => SizePlan {
+            size: Size::Resizing {
+                message: resizing(false),
+            },
+            grow: true,
+            look_again_at: None,
+        },
+    }
+}
+
+fn resizing(waits_for_pod: bool) -> String {
+    if waits_for_pod {
+        "the volume has grown; its file system grows when the pod starts again".to_owned()
+    } else {
+        "the volume is being made larger".to_owned()
+    }
+}
+
+fn storage(amounts: Option<&BTreeMap<String, ApiQuantity>>) -> Option<Quantity> {
+    amounts?.get("storage")?.0.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::validate::tests as given;
+    use super::super::validate::validate;
+    use super::*;
+    use serde_json::json;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn planned(wanted: &str, asked: &str, there: &str, refused: Option<i64>) -> SizePlan {
+        let mut spec = given::spec();
+        spec["resources"]["storage"] = json!(wanted);
+        let workspace = validate(&given::workspace(spec), &given::defaults()).unwrap();
+        let claim = serde_json::from_value(json!({
+            "spec": {"resources": {"requests": {"storage": asked}}},
+            "status": {"phase": "Bound", "capacity": {"storage": there}},
+        }));
+        let refusal = refused.map(|seconds| Refusal {
+            at: at(seconds),
+            message: "no".to_owned(),
+        });
+        plan(&workspace, Some(&claim.unwrap()), refusal.as_ref(), at(1000))
+    }
+
+    #[test]
+    fn a_claim_grows_and_never_shrinks() {
+        for (wanted, asked, there, reason, grow) in [
+            ("20Gi", "20Gi", "20Gi", "AsRequested", false),
+            // Volumes are often a little larger than asked for.
+            ("20Gi", "20480Mi", "21Gi", "AsRequested", false),
+            ("30Gi", "20Gi", "20Gi", "Resizing", true),
+            ("30Gi", "30Gi", "20Gi", "Resizing", false),
+            ("10Gi", "20Gi", "20Gi", "CantShrink", false),
+        ] {
+            let SizePlan { size, grow: does, .. } = planned(wanted, asked, there, None);
+            assert_eq!((size.told().0, does), (reason, grow), "{wanted} {asked} {there}");
+        }
+    }
+
+    #[test]
+    fn what_was_refused_is_tried_again_later() {
+        let soon = planned("30Gi", "20Gi", "20Gi", Some(900));
+        assert_eq!((soon.size.told(), soon.grow), (("ResizeRefused", "no"), false));
+        assert_eq!(soon.look_again_at, Some(at(1500)));
+        assert!(planned("30Gi", "20Gi", "20Gi", Some(400)).grow);
+    }
+
+    #[test]
+    fn a_claim_without_a_volume_is_left_alone() {
+        let workspace = validate(&given::workspace(given::spec()), &given::defaults()).unwrap();
+        let unbound = PersistentVolumeClaim::default();
+        for claim in [None, Some(&unbound)] {
+            assert_eq!(plan(&workspace, claim, None, at(0)).size, Size::Unbound);
+        }
+    }
+}
