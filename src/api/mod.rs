@@ -1,6 +1,7 @@
 //! The custom resource: what a Workspace asks for, and what became of it.
 
 pub mod hint;
+pub mod pod_settings;
 pub mod status;
 pub mod workspace;
 

@@ -6,6 +6,7 @@
 
 pub mod gateway;
 pub mod operator;
+mod pod;
 
 pub mod reader;
 pub mod setting;

@@ -1,9 +1,11 @@
 //! The operator's settings become an [`OperatorConfig`].
 
+use super::pod;
 use super::reader::{Problems, Reader};
 use super::setting::{Setting, setting};
 use super::source::Source;
 use super::syntax;
+use crate::api::pod_settings::PodSettings;
 use crate::units::cidr;
 use crate::units::go_duration::GoDuration;
 use ipnet::IpNet;
@@ -49,6 +51,8 @@ pub struct WorkspaceDefaults {
     pub npm_registry: Option<String>,
     /// The DNS domain of the cluster.
     pub cluster_domain: String,
+    /// What every pod gets besides.
+    pub pod: PodSettings,
 }
 
 pub const NAMESPACE: Setting = setting("NAMESPACE", "namespace")
@@ -96,6 +100,9 @@ pub const PIP_TRUSTED_HOST: Setting = setting("PIP_TRUSTED_HOST", "workspace.pip
     .help("a host that pip may use without a certificate it trusts");
 pub const NPM_REGISTRY: Setting =
     setting("NPM_REGISTRY", "workspace.npm.registry").help("the npm registry of the workspaces");
+pub const WORKSPACE_POD: Setting = setting("WORKSPACE_POD", "workspace.pod")
+    .default("{}")
+    .help("more for every workspace's pod, as JSON: imagePullSecrets, nodeSelector, tolerations, affinity, priorityClassName, runtimeClassName, dnsConfig, labels, annotations, env, proxy, mounts, requests, tmpSizeLimit");
 pub const CLUSTER_DOMAIN: Setting = setting("CLUSTER_DOMAIN", "clusterDomain")
     .default("cluster.local")
     .help("the DNS domain of the cluster");
@@ -114,6 +121,7 @@ pub const SETTINGS: &[Setting] = &[
     PIP_INDEX_URL,
     PIP_TRUSTED_HOST,
     NPM_REGISTRY,
+    WORKSPACE_POD,
     CLUSTER_DOMAIN,
     LEADER_ELECT,
     METRICS_BIND_ADDRESS,
@@ -151,6 +159,7 @@ impl OperatorConfig {
             let pip_index_url = r.optional(&PIP_INDEX_URL, syntax::http_url);
             let pip_trusted_host = r.optional(&PIP_TRUSTED_HOST, syntax::any_text);
             let npm_registry = r.optional(&NPM_REGISTRY, syntax::http_url);
+            let pod = r.parse(&WORKSPACE_POD, pod::parse);
             let cluster_domain = r.parse(&CLUSTER_DOMAIN, syntax::dns_subdomain);
             Some(Self {
                 namespace: namespace?,
@@ -172,6 +181,7 @@ impl OperatorConfig {
                     pip_trusted_host: pip_trusted_host?,
                     npm_registry: npm_registry?,
                     cluster_domain: cluster_domain?,
+                    pod: pod?,
                 },
             })
         })();

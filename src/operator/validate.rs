@@ -114,6 +114,7 @@ fn platform(defaults: &WorkspaceDefaults) -> Platform {
         pip_index_url: defaults.pip_index_url.clone(),
         pip_trusted_host: defaults.pip_trusted_host.clone(),
         npm_registry: defaults.npm_registry.clone(),
+        pod: defaults.pod.clone(),
     }
 }
 
@@ -210,6 +211,7 @@ impl Check {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::api::pod_settings::PodSettings;
     use serde_json::json;
 
     pub fn defaults() -> WorkspaceDefaults {
@@ -226,6 +228,7 @@ pub(super) mod tests {
             pip_trusted_host: None,
             npm_registry: None,
             cluster_domain: "cluster.local".into(),
+            pod: PodSettings::default(),
         }
     }
 

@@ -2,16 +2,20 @@
 
 use super::template_hash::template_hash;
 use super::valid::{Platform, ValidWorkspace};
+use crate::api::pod_settings::{MountSource, PodSettings, Proxy};
 use crate::labels;
 use crate::names::TERMINAL_PORT;
 use crate::names::{AccountName, PvcName};
+use crate::units::quantity::Quantity;
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, LocalObjectReference,
     PersistentVolumeClaimVolumeSource, Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile,
-    SecurityContext, TCPSocketAction, Volume, VolumeMount,
+    SecretVolumeSource, SecurityContext, TCPSocketAction, Volume, VolumeMount,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use std::collections::BTreeMap;
 
 /// The name of the one container.
 pub const CONTAINER: &str = "workspace";
@@ -24,7 +28,16 @@ const UID: i64 = 1000;
 
 pub fn pod(mut metadata: ObjectMeta, workspace: &ValidWorkspace) -> Pod {
     let spec = spec(workspace);
-    metadata.annotations = Some([(labels::TEMPLATE_HASH.to_owned(), template_hash(&spec))].into());
+    let PodSettings {
+        labels: more_labels,
+        annotations,
+        ..
+    } = &workspace.platform.pod;
+    let mut annotations = annotations.clone();
+    annotations.insert(labels::TEMPLATE_HASH.to_owned(), template_hash(&spec));
+    metadata.annotations = Some(annotations);
+    let own = metadata.labels.unwrap_or_default();
+    metadata.labels = Some(more_labels.clone().into_iter().chain(own).collect());
     Pod {
         metadata,
         spec: Some(spec),
@@ -33,7 +46,32 @@ pub fn pod(mut metadata: ObjectMeta, workspace: &ValidWorkspace) -> Pod {
 }
 
 fn spec(workspace: &ValidWorkspace) -> PodSpec {
+    // Without `..`: a new setting has to be put somewhere.
+    let PodSettings {
+        image_pull_secrets,
+        node_selector,
+        tolerations,
+        affinity,
+        priority_class_name,
+        runtime_class_name,
+        dns_config,
+        labels: _,
+        annotations: _,
+        env: _,
+        proxy: _,
+        mounts: _,
+        requests: _,
+        tmp_size_limit: _,
+    } = &workspace.platform.pod;
+    let secret = |name: &String| LocalObjectReference { name: name.clone() };
     PodSpec {
+        image_pull_secrets: some(image_pull_secrets.iter().map(secret).collect()),
+        node_selector: (!node_selector.is_empty()).then(|| node_selector.clone()),
+        tolerations: some(tolerations.clone()),
+        affinity: affinity.clone(),
+        priority_class_name: priority_class_name.clone(),
+        runtime_class_name: runtime_class_name.clone(),
+        dns_config: dns_config.clone(),
         containers: vec![container(workspace)],
         volumes: Some(volumes(workspace)),
         service_account_name: Some(AccountName::of(&workspace.user).to_string()),
@@ -61,11 +99,26 @@ fn spec(workspace: &ValidWorkspace) -> PodSpec {
 }
 
 fn container(workspace: &ValidWorkspace) -> Container {
-    let amounts = Some(
-        [("cpu", &workspace.cpu), ("memory", &workspace.memory)]
-            .map(|(k, v)| (k.to_owned(), v.to_api()))
-            .into(),
-    );
+    let limits: BTreeMap<String, Quantity> = [("cpu", &workspace.cpu), ("memory", &workspace.memory)]
+        .map(|(name, amount)| (name.to_owned(), amount.clone()))
+        .into();
+    let mut requests = limits.clone();
+    for (name, amount) in &workspace.platform.pod.requests {
+        // Never more than the limit, which the API server would refuse.
+        if let Ok(amount) = amount.parse::<Quantity>()
+            && limits.get(name).is_none_or(|limit| amount < *limit)
+        {
+            requests.insert(name.clone(), amount);
+        }
+    }
+    let to_api = |amounts: &BTreeMap<String, Quantity>| {
+        Some(
+            amounts
+                .iter()
+                .map(|(name, amount)| (name.clone(), amount.to_api()))
+                .collect(),
+        )
+    };
     Container {
         name: CONTAINER.to_owned(),
         image: Some(workspace.platform.image.clone()),
@@ -78,8 +131,8 @@ fn container(workspace: &ValidWorkspace) -> Container {
             ..ContainerPort::default()
         }]),
         resources: Some(ResourceRequirements {
-            requests: amounts.clone(),
-            limits: amounts,
+            requests: to_api(&requests),
+            limits: to_api(&limits),
             claims: None,
         }),
         // A user waits for this probe at every start.
@@ -114,6 +167,7 @@ fn environment(workspace: &ValidWorkspace) -> Vec<EnvVar> {
         pip_index_url,
         pip_trusted_host,
         npm_registry,
+        pod,
         ..
     } = &workspace.platform;
     // Plain strings in plain structs: there is nothing in them that JSON can't hold.
@@ -139,6 +193,19 @@ fn environment(workspace: &ValidWorkspace) -> Vec<EnvVar> {
     ] {
         env.extend(value.as_ref().map(|value| set(name, value)));
     }
+    if let Some(Proxy { http, https, no }) = &pod.proxy {
+        // Programs disagree about the case.
+        for (upper, lower, value) in [
+            ("HTTP_PROXY", "http_proxy", http),
+            ("HTTPS_PROXY", "https_proxy", https),
+            ("NO_PROXY", "no_proxy", no),
+        ] {
+            if !value.is_empty() {
+                env.extend([set(upper, value), set(lower, value)]);
+            }
+        }
+    }
+    env.extend(pod.env.iter().map(|(name, value)| set(name, value)));
     env
 }
 
@@ -154,7 +221,10 @@ fn volumes(workspace: &ValidWorkspace) -> Vec<Volume> {
         },
         Volume {
             name: "tmp".to_owned(),
-            empty_dir: Some(EmptyDirVolumeSource::default()),
+            empty_dir: Some(EmptyDirVolumeSource {
+                size_limit: workspace.platform.pod.tmp_size_limit.clone().map(ApiQuantity),
+                medium: None,
+            }),
             ..Volume::default()
         },
     ];
@@ -166,7 +236,39 @@ fn volumes(workspace: &ValidWorkspace) -> Vec<Volume> {
         }),
         ..Volume::default()
     }));
+    let more = workspace.platform.pod.mounts.iter().enumerate();
+    volumes.extend(more.map(|(index, mount)| {
+        let volume = Volume {
+            name: mount_name(index),
+            ..Volume::default()
+        };
+        match &mount.source {
+            MountSource::ConfigMap(name) => Volume {
+                config_map: Some(ConfigMapVolumeSource {
+                    name: name.clone(),
+                    ..ConfigMapVolumeSource::default()
+                }),
+                ..volume
+            },
+            MountSource::Secret(name) => Volume {
+                secret: Some(SecretVolumeSource {
+                    secret_name: Some(name.clone()),
+                    ..SecretVolumeSource::default()
+                }),
+                ..volume
+            },
+        }
+    }));
     volumes
+}
+
+fn mount_name(index: usize) -> String {
+    format!("platform-{index}")
+}
+
+/// The list, or nothing where it is empty.
+fn some<T>(items: Vec<T>) -> Option<Vec<T>> {
+    (!items.is_empty()).then_some(items)
 }
 
 fn mounts(workspace: &ValidWorkspace) -> Vec<VolumeMount> {
@@ -183,5 +285,7 @@ fn mounts(workspace: &ValidWorkspace) -> Vec<VolumeMount> {
             .as_ref()
             .map(|_| mount("custom-ca", CA_DIRECTORY, Some(true))),
     );
+    let more = workspace.platform.pod.mounts.iter().enumerate();
+    mounts.extend(more.map(|(index, more)| mount(&mount_name(index), &more.path, Some(true))));
     mounts
 }

@@ -1,5 +1,6 @@
 //! What builders may read: a Workspace whose every value was checked, with the operator's settings filled in.
 
+use crate::api::pod_settings::PodSettings;
 use crate::api::workspace::Provider;
 use crate::identity::UserId;
 use crate::policy::Egress;
@@ -39,4 +40,5 @@ pub struct Platform {
     pub pip_index_url: Option<String>,
     pub pip_trusted_host: Option<String>,
     pub npm_registry: Option<String>,
+    pub pod: PodSettings,
 }

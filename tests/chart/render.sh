@@ -37,6 +37,7 @@ bad_values() {
   # The schema: helm names the key.
   refused "an unknown key" "additional properties 'replica' not allowed" render minimal --set operator.replica=2
   refused "an unknown key deep down" "additional properties 'storageclass' not allowed" render minimal --set workspace.storageclass=a
+  refused "a pod setting that could weaken its security" "securityContext" render minimal --set workspace.pod.securityContext.privileged=true
   refused "a pull policy" "/imagePullPolicy" render minimal --set imagePullPolicy=Sometimes
   refused "a number as text" "/gateway/replicas" render minimal --set-string gateway.replicas=two
   refused "a port" "/workspace/ai/egressPorts/0" render minimal --set 'workspace.ai.egressPorts={70000}'

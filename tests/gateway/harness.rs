@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Once;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 pub const CLIENT_SECRET: &str = "planted-client-secret-0123456789";
@@ -204,23 +205,36 @@ fn install_crd(server: &ApiServer) {
     });
 }
 
+/// Starts the provider, again where Node.js hangs before it runs anything, as it does once in some hundred starts.
 fn start_provider(config: &std::path::Path) -> Process {
     let program = made_by("deploy/local/oidc-provider.sh").join("provider.mjs");
-    let mut child = Command::new("node")
-        .arg(program)
-        .arg("--config")
-        .arg(config)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let process = Process(child);
-    let ready = lines.any(|line| line.unwrap().starts_with("ready "));
-    assert!(ready, "the provider did not start");
-    // It may go on writing.
-    std::thread::spawn(move || lines.for_each(drop));
-    process
+    for _ in 0..3 {
+        let mut child = Command::new("node")
+            .arg(&program)
+            .arg("--config")
+            .arg(config)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let process = Process(child);
+        let (tell, told) = mpsc::channel();
+        // To the end: it may go on writing.
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let _ = tell.send(line.starts_with("ready "));
+            }
+        });
+        match told.recv_timeout(Duration::from_secs(20)) {
+            Ok(ready) => {
+                assert!(ready, "the provider did not start");
+                return process;
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => panic!("the provider ended"),
+        }
+    }
+    panic!("the provider does not start");
 }
 
 /// A gateway process.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use devplane::api::pod_settings::PodSettings;
 use devplane::api::workspace::Provider;
 use devplane::policy::Egress;
 use devplane::render::{Desired, Platform, ValidWorkspace, desired};
@@ -41,9 +42,20 @@ fn plain() -> ValidWorkspace {
             pip_index_url: None,
             pip_trusted_host: None,
             npm_registry: None,
+            pod: PodSettings::default(),
         },
     }
 }
+
+const EVERY_POD_SETTING: &str = r#"{
+    "imagePullSecrets": ["registry"], "nodeSelector": {"pool": "dev"}, "tolerations": [{"key": "dev", "operator": "Exists"}],
+    "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "gpu", "operator": "DoesNotExist"}]}]}}},
+    "priorityClassName": "workspaces", "runtimeClassName": "gvisor", "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]},
+    "labels": {"team": "platform"}, "annotations": {"example.test/scrape": "no"}, "env": {"GOPROXY": "https://nexus.test/go"},
+    "proxy": {"http": "http://proxy.test:3128", "https": "http://proxy.test:3128", "no": ".svc,.cluster.local"},
+    "mounts": [{"path": "/etc/corp", "configMap": "corp"}, {"path": "/etc/keys", "secret": "keys"}],
+    "requests": {"cpu": "100m", "memory": "64Gi"}, "tmpSizeLimit": "2Gi"
+}"#;
 
 fn everything() -> ValidWorkspace {
     let plain = plain();
@@ -56,6 +68,7 @@ fn everything() -> ValidWorkspace {
             pip_index_url: Some("https://nexus.test/pypi/simple".into()),
             pip_trusted_host: Some("nexus.test".into()),
             npm_registry: Some("https://nexus.test/npm".into()),
+            pod: serde_json::from_str(EVERY_POD_SETTING).unwrap(),
             ..plain.platform
         },
         ..plain

@@ -1,0 +1,184 @@
+//! A JSON text becomes checked [`PodSettings`].
+
+use super::syntax;
+use crate::api::pod_settings::{Mount, MountSource, PodSettings};
+use crate::units::quantity::Quantity;
+use serde_json::Value;
+
+/// What the operator sets by itself.
+const OWN_ENVIRONMENT: &[&str] = &[
+    "AI_PROVIDERS_JSON",
+    "CUSTOM_CA_MOUNTED",
+    "HOME",
+    "PIP_INDEX_URL",
+    "PIP_TRUSTED_HOST",
+    "USER_EMAIL",
+    "USER_ID",
+    "npm_config_registry",
+];
+const OWN_LABELS: &[&str] = &["app", "managed-by", "user"];
+const OWN_DOMAIN: &str = "workspace.devplane.io/";
+/// Directories that are the workspace's own; nothing may lie over them.
+const OWN_DIRECTORIES: &[&str] = &["/workspace", "/tmp", "/etc/ssl/certs/custom"];
+
+/// # Errors
+/// What was expected, and where it is not so.
+pub fn parse(text: &str) -> Result<PodSettings, String> {
+    let given: Value = serde_json::from_str(text).map_err(|error| format!("a JSON object ({error})"))?;
+    // serde would take a list for the fields in their order.
+    if !given.is_object() {
+        return Err("a JSON object".to_owned());
+    }
+    let settings: PodSettings = serde_json::from_value(given.clone())
+        .map_err(|error| format!("settings of a pod as in the chart's workspace.pod ({error})"))?;
+    // The Kubernetes types pass over what they do not know.
+    let kept = serde_json::to_value(&settings).unwrap_or_default();
+    if let Some(path) = unknown(&given, &kept) {
+        return Err(format!("only fields that Kubernetes knows, which {path} is not"));
+    }
+    check(&settings)?;
+    Ok(settings)
+}
+
+/// Where `given` has something that is not in `kept`.
+fn unknown(given: &Value, kept: &Value) -> Option<String> {
+    match (given, kept) {
+        (Value::Object(given), Value::Object(kept)) => given.iter().find_map(|(key, value)| match kept.get(key) {
+            Some(kept) => unknown(value, kept).map(|path| format!("{key}.{path}")),
+            None if is_empty(value) => None,
+            None => Some(key.clone()),
+        }),
+        (Value::Array(given), Value::Array(kept)) => {
+            let mut pairs = given.iter().zip(kept).enumerate();
+            pairs.find_map(|(index, (given, kept))| unknown(given, kept).map(|path| format!("{index}.{path}")))
+        }
+        _ => None,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
+}
+
+fn check(settings: &PodSettings) -> Result<(), String> {
+    let PodSettings {
+        image_pull_secrets,
+        labels,
+        annotations,
+        env,
+        mounts,
+        requests,
+        tmp_size_limit,
+        ..
+    } = settings;
+    for name in image_pull_secrets {
+        syntax::dns_subdomain(name).map_err(|expected| format!("{expected} in imagePullSecrets, not {name:?}"))?;
+    }
+    for key in labels.keys().chain(annotations.keys()) {
+        if OWN_LABELS.contains(&key.as_str()) || key.starts_with(OWN_DOMAIN) {
+            return Err(format!("no label or annotation {key}: it is the operator's own"));
+        }
+    }
+    for name in env.keys() {
+        let is_name = !name.is_empty() && !name.contains('=') && name.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_name || OWN_ENVIRONMENT.contains(&name.as_str()) {
+            return Err(format!(
+                "names of environment variables that are not the operator's own, unlike {name:?}"
+            ));
+        }
+    }
+    for Mount { path, source } in mounts {
+        let (MountSource::ConfigMap(name) | MountSource::Secret(name)) = source;
+        syntax::dns_subdomain(name).map_err(|expected| format!("{expected} as the source of {path}, not {name:?}"))?;
+        check_directory(path)?;
+    }
+    for (name, amount) in requests {
+        if !["cpu", "memory", "ephemeral-storage"].contains(&name.as_str()) {
+            return Err(format!(
+                "requests for cpu, memory or ephemeral-storage, not for {name:?}"
+            ));
+        }
+        check_quantity(amount)?;
+    }
+    tmp_size_limit.as_deref().map_or(Ok(()), check_quantity)
+}
+
+fn check_directory(path: &str) -> Result<(), String> {
+    let is_plain =
+        path.starts_with('/') && path.len() > 1 && !path.contains(':') && !path.split('/').any(|part| part == "..");
+    let covers = |own: &&str| **own == *path || own.starts_with(&format!("{}/", path.trim_end_matches('/')));
+    let inside = |own: &&str| path.starts_with(&format!("{own}/"));
+    if !is_plain || OWN_DIRECTORIES.iter().any(|own| covers(own) || inside(own)) {
+        return Err(format!(
+            "an absolute path for each mount, apart from {}, unlike {path:?}",
+            OWN_DIRECTORIES.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+fn check_quantity(text: &str) -> Result<(), String> {
+    let parsed = text.parse::<Quantity>();
+    parsed.map(drop).map_err(|expected| format!("{expected}, not {text:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_is_taken() {
+        let text = r#"{
+            "imagePullSecrets": ["registry"], "nodeSelector": {"pool": "dev"}, "tolerations": [{"key": "dev", "operator": "Exists"}],
+            "affinity": {"nodeAffinity": {}}, "priorityClassName": "low", "runtimeClassName": "gvisor", "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]},
+            "labels": {"team": "a"}, "annotations": {"example.test/a": "b"}, "env": {"GOPROXY": "https://nexus.test/go"},
+            "proxy": {"https": "http://proxy.test:3128", "no": ".svc"}, "mounts": [{"path": "/etc/corp", "configMap": "corp"}, {"path": "/etc/keys", "secret": "keys"}],
+            "requests": {"cpu": "100m"}, "tmpSizeLimit": "2Gi"
+        }"#;
+        let settings = parse(text).unwrap();
+        assert_eq!(settings.mounts[1].source, MountSource::Secret("keys".into()));
+        assert_eq!(parse("{}").unwrap(), PodSettings::default());
+    }
+
+    #[test]
+    fn what_could_not_be_meant_is_told() {
+        for (text, told) in [
+            ("[]", "a JSON object"),
+            ("{", "a JSON object"),
+            (r#"{"securityContext": {}}"#, "securityContext"),
+            (r#"{"serviceAccountName": "x"}"#, "serviceAccountName"),
+            (r#"{"tolerations": [{"kee": "a"}]}"#, "tolerations.0.kee"),
+            (
+                r#"{"affinity": {"nodeAffinity": {"required": {"a": 1}}}}"#,
+                "affinity.nodeAffinity.required",
+            ),
+            (r#"{"labels": {"app": "x"}}"#, "label or annotation app"),
+            (
+                r#"{"annotations": {"workspace.devplane.io/template-hash": "x"}}"#,
+                "template-hash",
+            ),
+            (r#"{"env": {"USER_ID": "x"}}"#, "USER_ID"),
+            (r#"{"env": {"A=B": "x"}}"#, "A=B"),
+            (
+                r#"{"mounts": [{"path": "/workspace/x", "secret": "a"}]}"#,
+                "/workspace/x",
+            ),
+            (r#"{"mounts": [{"path": "/etc/ssl", "secret": "a"}]}"#, "/etc/ssl"),
+            (r#"{"mounts": [{"path": "/", "secret": "a"}]}"#, "absolute path"),
+            (r#"{"mounts": [{"path": "/a/../tmp", "secret": "a"}]}"#, "absolute path"),
+            (r#"{"mounts": [{"path": "/a", "secret": "A b"}]}"#, "A b"),
+            (r#"{"requests": {"gpu": "1"}}"#, "gpu"),
+            (r#"{"requests": {"cpu": "lots"}}"#, "lots"),
+            (r#"{"tmpSizeLimit": "0"}"#, "positive"),
+            (r#"{"imagePullSecrets": ["A"]}"#, "imagePullSecrets"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(told), "{text}: {error}");
+        }
+    }
+}
