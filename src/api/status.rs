@@ -25,7 +25,8 @@ pub struct WorkspaceStatus {
     /// One sentence on what to check, when something is wrong.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remediation_hint: String,
-    /// `Ready` and the steps towards it: `VolumeBound`, `PodScheduled`, `ContainerStarted`. And `VolumeSizeAsRequested`.
+    /// `Ready` and the steps towards it: `VolumeBound`, `PodScheduled`, `ContainerStarted`. And `VolumeSizeAsRequested`
+    /// and `UpdatePending`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -107,6 +108,8 @@ pub enum ConditionType {
     ContainerStarted,
     /// The volume has the size that the spec asks for.
     VolumeSizeAsRequested,
+    /// The pod was made from other settings than those of now.
+    UpdatePending,
 }
 
 impl ConditionType {
@@ -117,6 +120,7 @@ impl ConditionType {
             Self::PodScheduled => "PodScheduled",
             Self::ContainerStarted => "ContainerStarted",
             Self::VolumeSizeAsRequested => "VolumeSizeAsRequested",
+            Self::UpdatePending => "UpdatePending",
         }
     }
 }

@@ -4,6 +4,7 @@
 //! `observe`, `apply`, `report` and `reconcile` is pure. Watches bring every change; nothing is polled.
 
 mod apply;
+mod drift;
 mod failure;
 mod memory;
 mod observe;

@@ -4,6 +4,7 @@
 //! decisions made here. A decision to stop is written to the status first; the pod goes in the next pass, which sees the
 //! decision. So an operator that dies in between, or a cache that lags, can't start again what was stopped.
 
+use super::drift;
 use super::observe::Observed;
 use super::pod_state::{self, PodState};
 use super::volume::{self, Refusal, Size, SizePlan};
@@ -60,6 +61,8 @@ pub struct State {
     /// The last restart request that was acted upon.
     pub restarted_at: Option<Timestamp>,
     pub volume_size: Size,
+    /// What the pod was made from that has changed since.
+    pub outdated: Vec<&'static str>,
 }
 
 /// What the user, or someone for them, last did.
@@ -100,6 +103,7 @@ pub fn plan(
         stops_at: None,
         restarted_at: restart.or(last.restarted_at.as_ref().map(|done| done.0)),
         volume_size: size,
+        outdated: vec![],
     };
     let foreign = observed.foreign(&workspace.uid);
     if !foreign.is_empty() {
@@ -146,6 +150,9 @@ pub fn plan(
             state: stopped(workspace, state),
             look_again_at,
         };
+    }
+    if pod_state != PodState::Ending {
+        state.outdated = drift::changed(pod, &desired.pod);
     }
     match pod_state {
         PodState::Ending => "Waiting for the last pod to end".clone_into(&mut state.message),

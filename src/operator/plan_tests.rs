@@ -501,3 +501,16 @@ fn the_status_says_when_it_stops() {
     let stopped = planned(&without_pod(&desired), &stopped_status(5), None, 10);
     assert_eq!(stopped.state.stops_at, None);
 }
+
+#[test]
+fn other_settings_than_the_image_cut_nobody_off() {
+    let desired = desired(&valid());
+    let mut observed = with_pod(&desired, ready());
+    let mut pod = (**observed.pod.as_ref().unwrap()).clone();
+    pod.metadata.annotations = None;
+    pod.spec.as_mut().unwrap().containers[0].resources = None;
+    observed.pod = Some(Arc::new(pod));
+    let plan = planned(&observed, &accessed(0), None, 10);
+    assert_eq!((plan.state.phase, plan.steps), (Phase::Running, vec![]));
+    assert_eq!(plan.state.outdated, ["resources"]);
+}

@@ -212,6 +212,7 @@ impl Pass {
                 stops_at: None,
                 restarted_at: last.restarted_at.as_ref().map(|at| at.0),
                 volume_size: Size::Unbound,
+                outdated: vec![],
             },
             names: Names {
                 pod: last.pod_name.clone(),

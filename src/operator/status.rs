@@ -21,6 +21,13 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
     let generation = workspace.metadata.generation;
     let ready = state.phase == Phase::Running;
     let (size_reason, size_message) = state.volume_size.told();
+    let outdated = match state.outdated.as_slice() {
+        [] => String::new(),
+        changed => format!(
+            "changed since the pod was made: {}; a restart brings it about",
+            changed.join(", ")
+        ),
+    };
     let conditions = [
         (
             ConditionType::Ready,
@@ -59,6 +66,16 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
             state.volume_size == Size::AsRequested,
             size_reason,
             size_message,
+        ),
+        (
+            ConditionType::UpdatePending,
+            !state.outdated.is_empty(),
+            if state.outdated.is_empty() {
+                "UpToDate"
+            } else {
+                "TemplateChanged"
+            },
+            &outdated,
         ),
     ];
     WorkspaceStatus {
@@ -134,6 +151,7 @@ mod tests {
             stops_at: None,
             restarted_at: None,
             volume_size: Size::AsRequested,
+            outdated: vec![],
         }
     }
 
