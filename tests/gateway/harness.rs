@@ -260,8 +260,12 @@ impl Gateway {
         lines.filter(|line| line["devplane.event"] == name.as_str()).collect()
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+
     pub fn terminate(&self) {
-        let pid = self.process.0.id().to_string();
+        let pid = self.pid().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     }
 
