@@ -63,6 +63,7 @@ install_for_real() {
 
   claim "helm installs it" installed minimal
   claim "helm upgrades it to other values" installed full --set gateway.workspaceNamespace=workspaces
+  ceilings
   claim "helm installs it again" installed minimal --set 'clusterCIDRs={10.244.0.0/16}'
   denied "the release's notes hold no secret" grep -q planted-secret <(helm -n "$SYSTEM" get notes devplane)
   claim "the server takes every object under strict validation" \
@@ -75,6 +76,26 @@ install_for_real() {
   claim "the gateway's rights are those that its tests run with" same_rights_as_its_tests gateway gateway
   rights
   releases
+}
+
+# With the values of `full`: 8 CPUs at most.
+ceilings() {
+  local attempt
+  # A new policy is enforced a moment after it is there.
+  for attempt in $(seq 50); do workspace_with 9 --dry-run=server >/dev/null 2>&1 || break; sleep 0.2; done
+  denied "a Workspace above the ceiling is refused" workspace_with 9
+  refused "and told why" 'spec.resources.cpu is 9, and the most that a workspace may have is 8' workspace_with 9
+  claim "one below it is taken" workspace_with 7500m
+  denied "it can't be raised above the ceiling" workspace_with 8001m
+  claim "what is no quantity is left to the operator" workspace_with lots
+  kubectl -n workspaces delete workspace ceiling --wait=false >/dev/null
+}
+
+workspace_with() { # CPU [FLAGS...]
+  local cpu=$1
+  shift
+  printf '{"apiVersion":"workspace.devplane.io/v1alpha1","kind":"Workspace","metadata":{"name":"ceiling","namespace":"workspaces"},"spec":{"resources":{"cpu":"%s"}}}' "$cpu" |
+    kubectl apply "$@" -f -
 }
 
 rights() {

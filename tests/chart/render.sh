@@ -37,6 +37,8 @@ bad_values() {
   # The schema: helm names the key.
   refused "an unknown key" "additional properties 'replica' not allowed" render minimal --set operator.replica=2
   refused "an unknown key deep down" "additional properties 'storageclass' not allowed" render minimal --set workspace.storageclass=a
+  refused "ceilings where the API server can't enforce them" 'workspace.ceilings needs Kubernetes 1.30' \
+    helm template devplane "$chart" -n x --kube-version 1.29.0 -f "$here/values/minimal.yaml" --set workspace.ceilings.cpu=4
   refused "a pod setting that could weaken its security" "securityContext" render minimal --set workspace.pod.securityContext.privileged=true
   refused "a pull policy" "/imagePullPolicy" render minimal --set imagePullPolicy=Sometimes
   refused "a number as text" "/gateway/replicas" render minimal --set-string gateway.replicas=two

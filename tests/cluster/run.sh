@@ -31,8 +31,8 @@ eventually() {
 
 with_cluster
 
-workspace() { # ID
-  sed "s/dev1/$1/g" deploy/local/workspace.yaml | kubectl apply --validate=strict -f -
+workspace() { # ID [CPU]
+  sed "s/dev1/$1/g; s/cpu: 500m/cpu: ${2-500m}/" deploy/local/workspace.yaml | kubectl apply --validate=strict -f -
 }
 phase() { [ "$(kubectl -n workspaces get workspace "$1" -o 'jsonpath={.status.phase}')" = "$2" ]; }
 inside() { # ID COMMAND: in the workspace's container
@@ -62,6 +62,16 @@ check "another user's terminal is not" refused "$(address dev2)" 7681
 check "the API server is not" refused 10.96.0.1 443
 check "the node is not" refused 10.250.0.1 10250
 check "DNS pods are reached for DNS only" refused "$(kubectl -n kube-system get pod -l k8s-app=kube-dns -o 'jsonpath={.items[0].status.podIP}')" 8080
+
+kubectl -n workspaces create quota full --hard=pods=2 >/dev/null
+counted() { [ "$(kubectl -n workspaces get quota full -o 'jsonpath={.status.used.pods}')" = 2 ]; }
+eventually 30 counted
+workspace dev3 50m
+said() { kubectl -n workspaces get workspace "$1" -o 'jsonpath={.status.message}' | grep -q "$2"; }
+check "a workspace that a quota leaves no room for says so" eventually 60 said dev3 'exceeded quota'
+kubectl -n workspaces delete quota full >/dev/null
+check "and starts by itself once there is room" eventually 180 phase dev3 Running
+kubectl -n workspaces delete workspace dev3 --wait=true >/dev/null
 
 kubectl -n workspaces delete workspace dev1 --wait=true >/dev/null
 check "what a deleted Workspace owned goes with it" eventually 120 gone dev1
