@@ -66,7 +66,7 @@ check "DNS pods are reached for DNS only" refused "$(kubectl -n kube-system get 
 kubectl -n workspaces create quota full --hard=pods=2 >/dev/null
 counted() { [ "$(kubectl -n workspaces get quota full -o 'jsonpath={.status.used.pods}')" = 2 ]; }
 eventually 30 counted
-workspace dev3 50m
+workspace dev3 100m
 said() { kubectl -n workspaces get workspace "$1" -o 'jsonpath={.status.message}' | grep -q "$2"; }
 check "a workspace that a quota leaves no room for says so" eventually 60 said dev3 'exceeded quota'
 kubectl -n workspaces delete quota full >/dev/null
