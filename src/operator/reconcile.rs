@@ -225,7 +225,19 @@ impl Pass {
 }
 
 fn requests(workspace: &Workspace) -> Requests {
-    let at = |key: &str| -> Option<Timestamp> { workspace.annotations().get(key)?.parse().ok() };
+    let at = |key: &str| -> Option<Timestamp> {
+        let text = workspace.annotations().get(key)?;
+        let time = text.parse();
+        if time.is_err() {
+            tracing::warn!(
+                workspace = workspace.name_any(),
+                annotation = key,
+                value = text,
+                "the annotation is no RFC 3339 time such as 2026-01-31T12:00:00Z and is passed over"
+            );
+        }
+        time.ok()
+    };
     let restart_requested_at = at(labels::RESTART_REQUESTED_AT);
     Requests {
         wake_requested_at: at(labels::WAKE_REQUESTED_AT).max(restart_requested_at),
