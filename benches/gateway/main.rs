@@ -16,14 +16,17 @@ mod backend;
 #[path = "../../tests/gateway/browser.rs"]
 #[allow(dead_code, reason = "shared with the test tier")]
 mod browser;
+#[path = "../../tests/harness/eventually.rs"]
+mod eventually;
 #[path = "../../tests/gateway/harness.rs"]
 #[allow(dead_code, reason = "shared with the test tier")]
 mod harness;
 mod relay;
 
 use browser::{Browser, Terminal};
+use eventually::eventually;
 use fastwebsockets::OpCode;
-use harness::{Site, eventually};
+use harness::Site;
 use std::time::{Duration, Instant};
 
 const BACKEND: &str = "127.0.7.9";

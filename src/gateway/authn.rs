@@ -19,14 +19,17 @@ pub struct Caller {
     pub person: Person,
     pub user_id: UserId,
     pub via: Via,
+    /// For the log, when it is a session.
+    pub session_id: Option<String>,
 }
 
 impl Caller {
-    fn new(person: Person, via: Via) -> Self {
+    fn new(person: Person, via: Via, session_id: Option<String>) -> Self {
         Self {
             user_id: UserId::of(&person.identity),
             person,
             via,
+            session_id,
         }
     }
 
@@ -50,7 +53,7 @@ pub async fn authenticate(gateway: &Gateway, asked: &Asked) -> Result<Caller, Re
     })?;
     match token {
         Some(token) => match gateway.provider.verify_bearer(token).await {
-            Ok(person) => Ok(Caller::new(person, Via::BearerToken)),
+            Ok(person) => Ok(Caller::new(person, Via::BearerToken, None)),
             Err(error) => {
                 rejected(asked, error.reason());
                 Err(Rejection::from(&error))
@@ -58,7 +61,7 @@ pub async fn authenticate(gateway: &Gateway, asked: &Asked) -> Result<Caller, Re
         },
         None => match gateway.cookies.session(headers, asked.now) {
             Presented::Session(session) if session.person.identity.issuer == gateway.provider.issuer() => {
-                Ok(Caller::new(session.person, Via::Cookie))
+                Ok(Caller::new(session.person, Via::Cookie, Some(session.id)))
             }
             // Of a provider that was configured before.
             Presented::Session(_) => {

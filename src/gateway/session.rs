@@ -27,7 +27,7 @@ const MAX_COOKIE: usize = 4096;
 /// Someone who is signed in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Names this session in logs; no secret, and of no use to anyone who knows it.
+    /// The name of the session in log lines; no secret, and of no use to anyone who knows it.
     pub id: String,
     pub person: Person,
 }

@@ -106,11 +106,18 @@ async fn signed_in(gateway: &Gateway, asked: &Asked, attempt: Attempt, path: &st
         return Err(failed(asked, "session_too_large", Rejection::SignInFailed));
     };
     let identity = &session.person.identity;
+    let user_id = UserId::of(identity);
+    tracing::info!(
+        request_id = asked.id.as_str(),
+        session_id = session.id,
+        user_id = user_id.as_str(),
+        "signed in"
+    );
     audit::emit(&Event::CallbackSuccess {
         actor: Actor {
             request_id: asked.id.as_str(),
             subject: Some(&identity.subject),
-            user_id: Some(UserId::of(identity).as_str()),
+            user_id: Some(user_id.as_str()),
         },
     });
     let mut answer = respond::redirect(path);

@@ -117,6 +117,7 @@ impl Terminal {
         audit::emit(&Event::SessionEnd { actor, target, reason });
         tracing::info!(
             request_id = self.request.id.as_str(),
+            session_id = self.caller.session_id,
             workspace,
             reason,
             code,

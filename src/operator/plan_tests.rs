@@ -45,20 +45,7 @@ fn ready() -> serde_json::Value {
 }
 
 fn planned(observed: &Observed, last: &WorkspaceStatus, woken: Option<i64>, now: i64) -> Plan {
-    let workspace = valid();
-    let requests = Requests {
-        wake_requested_at: woken.map(at),
-        restart_requested_at: None,
-    };
-    plan(
-        &workspace,
-        &desired(&workspace),
-        observed,
-        last,
-        requests,
-        None,
-        at(now),
-    )
+    planned_for(&valid(), observed, last, woken, now)
 }
 
 fn suspended(observed: &Observed, last: &WorkspaceStatus, woken: Option<i64>, now: i64) -> Plan {
@@ -66,19 +53,21 @@ fn suspended(observed: &Observed, last: &WorkspaceStatus, woken: Option<i64>, no
         suspended: true,
         ..valid()
     };
+    planned_for(&workspace, observed, last, woken, now)
+}
+
+fn planned_for(
+    workspace: &ValidWorkspace,
+    observed: &Observed,
+    last: &WorkspaceStatus,
+    woken: Option<i64>,
+    now: i64,
+) -> Plan {
     let requests = Requests {
         wake_requested_at: woken.map(at),
         restart_requested_at: None,
     };
-    plan(
-        &workspace,
-        &desired(&workspace),
-        observed,
-        last,
-        requests,
-        None,
-        at(now),
-    )
+    plan(workspace, &desired(workspace), observed, last, requests, None, at(now))
 }
 
 /// A restart asked for at `requested`, when the one at `done` was acted upon.

@@ -6,6 +6,8 @@
 #[path = "../harness/apiserver.rs"]
 mod apiserver;
 mod doctor;
+#[path = "../harness/eventually.rs"]
+mod eventually;
 mod operator;
 mod schema;
 mod workspaces;

@@ -1,6 +1,7 @@
 //! A real operator process under the chart's own rights, and a namespace of its own for it.
 
 use crate::apiserver::{self, ApiServer, free_ports};
+use crate::eventually::eventually;
 use devplane::api::Workspace;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
@@ -9,8 +10,6 @@ use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
-use std::sync::Once;
-use std::time::{Duration, Instant};
 
 /// A namespace with the CustomResourceDefinition installed and the operator's Role in it.
 pub struct Site {
@@ -28,25 +27,7 @@ pub struct Operator {
 impl Site {
     pub async fn new(namespace: &str) -> Self {
         let server = apiserver::shared();
-        static CRD: Once = Once::new();
-        CRD.call_once(|| {
-            let crd = Command::new(env!("CARGO_BIN_EXE_devplane"))
-                .arg("crd-gen")
-                .output()
-                .unwrap();
-            let crd = String::from_utf8(crd.stdout).unwrap();
-            server.kubectl_ok(&["apply", "--validate=strict", "-f", "-"], Some(&crd));
-            server.kubectl_ok(&["apply", "--server-side", "--force-conflicts", "-f", "-"], Some(&crd));
-            server.kubectl_ok(
-                &[
-                    "wait",
-                    "--for=condition=Established",
-                    "crd/workspaces.workspace.devplane.io",
-                    "--timeout=60s",
-                ],
-                None,
-            );
-        });
+        server.install_crd();
         server.kubectl_ok(&["create", "namespace", namespace], None);
         let roles = include_str!("roles.yaml").replace("NAMESPACE", namespace);
         server.kubectl_ok(&["apply", "-f", "-"], Some(&roles));
@@ -165,16 +146,4 @@ fn get(port: u16, path: &str) -> std::io::Result<String> {
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     Ok(text)
-}
-
-/// Asks every 50 ms, for at most a minute.
-pub async fn eventually(mut holds: impl AsyncFnMut() -> bool) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while Instant::now() < deadline {
-        if holds().await {
-            return true;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    false
 }

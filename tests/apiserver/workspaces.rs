@@ -1,6 +1,7 @@
 //! The life of Workspaces under a real operator process.
 
-use crate::operator::{Site, eventually};
+use crate::eventually::eventually;
+use crate::operator::Site;
 use devplane::api::status::ConditionType;
 use devplane::api::{Phase, Workspace};
 use kube::ResourceExt;

@@ -2,6 +2,7 @@
 
 use crate::apiserver::{self, ApiServer, free_ports};
 use crate::browser::Browser;
+use crate::eventually::eventually;
 use devplane::api::Workspace;
 use devplane::identity::{Identity, UserId};
 use kube::api::{Patch, PatchParams, PostParams};
@@ -10,7 +11,6 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Once;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -55,7 +55,7 @@ impl Site {
     /// `seconds` until an ID token ends, and with it a session.
     pub async fn with_token_lifetime(namespace: &str, seconds: u32) -> Self {
         let server = apiserver::shared();
-        install_crd(server);
+        server.install_crd();
         server.kubectl_ok(&["create", "namespace", namespace], None);
         let roles = include_str!("roles.yaml").replace("NAMESPACE", namespace);
         server.kubectl_ok(&["apply", "-f", "-"], Some(&roles));
@@ -186,25 +186,6 @@ impl Site {
     }
 }
 
-fn install_crd(server: &ApiServer) {
-    static CRD: Once = Once::new();
-    CRD.call_once(|| {
-        let crd = Command::new(env!("CARGO_BIN_EXE_devplane"))
-            .arg("crd-gen")
-            .output()
-            .unwrap();
-        let crd = String::from_utf8(crd.stdout).unwrap();
-        server.kubectl_ok(&["apply", "--server-side", "-f", "-"], Some(&crd));
-        let wait = [
-            "wait",
-            "--for=condition=Established",
-            "crd/workspaces.workspace.devplane.io",
-            "--timeout=60s",
-        ];
-        server.kubectl_ok(&wait, None);
-    });
-}
-
 /// Starts the provider, again where Node.js hangs before it runs anything, as it does once in some hundred starts.
 fn start_provider(config: &std::path::Path) -> Process {
     let program = made_by("deploy/local/oidc-provider.sh").join("provider.mjs");
@@ -302,16 +283,4 @@ pub fn ttyd(address: &str) -> Process {
         std::thread::sleep(Duration::from_millis(50));
     }
     process
-}
-
-/// Asks every 50 ms, for at most a minute.
-pub async fn eventually(mut holds: impl AsyncFnMut() -> bool) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while Instant::now() < deadline {
-        if holds().await {
-            return true;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    false
 }

@@ -6,6 +6,8 @@
 #[path = "../harness/apiserver.rs"]
 mod apiserver;
 mod browser;
+#[path = "../harness/eventually.rs"]
+mod eventually;
 mod harness;
 mod refusals;
 mod sign_in;

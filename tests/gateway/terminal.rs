@@ -1,7 +1,8 @@
 //! Terminals: from the browser's WebSocket to a real ttyd and back.
 
 use crate::browser::Browser;
-use crate::harness::{CLIENT_SECRET, Site, eventually, ttyd};
+use crate::eventually::eventually;
+use crate::harness::{CLIENT_SECRET, Site, ttyd};
 use hyper::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

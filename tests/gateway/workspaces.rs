@@ -1,7 +1,8 @@
 //! Whose Workspace is whose, and how a start is told.
 
 use crate::browser::Browser;
-use crate::harness::{Site, eventually};
+use crate::eventually::eventually;
+use crate::harness::Site;
 use devplane::labels::WAKE_REQUESTED_AT;
 use http_body_util::BodyExt;
 use kube::ResourceExt;

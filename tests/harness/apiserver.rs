@@ -8,7 +8,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
 
 pub struct ApiServer {
@@ -112,6 +112,28 @@ impl ApiServer {
             );
             std::fs::write(self.kubeconfig(user), text).unwrap();
         }
+    }
+
+    /// Installs the CustomResourceDefinition that this build prints, once.
+    pub fn install_crd(&self) {
+        static INSTALLED: Once = Once::new();
+        INSTALLED.call_once(|| {
+            let printed = Command::new(env!("CARGO_BIN_EXE_devplane"))
+                .arg("crd-gen")
+                .output()
+                .unwrap();
+            let crd = String::from_utf8(printed.stdout).unwrap();
+            // Plainly and strictly, and then as the documentation says.
+            self.kubectl_ok(&["apply", "--validate=strict", "-f", "-"], Some(&crd));
+            self.kubectl_ok(&["apply", "--server-side", "--force-conflicts", "-f", "-"], Some(&crd));
+            let established = [
+                "wait",
+                "--for=condition=Established",
+                "crd/workspaces.workspace.devplane.io",
+                "--timeout=60s",
+            ];
+            self.kubectl_ok(&established, None);
+        });
     }
 
     pub async fn client(&self, user: &str) -> Client {
