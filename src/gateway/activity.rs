@@ -1,7 +1,7 @@
 //! Keys that a user types become the Workspace's `lastAccessed`: at most one write a minute, and always the latest time.
 
-use super::events::until;
 use super::service::Gateway;
+use crate::clock::until;
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,6 +9,7 @@ use super::progress::View;
 use super::reject::Rejection;
 use super::respond::{self, Answer};
 use super::service::{Asked, Gateway};
+use crate::clock::until;
 use crate::identity::Identity;
 use bytes::Bytes;
 use futures::stream;
@@ -43,11 +44,6 @@ pub async fn follow(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Rej
         Some((event, following))
     });
     Ok(respond::events(events))
-}
-
-/// The time from `now` until `then`; nothing when that has passed.
-pub fn until(then: jiff::Timestamp, now: jiff::Timestamp) -> Duration {
-    Duration::try_from(then.duration_since(now)).unwrap_or_default()
 }
 
 struct Following {

@@ -98,15 +98,13 @@ mod tests {
     use super::*;
     use crate::api::{Workspace, WorkspaceSpec};
 
-    /// An email is a claim, and a message may quote a pod's: neither is markup.
-    #[test]
-    fn text_stays_text() {
-        let hostile = "<script>alert(1)</script>\"'";
+    /// Every page, with `text` wherever someone else's text may stand.
+    fn every_page(text: &str) -> [String; 3] {
         let mut workspace = Workspace::new("dev1", WorkspaceSpec::default());
-        workspace.spec.user.email = hostile.to_owned();
+        workspace.spec.user.email = text.to_owned();
         workspace.status = Some(crate::api::WorkspaceStatus {
-            message: hostile.to_owned(),
-            remediation_hint: hostile.to_owned(),
+            message: text.to_owned(),
+            remediation_hint: text.to_owned(),
             ..crate::api::WorkspaceStatus::default()
         });
         let view = View::of(&workspace, "workspaces");
@@ -114,13 +112,17 @@ mod tests {
             label: "Sign in",
             href: "/login",
         };
-        for page in [
+        [
             TerminalPage::of(&view).render().unwrap(),
             StartingPage::of(&view).render().unwrap(),
-            MessagePage::new(hostile, hostile, hostile, link, hostile)
-                .render()
-                .unwrap(),
-        ] {
+            MessagePage::new(text, text, text, link, text).render().unwrap(),
+        ]
+    }
+
+    /// An email is a claim, and a message may quote a pod's: neither is markup.
+    #[test]
+    fn text_stays_text() {
+        for page in every_page("<script>alert(1)</script>\"'") {
             assert!(!page.contains("<script>") && !page.contains("\"'"), "{page}");
             assert!(page.contains("alert(1)"), "{page}");
         }
@@ -129,16 +131,7 @@ mod tests {
     /// The Content-Security-Policy forbids both.
     #[test]
     fn no_page_has_a_script_or_style_of_its_own() {
-        let view = View::of(&Workspace::new("dev1", WorkspaceSpec::default()), "workspaces");
-        let link = Link {
-            label: "Sign in",
-            href: "/login",
-        };
-        for page in [
-            TerminalPage::of(&view).render().unwrap(),
-            StartingPage::of(&view).render().unwrap(),
-            MessagePage::new("a", "b", "c", link, "d").render().unwrap(),
-        ] {
+        for page in every_page("text") {
             for forbidden in [
                 "<script>",
                 "<style",

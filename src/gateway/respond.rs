@@ -4,7 +4,7 @@ use super::assets::File;
 use crate::telemetry::request_id::{self, RequestId};
 use askama::Template;
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
@@ -99,7 +99,6 @@ pub fn redirect(location: &str) -> Answer {
 
 /// Server-sent events (HTML Standard, section 9.2).
 pub fn events(events: impl Stream<Item = Bytes> + Send + 'static) -> Answer {
-    use futures::StreamExt;
     let frames = events.map(|event| Ok(Frame::data(event)));
     let mut answer = Response::new(StreamBody::new(frames).boxed_unsync());
     set(&mut answer, CONTENT_TYPE, "text/event-stream");

@@ -92,9 +92,10 @@ async fn signed_in(gateway: &Gateway, asked: &Asked, attempt: Attempt, path: &st
     let code = asked.parameter("code").unwrap_or_default();
     let person = gateway.provider.finish_sign_in(code, attempt).await.map_err(|error| {
         tracing::warn!(request_id = asked.id.as_str(), %error, "a sign-in failed");
-        let rejection = match error.reason() {
-            "provider_unavailable" => Rejection::ProviderUnavailable,
-            _ => Rejection::SignInFailed,
+        let rejection = if error.is_provider_unavailable() {
+            Rejection::ProviderUnavailable
+        } else {
+            Rejection::SignInFailed
         };
         failed(asked, error.reason(), rejection)
     })?;

@@ -3,12 +3,12 @@
 use super::activity::Activity;
 use super::admission::{Admitted, admit};
 use super::authn::Caller;
-use super::events::until;
 use super::progress::is_open;
 use super::reject::Rejection;
 use super::respond::Answer;
 use super::service::{Asked, Gateway};
 use crate::audit::{self, Action, Event, Outcome};
+use crate::clock::until;
 use crate::names::TERMINAL_PORT;
 use crate::proxy::{End, SUBPROTOCOL, Stop, dial, is_typing, relay};
 use crate::telemetry::metrics::RateLimitEndpoint;

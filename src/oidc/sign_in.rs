@@ -44,6 +44,18 @@ pub enum SignInError {
 }
 
 impl SignInError {
+    /// Whether the provider could not be reached, so that trying again later may help.
+    pub fn is_provider_unavailable(&self) -> bool {
+        matches!(
+            self,
+            Self::Provider { .. }
+                | Self::Http { .. }
+                | Self::Token {
+                    source: TokenError::Provider { .. }
+                }
+        )
+    }
+
     /// The word for logs and audit lines.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -10,7 +10,7 @@ use super::status::{self, Names};
 use super::validate::validate;
 use super::volume::{Refusal, Size};
 use crate::api::{Phase, Reason, Workspace, WorkspaceStatus};
-use crate::clock::Clock;
+use crate::clock::{Clock, until};
 use crate::config::operator::WorkspaceDefaults;
 use crate::labels;
 use crate::names::PodName;
@@ -305,10 +305,6 @@ async fn set_finalizer(workspace: &Workspace, ctx: &Context, wanted: bool) -> Re
 
 fn api(workspace: &Workspace, ctx: &Context) -> Api<Workspace> {
     Api::namespaced(ctx.client.clone(), &workspace.namespace().unwrap_or_default())
-}
-
-fn until(at: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
 }
 
 /// When to try again after an error.

@@ -137,6 +137,14 @@ impl Site {
         .await;
     }
 
+    /// A user's own Workspace, with its terminal at `endpoint`.
+    pub async fn create_running(&self, subject: &str, endpoint: &str) {
+        let name = self.name(subject);
+        let user = json!({"id": name, "email": "a@example.test", "issuer": self.issuer, "subject": subject});
+        self.create(&name, user).await;
+        self.set_running(&name, endpoint).await;
+    }
+
     /// A gateway under the chart's own rights, at the site's address.
     pub async fn gateway(&self, settings: &[(&str, &str)]) -> Gateway {
         self.gateway_at(self.ports[0], settings).await

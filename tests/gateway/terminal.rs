@@ -4,7 +4,6 @@ use crate::browser::Browser;
 use crate::eventually::eventually;
 use crate::harness::{CLIENT_SECRET, Site, ttyd};
 use hyper::Method;
-use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -160,13 +159,8 @@ async fn a_terminal_ends_with_the_session() {
     let site = Site::with_token_lifetime("terminal-expiry", 6).await;
     let (gateway, origin) = (site.gateway(&[]).await, site.origin());
     let _ttyd = ttyd("127.0.7.3");
-    let (browser, name) = (Browser::default(), site.name("dev1"));
-    site.create(
-        &name,
-        json!({"id": name, "email": "a@example.test", "issuer": site.issuer, "subject": "dev1"}),
-    )
-    .await;
-    site.set_running(&name, "127.0.7.3").await;
+    let browser = Browser::default();
+    site.create_running("dev1", "127.0.7.3").await;
     browser.sign_in(&origin, "dev1").await;
     let mut terminal = browser.own_terminal(&origin, &origin).await;
     terminal.hello().await;
@@ -180,13 +174,8 @@ async fn a_gateway_that_stops_tells_open_terminals_to_come_back() {
     let site = Site::new("terminal-drain").await;
     let (mut gateway, origin) = (site.gateway(&[]).await, site.origin());
     let shell = ttyd("127.0.7.4");
-    let (browser, name) = (Browser::default(), site.name("dev1"));
-    site.create(
-        &name,
-        json!({"id": name, "email": "a@example.test", "issuer": site.issuer, "subject": "dev1"}),
-    )
-    .await;
-    site.set_running(&name, "127.0.7.4").await;
+    let browser = Browser::default();
+    site.create_running("dev1", "127.0.7.4").await;
     browser.sign_in(&origin, "dev1").await;
 
     // A workspace that goes away is told from a gateway that does.
@@ -212,12 +201,7 @@ async fn a_suspension_closes_the_terminal_and_keeps_the_user_out() {
     let (gateway, origin) = (site.gateway(&[]).await, site.origin());
     let _ttyd = ttyd("127.0.7.5");
     let (browser, name) = (Browser::default(), site.name("dev1"));
-    site.create(
-        &name,
-        json!({"id": name, "email": "a@example.test", "issuer": site.issuer, "subject": "dev1"}),
-    )
-    .await;
-    site.set_running(&name, "127.0.7.5").await;
+    site.create_running("dev1", "127.0.7.5").await;
     browser.sign_in(&origin, "dev1").await;
     let mut terminal = browser.own_terminal(&origin, &origin).await;
     terminal.hello().await;
