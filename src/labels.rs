@@ -12,6 +12,9 @@ pub const APP_WORKSPACE: &str = "workspace";
 pub const APP_GATEWAY: &str = "workspace-gateway";
 pub const MANAGED_BY_DEVPLANE: &str = "devplane";
 
+/// Selects the pods of the gateway.
+pub const GATEWAY_SELECTOR: &str = "app=workspace-gateway";
+
 /// Selects every object that belongs to some workspace.
 pub const MANAGED_SELECTOR: &str = "app=workspace,managed-by=devplane";
 
@@ -30,6 +33,16 @@ pub const RESTART_REQUESTED_AT: &str = "workspace.devplane.io/restart-requested-
 
 /// On a Pod, the hash of the template that it was made from.
 pub const TEMPLATE_HASH: &str = "workspace.devplane.io/template-hash";
+
+/// On a Pod, the digest of the CA certificates that it started with.
+pub const CA_BUNDLE_DIGEST: &str = "workspace.devplane.io/ca-bundle-digest";
+
+/// On a volume claim that outlives its Workspace, as a label with the value `Retain`; and as annotations the Workspace that it
+/// was last of, and the id of the recorded owner, who alone gets it again.
+pub const RECLAIM_POLICY: &str = "workspace.devplane.io/reclaim-policy";
+pub const RECLAIM_RETAIN: &str = "Retain";
+pub const WORKSPACE_NAME: &str = "workspace.devplane.io/workspace";
+pub const OWNER_ID: &str = "workspace.devplane.io/owner-id";
 
 /// The labels of every object of one workspace.
 pub fn of(user: &UserId) -> BTreeMap<String, String> {

@@ -26,6 +26,9 @@ pub fn remediation(reason: Reason) -> &'static str {
         Reason::PVCLost => {
             "The volume behind the claim is gone: restore it from a backup, or delete the claim to start empty."
         }
+        Reason::CABundleNotFound => {
+            "Make the ConfigMap that the message names in the Workspace's namespace, or correct spec.tls.customCABundle.name."
+        }
         Reason::PodReadFailed => "Check that the API server answers and that the operator may read Pods.",
         Reason::PodCreateFailed => {
             "Check the namespace's ResourceQuota, LimitRange and Pod Security level against the workspace's resources."

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What became of a Workspace. Written by the operator, but for `lastAccessed`, which the gateway writes.
+/// What became of a Workspace. Written by the operator, but for `lastAccessed` and `sessions`, which the gateway writes.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkspaceStatus {
@@ -25,8 +25,8 @@ pub struct WorkspaceStatus {
     /// One sentence on what to check, when something is wrong.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remediation_hint: String,
-    /// `Ready` and the steps towards it: `VolumeBound`, `PodScheduled`, `ContainerStarted`. And `VolumeSizeAsRequested`
-    /// and `UpdatePending`.
+    /// `Ready` and the steps towards it: `VolumeBound`, `PodScheduled`, `ContainerStarted`. And `VolumeSizeAsRequested`,
+    /// `UpdatePending`, and `WithinCeilings`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -42,6 +42,10 @@ pub struct WorkspaceStatus {
     /// The last restart request that was acted upon, as it was given (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarted_at: Option<Time>,
+    /// The terminals that are open. Each gateway writes its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
+    pub sessions: Vec<TerminalSession>,
     /// The `metadata.generation` that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
@@ -61,6 +65,27 @@ impl WorkspaceStatus {
                 .condition(ConditionType::Ready)
                 .is_some_and(|condition| condition.status == "True")
     }
+}
+
+/// One open terminal.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TerminalSession {
+    /// Of this terminal alone; log lines have it too.
+    pub id: String,
+    /// When it was opened (RFC 3339).
+    pub since: Time,
+    /// When its user last typed (RFC 3339), to a minute or so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_input: Option<Time>,
+    /// The address that the terminal was opened from, as the gateway saw it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub client_address: String,
+    /// What the browser calls itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub user_agent: String,
+    /// The pod of the gateway that serves it.
+    pub gateway: String,
 }
 
 /// Where a workspace is in its life.
@@ -110,6 +135,8 @@ pub enum ConditionType {
     VolumeSizeAsRequested,
     /// The pod was made from other settings than those of now.
     UpdatePending,
+    /// The platform's ceilings allow all that the spec asks for.
+    WithinCeilings,
 }
 
 impl ConditionType {
@@ -121,6 +148,7 @@ impl ConditionType {
             Self::ContainerStarted => "ContainerStarted",
             Self::VolumeSizeAsRequested => "VolumeSizeAsRequested",
             Self::UpdatePending => "UpdatePending",
+            Self::WithinCeilings => "WithinCeilings",
         }
     }
 }
@@ -153,6 +181,7 @@ reasons! {
     PVCReadFailed,
     PVCCreateFailed,
     PVCLost,
+    CABundleNotFound,
     PodReadFailed,
     PodCreateFailed,
     ServiceEnsureFailed,

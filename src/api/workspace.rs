@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
     ),
+    printcolumn(name = "Sessions", type_ = "string", json_path = ".status.sessions[*].clientAddress"),
     printcolumn(name = "Last accessed", type_ = "date", json_path = ".status.lastAccessed"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -58,6 +59,10 @@ pub struct WorkspaceSpec {
     /// When the pod stops.
     #[serde(default, skip_serializing_if = "is_default")]
     pub lifecycle: Lifecycle,
+    /// The class of the platform's configuration that it is made from; empty is the configuration that is common to all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(length(max = 63))]
+    pub class_name: String,
     /// Keeps the pod stopped and its user out, whatever they ask, until it is false again.
     #[serde(default, skip_serializing_if = "is_default")]
     pub suspended: bool,
@@ -144,6 +149,19 @@ pub struct Persistence {
     /// The StorageClass of the volume; empty is the cluster's default.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub storage_class: String,
+    /// What becomes of the volume when the Workspace is deleted.
+    #[serde(skip_serializing_if = "is_default")]
+    pub reclaim_policy: ReclaimPolicy,
+}
+
+/// What becomes of the volume when the Workspace is deleted.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum ReclaimPolicy {
+    /// It goes too.
+    #[default]
+    Delete,
+    /// It stays, and is taken up again by a Workspace of the same user.
+    Retain,
 }
 
 /// Whom the pod's TLS clients trust.
@@ -170,6 +188,37 @@ pub struct Lifecycle {
     /// The pod stops after this long without input, as a Go duration; empty is the operator's setting, `0` never.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub idle_timeout: String,
+    /// What counts as activity.
+    #[serde(skip_serializing_if = "is_default")]
+    pub keep_alive: KeepAlive,
+    /// When a running pod is replaced because what it was made from has changed.
+    #[serde(skip_serializing_if = "is_default")]
+    pub update_policy: UpdatePolicy,
+}
+
+/// What keeps a workspace from being idle.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum KeepAlive {
+    /// What its user types.
+    #[default]
+    Input,
+    /// An open terminal, whether anyone types or not.
+    Connected,
+    /// What its user types, and what the terminal prints: a long build goes on.
+    Output,
+}
+
+/// When a running pod is replaced because what it was made from has changed.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum UpdatePolicy {
+    /// When no terminal is open and nobody has typed for five minutes, or at the next start.
+    #[default]
+    WhenIdle,
+    /// At once.
+    Immediate,
+    /// At the next restart or start.
+    Manual,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -1,5 +1,6 @@
 //! The gateway's settings become a [`GatewayConfig`].
 
+use super::classes::{self, Offer};
 use super::reader::{Problems, Reader};
 use super::setting::{Setting, setting};
 use super::source::Source;
@@ -48,6 +49,10 @@ pub struct OidcConfig {
     pub redirect_url: Url,
     pub audience: String,
     pub clock_skew: Duration,
+    /// The claim that holds a user's groups.
+    pub groups_claim: String,
+    /// The groups that something is decided by; others are not looked at.
+    pub known_groups: Vec<String>,
 }
 
 /// What a Workspace is made with on a user's first visit.
@@ -58,6 +63,8 @@ pub struct NewWorkspace {
     pub memory: Quantity,
     pub storage: Quantity,
     pub storage_class: Option<String>,
+    /// The first that is for a user is theirs. None at all: everyone gets what is common.
+    pub classes: Vec<Offer>,
 }
 
 /// Limits of the two endpoints that cost something: starting workspaces and opening terminals.
@@ -99,6 +106,9 @@ pub const OIDC_AUDIENCE: Setting =
 pub const OIDC_CLOCK_SKEW: Setting = setting("OIDC_CLOCK_SKEW", "oidc.clockSkew")
     .default("60s")
     .help("how far the provider's clock may be off, as a duration; 0 allows nothing");
+pub const OIDC_GROUPS_CLAIM: Setting = setting("OIDC_GROUPS_CLAIM", "oidc.groupsClaim")
+    .default("groups")
+    .help("the claim of the ID token that holds the user's groups, by which classes are given");
 pub const PUBLIC_URL: Setting = setting("PUBLIC_URL", "publicURL")
     .help("where browsers reach the gateway, without a path; the origin of OIDC_REDIRECT_URL when unset");
 pub const NAMESPACE: Setting = setting("NAMESPACE", "namespace")
@@ -158,6 +168,7 @@ pub const SETTINGS: &[Setting] = &[
     OIDC_REDIRECT_URL,
     OIDC_AUDIENCE,
     OIDC_CLOCK_SKEW,
+    OIDC_GROUPS_CLAIM,
     PUBLIC_URL,
     NAMESPACE,
     PORT,
@@ -169,6 +180,7 @@ pub const SETTINGS: &[Setting] = &[
     DEFAULT_MEMORY,
     DEFAULT_STORAGE,
     DEFAULT_STORAGE_CLASS,
+    super::operator::WORKSPACE_CLASSES,
     LIFECYCLE_GLOBAL_RPS,
     LIFECYCLE_GLOBAL_BURST,
     LIFECYCLE_PER_USER_RPS,
@@ -209,7 +221,12 @@ impl GatewayConfig {
             false => Ok(()),
             true => Err("false: this version can't record sessions yet, and an unrecorded session must not pass for a recorded one".to_owned()),
         });
-        let oidc = oidc?;
+        let (mut oidc, workspace) = (oidc?, workspace?);
+        oidc.known_groups = workspace
+            .classes
+            .iter()
+            .flat_map(|offer| offer.groups.clone())
+            .collect();
         let public_url = public_url?.unwrap_or_else(|| origin_of(&oidc.redirect_url));
         if oidc.redirect_url.origin() != public_url.origin() {
             r.problem(
@@ -229,7 +246,7 @@ impl GatewayConfig {
             tls: tls?,
             ca_bundle: ca_bundle?,
             oidc,
-            workspace: workspace?,
+            workspace,
             rate_limit: rate_limit?,
         })
     }
@@ -247,6 +264,7 @@ impl OidcConfig {
         let clock_skew = r.parse(&OIDC_CLOCK_SKEW, |text| {
             text.parse::<GoDuration>().map_err(|error| error.to_string())
         });
+        let groups_claim = r.text(&OIDC_GROUPS_CLAIM);
         let client_id = client_id?;
         Some(Self {
             issuer: issuer?,
@@ -255,6 +273,8 @@ impl OidcConfig {
             client_secret: client_secret?,
             redirect_url: redirect_url?,
             clock_skew: clock_skew?.0,
+            groups_claim: groups_claim?,
+            known_groups: vec![],
         })
     }
 }
@@ -267,12 +287,14 @@ impl NewWorkspace {
         let memory = r.parse(&DEFAULT_MEMORY, quantity);
         let storage = r.parse(&DEFAULT_STORAGE, quantity);
         let storage_class = r.optional(&DEFAULT_STORAGE_CLASS, syntax::dns_subdomain);
+        let classes = r.parse(&super::operator::WORKSPACE_CLASSES, classes::offers);
         Some(Self {
             providers: providers?,
             cpu: cpu?,
             memory: memory?,
             storage: storage?,
             storage_class: storage_class?,
+            classes: classes?,
         })
     }
 }

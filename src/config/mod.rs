@@ -4,6 +4,7 @@
 //! turns texts into values and collects what is wrong. `operator` and `gateway` list their settings and say what
 //! each must be. Nothing else in the program reads the environment.
 
+pub mod classes;
 pub mod gateway;
 pub mod operator;
 mod pod;

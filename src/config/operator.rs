@@ -1,5 +1,6 @@
 //! The operator's settings become an [`OperatorConfig`].
 
+use super::classes;
 use super::pod;
 use super::reader::{Problems, Reader};
 use super::setting::{Setting, setting};
@@ -8,6 +9,7 @@ use super::syntax;
 use crate::api::pod_settings::PodSettings;
 use crate::units::cidr;
 use crate::units::go_duration::GoDuration;
+use crate::units::quantity::Quantity;
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -24,8 +26,31 @@ pub struct OperatorConfig {
     pub leader_elect: bool,
     pub metrics_address: SocketAddr,
     pub probe_address: SocketAddr,
-    /// What every workspace gets when its own spec does not say.
-    pub workspace: WorkspaceDefaults,
+    pub workspace: WorkspaceSettings,
+}
+
+/// What workspaces get.
+#[derive(Clone, Debug)]
+pub struct WorkspaceSettings {
+    pub common: WorkspaceDefaults,
+    /// In the order in which the gateway offers them.
+    pub classes: Vec<Class>,
+}
+
+/// A class of workspaces, which a Workspace names.
+#[derive(Clone, Debug)]
+pub struct Class {
+    pub name: String,
+    /// The common settings with those of the class over them.
+    pub defaults: WorkspaceDefaults,
+}
+
+/// Amounts of what a workspace may use.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Amounts {
+    pub cpu: Option<Quantity>,
+    pub memory: Option<Quantity>,
+    pub storage: Option<Quantity>,
 }
 
 /// What every workspace gets when its own spec does not say.
@@ -51,6 +76,9 @@ pub struct WorkspaceDefaults {
     pub npm_registry: Option<String>,
     /// The DNS domain of the cluster.
     pub cluster_domain: String,
+    pub resources: Amounts,
+    /// The most that a workspace gets, whatever its spec asks for.
+    pub ceilings: Amounts,
     /// What every pod gets besides.
     pub pod: PodSettings,
 }
@@ -102,7 +130,15 @@ pub const NPM_REGISTRY: Setting =
     setting("NPM_REGISTRY", "workspace.npm.registry").help("the npm registry of the workspaces");
 pub const WORKSPACE_POD: Setting = setting("WORKSPACE_POD", "workspace.pod")
     .default("{}")
-    .help("more for every workspace's pod, as JSON: imagePullSecrets, nodeSelector, tolerations, affinity, priorityClassName, runtimeClassName, dnsConfig, labels, annotations, env, proxy, mounts, requests, tmpSizeLimit");
+    .help("more for every workspace's pod, as JSON: imagePullSecrets, nodeSelector, tolerations, affinity, priorityClassName, runtimeClassName, dnsConfig, labels, annotations, env, proxy, mounts, requests, automountServiceAccountToken, tmpSizeLimit");
+pub const WORKSPACE_CEILINGS: Setting = setting("WORKSPACE_CEILINGS", "workspace.ceilings")
+    .default("{}")
+    .help("the most that a workspace gets, as JSON: {cpu, memory, storage} as quantities");
+pub const WORKSPACE_CLASSES: Setting = setting("WORKSPACE_CLASSES", "workspace.classes")
+    .default("[]")
+    .help("classes that a Workspace may name, as a JSON list of {name, groups, image, imagePullPolicy, resources, ceilings, egressNamespaces, egressPorts, idleTimeout, pod}; what a class does not say is as for all");
+pub const WORKSPACE_ALLOWED_IMAGES: Setting = setting("WORKSPACE_ALLOWED_IMAGES", "workspace.allowedImages")
+    .help("images that workspaces may run, separated by commas, each with or without a * at its end; any when unset");
 pub const CLUSTER_DOMAIN: Setting = setting("CLUSTER_DOMAIN", "clusterDomain")
     .default("cluster.local")
     .help("the DNS domain of the cluster");
@@ -122,6 +158,9 @@ pub const SETTINGS: &[Setting] = &[
     PIP_TRUSTED_HOST,
     NPM_REGISTRY,
     WORKSPACE_POD,
+    WORKSPACE_CLASSES,
+    WORKSPACE_CEILINGS,
+    WORKSPACE_ALLOWED_IMAGES,
     CLUSTER_DOMAIN,
     LEADER_ELECT,
     METRICS_BIND_ADDRESS,
@@ -160,15 +199,11 @@ impl OperatorConfig {
             let pip_trusted_host = r.optional(&PIP_TRUSTED_HOST, syntax::any_text);
             let npm_registry = r.optional(&NPM_REGISTRY, syntax::http_url);
             let pod = r.parse(&WORKSPACE_POD, pod::parse);
+            let ceilings = r.parse(&WORKSPACE_CEILINGS, classes::amounts);
+            let allowed_images = r.list(&WORKSPACE_ALLOWED_IMAGES, syntax::any_text)?;
             let cluster_domain = r.parse(&CLUSTER_DOMAIN, syntax::dns_subdomain);
-            Some(Self {
-                namespace: namespace?,
-                pod_namespace: pod_namespace?,
-                pod_name: pod_name?,
-                leader_elect: leader_elect?,
-                metrics_address: metrics_address?,
-                probe_address: probe_address?,
-                workspace: WorkspaceDefaults {
+            let common = (|| {
+                Some(WorkspaceDefaults {
                     image: image?,
                     image_pull_policy: image_pull_policy?,
                     egress_namespaces: egress_namespaces?,
@@ -181,7 +216,30 @@ impl OperatorConfig {
                     pip_trusted_host: pip_trusted_host?,
                     npm_registry: npm_registry?,
                     cluster_domain: cluster_domain?,
+                    resources: Amounts::default(),
+                    ceilings: ceilings?,
                     pod: pod?,
+                })
+            })()?;
+            if !classes::is_allowed(&common.image, &allowed_images) {
+                r.problem(
+                    &WORKSPACE_IMAGE,
+                    format!("an image of WORKSPACE_ALLOWED_IMAGES: {}", allowed_images.join(", ")),
+                );
+            }
+            let classes = r.parse(&WORKSPACE_CLASSES, |text| {
+                classes::parse(text, &common, &allowed_images)
+            });
+            Some(Self {
+                namespace: namespace?,
+                pod_namespace: pod_namespace?,
+                pod_name: pod_name?,
+                leader_elect: leader_elect?,
+                metrics_address: metrics_address?,
+                probe_address: probe_address?,
+                workspace: WorkspaceSettings {
+                    common,
+                    classes: classes?,
                 },
             })
         })();
@@ -189,7 +247,7 @@ impl OperatorConfig {
     }
 }
 
-fn pull_policy(text: &str) -> Result<String, String> {
+pub(super) fn pull_policy(text: &str) -> Result<String, String> {
     match text {
         "Always" | "IfNotPresent" | "Never" => Ok(text.to_owned()),
         _ => Err("Always, IfNotPresent or Never".to_owned()),

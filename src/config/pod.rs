@@ -40,6 +40,18 @@ pub fn parse(text: &str) -> Result<PodSettings, String> {
     Ok(settings)
 }
 
+/// `settings` with each field that the JSON object `text` has in the place of its own.
+///
+/// # Errors
+/// What was expected, and where it is not so.
+pub fn parse_over(text: &Value, settings: &PodSettings) -> Result<PodSettings, String> {
+    let (Ok(Value::Object(mut fields)), Value::Object(over)) = (serde_json::to_value(settings), text) else {
+        return Err("a JSON object as its pod".to_owned());
+    };
+    fields.extend(over.clone());
+    parse(&Value::Object(fields).to_string())
+}
+
 /// Where `given` has something that is not in `kept`.
 fn unknown(given: &Value, kept: &Value) -> Option<String> {
     match (given, kept) {

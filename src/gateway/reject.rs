@@ -59,6 +59,8 @@ pub enum Rejection {
     WorkspaceSuspended {
         name: String,
     },
+    /// No class of workspaces is for the person's groups.
+    NotOffered,
     WorkspaceUnavailable,
     WorkspaceNotReady,
 }
@@ -299,6 +301,15 @@ impl Rejection {
                 hint: remediation(Reason::Suspended),
                 ..parts(StatusCode::FORBIDDEN, "forbidden", "Workspace suspended", "")
             },
+            Self::NotOffered => Parts {
+                hint: "Ask the administrator of your cluster for a group that may have one, then sign in again.",
+                ..parts(
+                    StatusCode::FORBIDDEN,
+                    "forbidden",
+                    "No workspace for you",
+                    "None of your groups may have a workspace of this class.",
+                )
+            },
             Self::WorkspaceUnavailable => Parts {
                 hint: "If it happens again, show this page to the administrator: the log has the reason.",
                 ..parts(
@@ -378,6 +389,7 @@ impl From<EnsureError> for Rejection {
             EnsureError::NoOwner { name } => Self::UnboundWorkspace { name },
             EnsureError::Deleting { name } => Self::WorkspaceDeleting { name },
             EnsureError::Suspended { name } => Self::WorkspaceSuspended { name },
+            EnsureError::NotOffered => Self::NotOffered,
             EnsureError::Api { .. } => Self::WorkspaceUnavailable,
         }
     }

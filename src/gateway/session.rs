@@ -46,6 +46,8 @@ struct SealedSession {
     iss: String,
     sub: String,
     email: String,
+    #[serde(default)]
+    groups: Vec<String>,
     /// Seconds since 1970.
     exp: i64,
 }
@@ -74,6 +76,7 @@ impl Cookies {
         let Person {
             identity: Identity { issuer, subject },
             email,
+            groups,
             expires,
         } = person;
         let sealed = SealedSession {
@@ -81,6 +84,7 @@ impl Cookies {
             iss: issuer.clone(),
             sub: subject.clone(),
             email: email.clone(),
+            groups: groups.clone(),
             exp: expires.as_second(),
         };
         self.set(SESSION, &sealed, expires.duration_since(now))
@@ -108,6 +112,7 @@ impl Cookies {
                     subject: sealed.sub,
                 },
                 email: sealed.email,
+                groups: sealed.groups,
                 expires,
             },
         })
@@ -221,6 +226,7 @@ mod tests {
                     subject: "dev1".into(),
                 },
                 email: "dev1@example.test".into(),
+                groups: vec!["staff".into()],
                 expires: now() + SignedDuration::from_secs(lifetime),
             },
         }

@@ -7,6 +7,7 @@ use crate::config::gateway::NewWorkspace;
 use crate::identity::{Identity, UserId};
 use crate::labels::{self, WAKE_REQUESTED_AT};
 use crate::oidc::Person;
+use crate::units::quantity::Quantity;
 use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams, PostParams};
@@ -34,6 +35,8 @@ pub enum EnsureError {
     Deleting { name: String },
     #[snafu(display("the Workspace {name} is suspended"))]
     Suspended { name: String },
+    #[snafu(display("none of the user's groups may have a workspace of its class"))]
+    NotOffered,
     #[snafu(display("can't {operation} the Workspace {name}: {source}"))]
     Api {
         operation: &'static str,
@@ -157,6 +160,10 @@ impl Workspaces {
         let name = workspace.name_any();
         ensure!(workspace.metadata.deletion_timestamp.is_none(), DeletingSnafu { name });
         ensure!(!workspace.spec.suspended, SuspendedSnafu { name });
+        // An administrator may have chosen it, or the person have left a group.
+        let mut classes = self.template.classes.iter();
+        let class = classes.find(|class| class.class_name == workspace.spec.class_name);
+        ensure!(class.is_none_or(|class| class.is_for(&person.groups)), NotOfferedSnafu);
         let woken = self.wake(&workspace, now).await?;
         Ok(Ensured {
             workspace,
@@ -166,7 +173,7 @@ impl Workspaces {
     }
 
     async fn create(&self, person: &Person) -> Result<(Arc<Workspace>, bool), EnsureError> {
-        let workspace = self.new_workspace(person);
+        let workspace = self.new_workspace(person)?;
         let name = workspace.name_any();
         let created = match self.api.create(&PostParams::default(), &workspace).await {
             Ok(created) => return Ok((Arc::new(created), true)),
@@ -185,10 +192,12 @@ impl Workspaces {
         }
     }
 
-    fn new_workspace(&self, person: &Person) -> Workspace {
+    /// What a person gets who has none; an error when nothing is for them.
+    fn new_workspace(&self, person: &Person) -> Result<Workspace, EnsureError> {
         let Person {
             identity,
             email,
+            groups,
             expires: _,
         } = person;
         let NewWorkspace {
@@ -197,7 +206,14 @@ impl Workspaces {
             memory,
             storage,
             storage_class,
+            classes,
         } = &self.template;
+        let class = classes.iter().find(|class| class.is_for(groups));
+        ensure!(class.is_some() || classes.is_empty(), NotOfferedSnafu);
+        let given = class.map(|class| &class.resources);
+        // What a class says is left to it, and changes with it.
+        let unless =
+            |given: Option<&Quantity>, default: &Quantity| given.map_or_else(|| default.to_string(), |_| String::new());
         let user = UserId::of(identity);
         let spec = WorkspaceSpec {
             user: User {
@@ -207,22 +223,24 @@ impl Workspaces {
                 subject: Some(identity.subject.clone()),
             },
             resources: Resources {
-                cpu: cpu.to_string(),
-                memory: memory.to_string(),
-                storage: storage.to_string(),
+                cpu: unless(given.and_then(|given| given.cpu.as_ref()), cpu),
+                memory: unless(given.and_then(|given| given.memory.as_ref()), memory),
+                storage: unless(given.and_then(|given| given.storage.as_ref()), storage),
             },
+            class_name: class.map(|class| class.class_name.clone()).unwrap_or_default(),
             ai_config: AiConfig {
                 providers: providers.clone(),
                 ..AiConfig::default()
             },
             persistence: Persistence {
                 storage_class: storage_class.clone().unwrap_or_default(),
+                ..Persistence::default()
             },
             ..WorkspaceSpec::default()
         };
         let mut workspace = Workspace::new(user.as_str(), spec);
         workspace.metadata.labels = Some(labels::of(&user));
-        workspace
+        Ok(workspace)
     }
 
     /// Asks the operator to start a stopped workspace; `false` when that is not needed, or was asked already.

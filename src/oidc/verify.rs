@@ -37,6 +37,8 @@ pub struct Person {
     pub identity: Identity,
     /// For people to read; nothing is decided by it. Empty when the provider does not tell.
     pub email: String,
+    /// The groups of the token's groups claim that the configuration names.
+    pub groups: Vec<String>,
     /// When the token ends (`exp`).
     pub expires: Timestamp,
 }
@@ -86,16 +88,19 @@ impl TokenError {
 
 /// What openidconnect does not read by itself.
 #[derive(Debug, Deserialize, Serialize)]
-struct NotBefore {
+struct MoreClaims {
     /// Seconds since 1970 (RFC 7519, section 4.1.5).
     #[serde(default)]
     nbf: Option<f64>,
+    /// The claims that the standard does not name: the groups are in one of them.
+    #[serde(flatten)]
+    others: serde_json::Map<String, serde_json::Value>,
 }
 
-impl AdditionalClaims for NotBefore {}
+impl AdditionalClaims for MoreClaims {}
 
-type Token = IdToken<NotBefore, CoreGenderClaim, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm>;
-type Claims = IdTokenClaims<NotBefore, CoreGenderClaim>;
+type Token = IdToken<MoreClaims, CoreGenderClaim, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm>;
+type Claims = IdTokenClaims<MoreClaims, CoreGenderClaim>;
 
 /// What a token must belong to.
 pub(super) enum Origin<'a> {
@@ -154,7 +159,8 @@ impl Provider {
         if let Origin::SignIn { access_token, .. } = origin {
             check_access_token(token, &verifier, claims, access_token)?;
         }
-        person(claims).ok_or(Unverified::Refused(TokenError::Malformed))
+        let groups = groups(claims, &settings.groups_claim, &settings.known_groups);
+        person(claims, groups).ok_or(Unverified::Refused(TokenError::Malformed))
     }
 
     /// Whom the token is for. Other audiences beside ours must not make it someone else's token: then `azp` names us.
@@ -252,8 +258,20 @@ fn check_access_token(
     }
 }
 
+/// The groups in the claim `name`, a text or a list of texts, as far as they are `known`: nothing is decided by others, and a person can
+/// be in more than a cookie holds.
+fn groups(claims: &Claims, name: &str, known: &[String]) -> Vec<String> {
+    let claimed = claims.additional_claims().others.get(name);
+    let is_in = |group: &String| match claimed {
+        Some(serde_json::Value::Array(groups)) => groups.iter().any(|claimed| claimed == group),
+        Some(serde_json::Value::String(claimed)) => claimed == group,
+        _ => false,
+    };
+    known.iter().filter(|group| is_in(group)).cloned().collect()
+}
+
 /// `sub` has 1 to 255 characters (OpenID Connect Core 1.0, section 2). Control characters would go into logs and objects.
-fn person(claims: &Claims) -> Option<Person> {
+fn person(claims: &Claims, groups: Vec<String>) -> Option<Person> {
     let subject = claims.subject().as_str();
     if subject.is_empty() || subject.chars().count() > 255 || subject.chars().any(char::is_control) {
         return None;
@@ -270,6 +288,7 @@ fn person(claims: &Claims) -> Option<Person> {
             subject: subject.to_owned(),
         },
         email: email.to_owned(),
+        groups,
         expires: Timestamp::from_second(claims.expiration().timestamp()).ok()?,
     })
 }

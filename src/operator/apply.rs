@@ -3,6 +3,7 @@
 use super::observe::{Observed, is_controlled_by};
 use super::plan::Step;
 use super::pod_state::shortened;
+use super::retain;
 use crate::render::Desired;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -77,6 +78,10 @@ pub async fn apply(
             }
             Step::ApplyService => writer.write(&desired.service, observed.service.is_some()).await,
             Step::CreateVolumeClaim => writer.create(&desired.pvc).await,
+            Step::SetVolumeClaimOwner => match observed.pvc.as_deref() {
+                Some(claim) => writer.set_owner(claim, desired).await,
+                None => Ok(()),
+            },
             Step::GrowVolumeClaim => writer
                 .grow(&desired.pvc)
                 .await
@@ -90,6 +95,22 @@ pub async fn apply(
         result.context(ApplySnafu { step })?;
     }
     Ok(applied)
+}
+
+/// Takes the owner off a volume claim that is to outlive it.
+///
+/// # Errors
+/// When the API server does not take it.
+pub async fn release_claim(
+    client: &Client,
+    namespace: &str,
+    desired: &Desired,
+    observed: &Observed,
+) -> Result<(), WriteError> {
+    match observed.pvc.as_deref() {
+        Some(claim) => Writer { client, namespace }.set_owner(claim, desired).await,
+        None => Ok(()),
+    }
 }
 
 /// Writes to one namespace.
@@ -133,6 +154,23 @@ impl Writer<'_> {
             }
         }
         Err(error.into())
+    }
+
+    async fn set_owner(&self, claim: &PersistentVolumeClaim, desired: &Desired) -> Result<(), WriteError> {
+        let owners = desired.service_account.owner_references();
+        let uid = owners.first().map(|owner| owner.uid.as_str()).unwrap_or_default();
+        let Some(patch) = retain::patch(claim, &desired.pvc, uid) else {
+            return Ok(());
+        };
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let claims = self.api::<PersistentVolumeClaim>();
+        claims
+            .patch(&claim.name_any(), &parameters, &Patch::Merge(patch))
+            .await?;
+        Ok(())
     }
 
     /// Asks for the size of `claim`; gives the API server's reason when that is not allowed (its admission: the StorageClass does

@@ -1,15 +1,22 @@
 //! A pod that runs and the pod that would be made now become the names of what differs. Pure.
 
-use crate::labels::TEMPLATE_HASH;
+use crate::labels::{CA_BUNDLE_DIGEST, TEMPLATE_HASH};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use kube::ResourceExt;
 
 /// What a pod was made from that is no longer so; empty when nothing is. The hash decides: the API server and admission
 /// plugins add to a pod, so its fields alone can't.
 pub fn changed(pod: &Pod, desired: &Pod) -> Vec<&'static str> {
-    let hash = |pod: &Pod| pod.annotations().get(TEMPLATE_HASH).cloned();
-    if hash(pod) == hash(desired) {
-        return Vec::new();
+    let annotation = |pod: &Pod, key| pod.annotations().get(key).cloned();
+    // A ConfigMap that is gone changes nothing in a pod that runs.
+    let certificates = annotation(desired, CA_BUNDLE_DIGEST);
+    let certificates_differ = certificates.is_some() && certificates != annotation(pod, CA_BUNDLE_DIGEST);
+    if annotation(pod, TEMPLATE_HASH) == annotation(desired, TEMPLATE_HASH) {
+        return if certificates_differ {
+            vec!["CA certificates"]
+        } else {
+            vec![]
+        };
     }
     let (Some(pod), Some(desired)) = (pod.spec.as_ref(), desired.spec.as_ref()) else {
         return vec!["settings"];
@@ -25,6 +32,7 @@ pub fn changed(pod: &Pod, desired: &Pod) -> Vec<&'static str> {
         note("environment", environment(container) != environment(wanted));
         note("resources", container.resources != wanted.resources);
     }
+    note("CA certificates", certificates_differ);
     note("volumes", volumes(pod) != volumes(desired));
     note(
         "node selection",
@@ -82,7 +90,7 @@ mod tests {
     fn pod(change: impl FnOnce(&mut Value)) -> Pod {
         let mut spec = given::spec();
         change(&mut spec);
-        desired(&validate(&given::workspace(spec), &given::defaults()).unwrap()).pod
+        desired(&validate(&given::workspace(spec), &given::settings()).unwrap(), None).pod
     }
 
     #[test]
@@ -117,6 +125,24 @@ mod tests {
         spec.dns_policy = Some("ClusterFirst".into());
         spec.tolerations = Some(vec![k8s_openapi::api::core::v1::Toleration::default()]);
         assert_eq!(changed(&old, &pod(|_| ())), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn other_certificates_are_told_and_absent_ones_are_not() {
+        let with = |digest: Option<&str>| {
+            let mut pod = pod(|_| ());
+            let annotations = pod.metadata.annotations.as_mut().unwrap();
+            annotations.extend(digest.map(|digest| (CA_BUNDLE_DIGEST.to_owned(), digest.to_owned())));
+            pod
+        };
+        for (running, now, expected) in [
+            (Some("a"), Some("a"), &[][..]),
+            (Some("a"), Some("b"), &["CA certificates"]),
+            (Some("a"), None, &[]),
+            (None, Some("b"), &["CA certificates"]),
+        ] {
+            assert_eq!(changed(&with(running), &with(now)), expected, "{running:?} {now:?}");
+        }
     }
 
     #[test]

@@ -59,7 +59,7 @@ fn by_kind(step: Step) -> Reason {
         Step::ApplyPolicy(_) => Reason::NetworkPolicyReconcileFailed,
         Step::ApplyServiceAccount | Step::ApplyRole | Step::ApplyRoleBinding => Reason::RBACReconcileFailed,
         Step::ApplyService => Reason::ServiceEnsureFailed,
-        Step::CreateVolumeClaim | Step::GrowVolumeClaim => Reason::PVCCreateFailed,
+        Step::CreateVolumeClaim | Step::SetVolumeClaimOwner | Step::GrowVolumeClaim => Reason::PVCCreateFailed,
         Step::CreatePod => Reason::PodCreateFailed,
         Step::DeletePod => Reason::APIError,
     }

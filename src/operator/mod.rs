@@ -10,16 +10,19 @@ mod memory;
 mod observe;
 mod plan;
 mod pod_state;
+mod queue;
 mod reconcile;
 mod report;
+mod retain;
 mod status;
 mod validate;
 mod volume;
 
-use crate::api::Workspace;
+use crate::api::{Phase, Workspace};
 use crate::clock::Clock;
 use crate::cluster::lease::{self, Elector, LeaseError};
 use crate::config::OperatorConfig;
+use crate::config::operator::WorkspaceSettings;
 use crate::labels;
 use crate::serve::listener::ListenError;
 use crate::serve::probes::{self, Page};
@@ -27,13 +30,15 @@ use crate::serve::shutdown;
 use crate::telemetry::metrics::{self, OperatorMetrics};
 use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
 use kube::core::DeserializeGuard;
 use kube::runtime::events::{self, Recorder};
-use kube::runtime::reflector::{self, Store};
+use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{Controller, WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use memory::Memory;
 use observe::Caches;
+use queue::Queue;
 use reconcile::Context;
 use report::Reporter;
 use serde::de::DeserializeOwned;
@@ -45,6 +50,16 @@ use tokio::sync::watch;
 
 /// Workspaces that are worked on at once. Most of a pass is waiting for the API server.
 const CONCURRENT_PASSES: u16 = 32;
+
+/// Of a Workspace; `None` is one that has no status yet.
+const PHASES: [Option<Phase>; 6] = [
+    None,
+    Some(Phase::Pending),
+    Some(Phase::Creating),
+    Some(Phase::Running),
+    Some(Phase::Failed),
+    Some(Phase::Stopped),
+];
 
 /// Why the operator stopped without being told to.
 #[derive(Debug, Snafu)]
@@ -84,7 +99,7 @@ pub async fn run(config: OperatorConfig, client: Client, clock: Arc<dyn Clock>) 
     metrics.leader.set(1);
     // No standby any more: ready again once the watches have filled.
     ready.store(false, Ordering::Relaxed);
-    if config.workspace.cluster_cidrs.is_empty() {
+    if config.workspace.common.cluster_cidrs.is_empty() {
         tracing::warn!(
             "CLUSTER_CIDRS is not set: workspaces reach nothing outside the cluster; set it to the ranges of the cluster's pods, Services and nodes"
         );
@@ -151,6 +166,14 @@ async fn work(
     let (services, service_stream) = watched(&client, namespace, managed());
     let (claims, claim_stream) = watched(&client, namespace, managed());
     let (pods, pod_stream) = watched(&client, namespace, managed());
+    let gateway_namespace = config.workspace.common.gateway_namespace.clone();
+    let (gateways, gateway_stream) = watched::<Pod>(
+        &client,
+        &gateway_namespace,
+        watcher::Config::default().labels(labels::GATEWAY_SELECTOR),
+    );
+    let (config_maps, config_map_stream) =
+        watched_as::<ConfigMap>(&client, namespace, watcher::Config::default(), observe::digest);
     let caches = Caches {
         service_accounts,
         roles,
@@ -159,8 +182,24 @@ async fn work(
         services,
         claims,
         pods,
+        config_maps,
+        gateways,
+    };
+    let queue = Arc::new(Queue::new(metrics.queue_depth.clone()));
+    let by_digest = {
+        let (workspaces, settings) = (workspaces.clone(), config.workspace.clone());
+        move |config_map: ConfigMap| {
+            using(&workspaces, |workspace| {
+                uses_ca_bundle(workspace, &config_map.name_any(), &settings)
+            })
+        }
+    };
+    let by_gateway = {
+        let workspaces = workspaces.clone();
+        move |gateway: Pod| using(&workspaces, |workspace| has_session_at(workspace, &gateway.name_any()))
     };
 
+    let metrics_of_phases = Arc::clone(&metrics);
     // One waiter for the stores, many for this: two that wait for one store at once can miss its being filled.
     let (tell_filled, all_filled) = watch::channel(false);
     let reporter = events::Reporter {
@@ -170,14 +209,32 @@ async fn work(
     let context = Arc::new(Context {
         client: client.clone(),
         clock,
-        defaults: config.workspace,
+        settings: config.workspace,
         caches: caches.clone(),
         filled: all_filled,
         memory: Memory::default(),
+        queue: Arc::clone(&queue),
         reporter: Reporter {
             recorder: Recorder::new(client, reporter),
             metrics,
         },
+    });
+    let counted = workspaces.clone();
+    metrics_of_phases.set_phases(move || {
+        let mut counts = [0; PHASES.len()];
+        for guarded in counted.state() {
+            let phase = guarded
+                .0
+                .as_ref()
+                .ok()
+                .and_then(|workspace| workspace.status.as_ref()?.phase);
+            counts[PHASES.iter().position(|known| *known == phase).unwrap_or_default()] += 1;
+        }
+        PHASES
+            .iter()
+            .map(|phase| phase.map_or("None", Phase::as_str))
+            .zip(counts)
+            .collect()
     });
     tokio::spawn(async move {
         if caches.filled().await.is_ok() {
@@ -185,6 +242,8 @@ async fn work(
             ready.store(true, Ordering::Relaxed);
         }
     });
+    let (owned, own) = (Arc::clone(&queue), Arc::clone(&queue));
+    let workspace_stream = workspace_stream.inspect_ok(move |workspace| own.add(&workspace.name_any()));
     Controller::for_stream(workspace_stream, workspaces)
         .with_config(kube::runtime::controller::Config::default().concurrency(CONCURRENT_PASSES))
         .owns_stream(service_account_stream)
@@ -192,8 +251,10 @@ async fn work(
         .owns_stream(role_binding_stream)
         .owns_stream(policy_stream)
         .owns_stream(service_stream)
-        .owns_stream(claim_stream)
-        .owns_stream(pod_stream)
+        .watches_stream(claim_stream, workspace_of_claim)
+        .owns_stream(pod_stream.inspect_ok(move |pod| add_owner(&owned, pod)))
+        .watches_stream(config_map_stream, by_digest)
+        .watches_stream(gateway_stream, by_gateway)
         .run(reconcile::reconcile, reconcile::backoff, context)
         .for_each(|result| async move {
             // A failed pass was logged by `backoff`; an object that is gone needs no pass.
@@ -202,6 +263,46 @@ async fn work(
             }
         })
         .await;
+}
+
+/// Notes that something of the owner's has changed.
+fn add_owner(queue: &Queue, object: &Pod) {
+    for owner in object.owner_references() {
+        queue.add(&owner.name);
+    }
+}
+
+/// The Workspace that a claim belongs to, or was left by.
+fn workspace_of_claim(claim: PersistentVolumeClaim) -> Option<ObjectRef<DeserializeGuard<Workspace>>> {
+    let owner = claim
+        .owner_references()
+        .iter()
+        .find(|owner| owner.controller == Some(true));
+    let left_by = || claim.annotations().get(labels::WORKSPACE_NAME).cloned();
+    let name = owner.map(|owner| owner.name.clone()).or_else(left_by)?;
+    Some(ObjectRef::new(&name).within(&claim.namespace()?))
+}
+
+/// The Workspaces for which `holds` is true.
+fn using(
+    workspaces: &Store<DeserializeGuard<Workspace>>,
+    holds: impl Fn(&Workspace) -> bool,
+) -> Vec<ObjectRef<DeserializeGuard<Workspace>>> {
+    let workspaces = workspaces.state();
+    let using = workspaces.iter().filter(|guarded| guarded.0.as_ref().is_ok_and(&holds));
+    using.map(|guarded| ObjectRef::from_obj(guarded.as_ref())).collect()
+}
+
+fn uses_ca_bundle(workspace: &Workspace, name: &str, settings: &WorkspaceSettings) -> bool {
+    match workspace.spec.tls.custom_ca_bundle.name.as_str() {
+        "" => settings.common.ca_bundle_config_map.as_deref() == Some(name),
+        own => own == name,
+    }
+}
+
+fn has_session_at(workspace: &Workspace, gateway: &str) -> bool {
+    let sessions = workspace.status.iter().flat_map(|status| &status.sessions);
+    sessions.into_iter().any(|session| session.gateway == gateway)
 }
 
 /// A cache of one kind and the stream that fills it and tells of every change.
@@ -219,10 +320,32 @@ where
         + Sync
         + 'static,
 {
+    watched_as(client, namespace, config, |_| ())
+}
+
+/// The same, with each object changed by `trim` before it is kept.
+fn watched_as<K>(
+    client: &Client,
+    namespace: &str,
+    config: watcher::Config,
+    trim: impl Fn(&mut K) + Send + 'static,
+) -> (Store<K>, impl Stream<Item = Result<K, watcher::Error>> + Send + 'static)
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
     let (store, writer) = reflector::store();
     let stream = watcher(Api::<K>::namespaced(client.clone(), namespace), config)
         .default_backoff()
-        .modify(|object| object.managed_fields_mut().clear())
+        .modify(move |object| {
+            object.managed_fields_mut().clear();
+            trim(object);
+        })
         .reflect(writer)
         .touched_objects();
     (store, stream.into_stream())

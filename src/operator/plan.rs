@@ -7,10 +7,13 @@
 use super::drift;
 use super::observe::Observed;
 use super::pod_state::{self, PodState};
+use super::retain;
 use super::volume::{self, Refusal, Size, SizePlan};
-use crate::api::status::ConditionType;
+use crate::api::status::{ConditionType, TerminalSession};
+use crate::api::workspace::{KeepAlive, UpdatePolicy};
 use crate::api::{Phase, Reason, WorkspaceStatus};
 use crate::render::{Desired, ValidWorkspace};
+use crate::telemetry::metrics::StopReason;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use serde_json::Value;
@@ -22,6 +25,9 @@ const REPLACE_ENDED_AFTER: Duration = Duration::from_secs(30);
 /// Watches do not tell of objects that are not ours, so a conflict of names is looked at again after this long. It costs no request.
 const LOOK_AT_CONFLICT_AFTER: Duration = Duration::from_secs(60);
 
+/// With [`UpdatePolicy::WhenIdle`], how long nobody must have typed.
+const UPDATE_WHEN_IDLE_FOR: SignedDuration = SignedDuration::from_mins(5);
+
 /// One write to the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -31,6 +37,8 @@ pub enum Step {
     ApplyRoleBinding,
     ApplyService,
     CreateVolumeClaim,
+    /// The claim gets or loses its owner.
+    SetVolumeClaimOwner,
     /// The claim asks for the size that is desired now. A refusal is told, and stops nothing.
     GrowVolumeClaim,
     CreatePod,
@@ -42,6 +50,8 @@ pub enum Step {
 pub struct Plan {
     pub steps: Vec<Step>,
     pub state: State,
+    /// Why the pod is deleted, when it is.
+    pub stop: Option<StopReason>,
     pub look_again_at: Option<Timestamp>,
 }
 
@@ -63,6 +73,9 @@ pub struct State {
     pub volume_size: Size,
     /// What the pod was made from that has changed since.
     pub outdated: Vec<&'static str>,
+    /// What the ceilings did not allow, in words.
+    pub limited: Vec<String>,
+    pub sessions: Vec<TerminalSession>,
 }
 
 /// What the user, or someone for them, last did.
@@ -104,22 +117,26 @@ pub fn plan(
         restarted_at: restart.or(last.restarted_at.as_ref().map(|done| done.0)),
         volume_size: size,
         outdated: vec![],
+        limited: workspace.limited.clone(),
+        sessions: observed.sessions.clone(),
     };
-    let foreign = observed.foreign(&workspace.uid);
+    let foreign = observed.foreign(workspace);
     if !foreign.is_empty() {
         let message = format!("{} of this name does not belong to this Workspace", foreign.join(", "));
         return Plan {
             steps: vec![],
             state: failed(state, Reason::NameConflict, message),
+            stop: None,
             look_again_at: Some(now + LOOK_AT_CONFLICT_AFTER),
         };
     }
-    let mut steps = missing_or_different(desired, observed);
+    let mut steps = missing_or_different(desired, observed, &workspace.uid);
     if observed.pvc.as_deref().is_some_and(|pvc| claim_phase(pvc) == "Lost") {
         let message = "the volume behind the claim is gone".to_owned();
         return Plan {
             steps,
             state: failed(state, Reason::PVCLost, message),
+            stop: None,
             look_again_at: None,
         };
     }
@@ -130,6 +147,10 @@ pub fn plan(
     let Some(pod) = observed.pod.as_deref() else {
         if state.stopped_at.is_some() {
             state = stopped(workspace, state);
+        } else if let (Some(name), None) = (&workspace.ca_bundle, &observed.ca_digest) {
+            // Kubernetes would wait for it without a word to the user.
+            let message = format!("the ConfigMap {name} with CA certificates is not there");
+            state = failed(state, Reason::CABundleNotFound, message);
         } else {
             steps.push(Step::CreatePod);
             "Making the pod".clone_into(&mut state.message);
@@ -137,6 +158,7 @@ pub fn plan(
         return Plan {
             steps,
             state,
+            stop: None,
             look_again_at,
         };
     };
@@ -148,27 +170,37 @@ pub fn plan(
         return Plan {
             steps,
             state: stopped(workspace, state),
+            stop: Some(if workspace.suspended {
+                StopReason::Suspended
+            } else {
+                StopReason::Idle
+            }),
             look_again_at,
         };
     }
+    let active = last_activity(pod, last, requests).unwrap_or(now);
+    let mut stop = None;
     if pod_state != PodState::Ending {
         state.outdated = drift::changed(pod, &desired.pod);
     }
     match pod_state {
         PodState::Ending => "Waiting for the last pod to end".clone_into(&mut state.message),
-        _ if image(pod) != image(&desired.pod) => {
-            steps.push(Step::DeletePod);
-            "Replacing the pod: the workspace image has changed".clone_into(&mut state.message);
-        }
         _ if restart.is_some() => {
-            steps.push(Step::DeletePod);
+            stop = Some(StopReason::Restart);
             "Replacing the pod: a restart was asked for".clone_into(&mut state.message);
+        }
+        _ if update_is_due(workspace, &state, active, now) => {
+            stop = Some(StopReason::Update);
+            state.message = format!(
+                "Replacing the pod, because of other settings: {}",
+                state.outdated.join(", ")
+            );
         }
         PodState::Ended { message } => {
             let told = ended_since(last, pod);
             let replace_at = told.unwrap_or(now) + REPLACE_ENDED_AFTER;
             if told.is_some() && now >= replace_at {
-                steps.push(Step::DeletePod);
+                stop = Some(StopReason::Ended);
             } else {
                 look_again_at = earlier(look_again_at, Some(replace_at));
             }
@@ -180,7 +212,13 @@ pub fn plan(
             state.phase = Phase::Running;
             state.reason = Reason::Running;
             "The terminal takes connections".clone_into(&mut state.message);
-            match idle_deadline(workspace, pod, last, requests, now) {
+            if workspace.update_policy == UpdatePolicy::WhenIdle
+                && !state.outdated.is_empty()
+                && state.sessions.is_empty()
+            {
+                look_again_at = earlier(look_again_at, Some(active + UPDATE_WHEN_IDLE_FOR));
+            }
+            match idle_deadline(workspace, &state, active) {
                 Some(deadline) if now > deadline => {
                     state.stopped_at = Some(now);
                     state = stopped(workspace, state);
@@ -193,11 +231,29 @@ pub fn plan(
             }
         }
     }
+    if stop.is_some() {
+        steps.push(Step::DeletePod);
+    }
     Plan {
         steps,
         state,
+        stop,
         look_again_at,
     }
+}
+
+/// Whether the pod is to be replaced now, because what it was made from has changed. A pod whose container does not run serves
+/// nobody, and what has changed may be what keeps it from running.
+fn update_is_due(workspace: &ValidWorkspace, state: &State, active: Timestamp, now: Timestamp) -> bool {
+    if state.outdated.is_empty() {
+        return false;
+    }
+    !state.container_started
+        || match workspace.update_policy {
+            UpdatePolicy::Immediate => true,
+            UpdatePolicy::WhenIdle => state.sessions.is_empty() && now >= active + UPDATE_WHEN_IDLE_FOR,
+            UpdatePolicy::Manual => false,
+        }
 }
 
 /// The earlier of two times, either of which may be never.
@@ -206,7 +262,7 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
 }
 
 /// In the order in which they must be: nothing may run before the policies are there.
-fn missing_or_different(desired: &Desired, observed: &Observed) -> Vec<Step> {
+fn missing_or_different(desired: &Desired, observed: &Observed, owner_uid: &str) -> Vec<Step> {
     let mut steps = Vec::new();
     for (index, policy) in desired.policies.iter().enumerate() {
         if !holds(observed.policies[index].as_deref(), policy) {
@@ -225,8 +281,10 @@ fn missing_or_different(desired: &Desired, observed: &Observed) -> Vec<Step> {
     if !holds(observed.service.as_deref(), &desired.service) {
         steps.push(Step::ApplyService);
     }
-    if observed.pvc.is_none() {
-        steps.push(Step::CreateVolumeClaim);
+    match observed.pvc.as_deref() {
+        None => steps.push(Step::CreateVolumeClaim),
+        Some(claim) if retain::patch(claim, &desired.pvc, owner_uid).is_some() => steps.push(Step::SetVolumeClaimOwner),
+        Some(_) => {}
     }
     steps
 }
@@ -295,22 +353,23 @@ fn stopped_at(
     }
 }
 
-/// When the workspace stops unless the user types before. `None` is never.
-fn idle_deadline(
-    workspace: &ValidWorkspace,
-    pod: &Pod,
-    last: &WorkspaceStatus,
-    requests: Requests,
-    now: Timestamp,
-) -> Option<Timestamp> {
-    let idle = SignedDuration::try_from(workspace.idle_timeout?).ok()?;
+/// When someone was last there, as far as is known.
+fn last_activity(pod: &Pod, last: &WorkspaceStatus, requests: Requests) -> Option<Timestamp> {
     let activity = [
         last.last_accessed.as_ref().map(|time| time.0),
         requests.wake_requested_at,
         // A workspace that was just started is not idle, whenever its user was last there.
         pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
     ];
-    let active = activity.into_iter().flatten().max().unwrap_or(now);
+    activity.into_iter().flatten().max()
+}
+
+/// When the workspace stops unless the user types before. `None` is never.
+fn idle_deadline(workspace: &ValidWorkspace, state: &State, active: Timestamp) -> Option<Timestamp> {
+    if workspace.keep_alive == KeepAlive::Connected && !state.sessions.is_empty() {
+        return None;
+    }
+    let idle = SignedDuration::try_from(workspace.idle_timeout?).ok()?;
     active.checked_add(idle).ok()
 }
 
@@ -354,10 +413,6 @@ fn claim_phase(pvc: &PersistentVolumeClaim) -> &str {
         .as_ref()
         .and_then(|status| status.phase.as_deref())
         .unwrap_or_default()
-}
-
-fn image(pod: &Pod) -> Option<&str> {
-    pod.spec.as_ref()?.containers.first()?.image.as_deref()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn valid() -> ValidWorkspace {
-    validate(&given::workspace(given::spec()), &given::defaults()).unwrap()
+    validate(&given::workspace(given::spec()), &given::settings()).unwrap()
 }
 
 /// Everything as desired, but no pod.
@@ -27,6 +27,8 @@ fn without_pod(desired: &Desired) -> Observed {
         service: Some(Arc::new(desired.service.clone())),
         pvc: Some(Arc::new(desired.pvc.clone())),
         pod: None,
+        ca_digest: None,
+        sessions: vec![],
     }
 }
 
@@ -67,7 +69,15 @@ fn planned_for(
         wake_requested_at: woken.map(at),
         restart_requested_at: None,
     };
-    plan(workspace, &desired(workspace), observed, last, requests, None, at(now))
+    plan(
+        workspace,
+        &desired(workspace, None),
+        observed,
+        last,
+        requests,
+        None,
+        at(now),
+    )
 }
 
 /// A restart asked for at `requested`, when the one at `done` was acted upon.
@@ -83,7 +93,7 @@ fn restarted(observed: &Observed, requested: i64, done: Option<i64>, now: i64) -
     };
     plan(
         &workspace,
-        &desired(&workspace),
+        &desired(&workspace, None),
         observed,
         &last,
         requests,
@@ -133,7 +143,7 @@ fn a_new_workspace_gets_everything_policies_first() {
 
 #[test]
 fn what_is_as_it_should_be_is_left_alone() {
-    let desired = desired(&valid());
+    let desired = desired(&valid(), None);
     let plan = planned(&with_pod(&desired, ready()), &accessed(0), None, 10);
     assert_eq!(plan.steps, []);
     assert_eq!(plan.state.phase, Phase::Running);
@@ -142,7 +152,7 @@ fn what_is_as_it_should_be_is_left_alone() {
 
 #[test]
 fn a_rule_that_someone_added_is_taken_away() {
-    let desired = desired(&valid());
+    let desired = desired(&valid(), None);
     let mut observed = with_pod(&desired, ready());
     let mut policy = desired.policies[1].clone();
     policy
@@ -159,7 +169,7 @@ fn a_rule_that_someone_added_is_taken_away() {
 
 #[test]
 fn a_wider_port_and_a_right_that_someone_gave_are_taken_away() {
-    let desired = desired(&valid());
+    let desired = desired(&valid(), None);
     let mut observed = with_pod(&desired, ready());
     let mut policy = desired.policies[2].clone();
     policy.spec.as_mut().unwrap().ingress.as_mut().unwrap()[0]
@@ -183,7 +193,7 @@ fn a_wider_port_and_a_right_that_someone_gave_are_taken_away() {
 
 #[test]
 fn what_the_server_fills_in_is_no_difference() {
-    let desired = desired(&valid());
+    let desired = desired(&valid(), None);
     let mut observed = with_pod(&desired, ready());
     let mut role = desired.role.clone();
     role.rules = None;
@@ -198,7 +208,7 @@ fn what_the_server_fills_in_is_no_difference() {
 
 #[test]
 fn idle_stops_after_the_deadline_in_two_passes() {
-    let desired = desired(&valid());
+    let desired = desired(&valid(), None);
     let observed = with_pod(&desired, ready());
     assert_eq!(planned(&observed, &accessed(0), None, 3600).state.phase, Phase::Running);
 
@@ -221,7 +231,7 @@ fn idle_stops_after_the_deadline_in_two_passes() {
 
 #[test]
 fn input_and_a_fresh_start_put_the_deadline_off() {
-    let desired = desired(&valid());
+    let desired = desired(&valid(), None);
     let observed = with_pod(&desired, ready());
     assert_eq!(
         planned(&observed, &accessed(3000), None, 3601).state.phase,
@@ -241,7 +251,7 @@ fn input_and_a_fresh_start_put_the_deadline_off() {
 
 #[test]
 fn stopped_stays_stopped_until_woken() {
-    let nothing = without_pod(&desired(&valid()));
+    let nothing = without_pod(&desired(&valid(), None));
     assert_eq!(
         planned(&nothing, &stopped_status(100), Some(99), 200).state.phase,
         Phase::Stopped
@@ -262,7 +272,7 @@ fn stopped_stays_stopped_until_woken() {
 
 #[test]
 fn a_stop_outlives_a_failure_that_was_mended() {
-    let nothing = without_pod(&desired(&valid()));
+    let nothing = without_pod(&desired(&valid(), None));
     let mended = WorkspaceStatus {
         phase: Some(Phase::Failed),
         ..stopped_status(100)
@@ -272,24 +282,117 @@ fn a_stop_outlives_a_failure_that_was_mended() {
 
 #[test]
 fn a_pod_that_went_away_comes_back() {
-    let plan = planned(&without_pod(&desired(&valid())), &accessed(0), None, 10);
+    let plan = planned(&without_pod(&desired(&valid(), None)), &accessed(0), None, 10);
     assert_eq!((plan.state.phase, plan.steps), (Phase::Creating, vec![Step::CreatePod]));
 }
 
-#[test]
-fn another_image_replaces_the_pod_and_nothing_else() {
-    let desired = desired(&valid());
-    let mut observed = with_pod(&desired, ready());
+/// A pod that was made from another image; `started` is whether its container runs.
+fn outdated(started: bool) -> Observed {
+    let mut status = ready();
+    if started {
+        status["containerStatuses"] = json!([{"name": "workspace", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+            "state": {"running": {}}}]);
+    } else {
+        status = json!({"phase": "Pending"});
+    }
+    let desired = desired(&valid(), None);
+    let mut observed = with_pod(&desired, status);
     let mut pod = (**observed.pod.as_ref().unwrap()).clone();
     pod.spec.as_mut().unwrap().containers[0].image = Some("older".into());
+    pod.metadata.annotations.as_mut().unwrap().clear();
     observed.pod = Some(Arc::new(pod));
-    let plan = planned(&observed, &accessed(0), None, 10);
-    assert_eq!((plan.state.phase, plan.steps), (Phase::Creating, vec![Step::DeletePod]));
+    observed
+}
+
+fn session() -> TerminalSession {
+    TerminalSession {
+        id: "a".into(),
+        since: Time(at(0)),
+        last_input: None,
+        client_address: String::new(),
+        user_agent: String::new(),
+        gateway: "gateway-1".into(),
+    }
+}
+
+#[test]
+fn an_update_waits_as_its_policy_says() {
+    use UpdatePolicy::{Immediate, Manual, WhenIdle};
+    for (policy, started, connected, idle_for, replaced) in [
+        (WhenIdle, true, false, 299, false),
+        (WhenIdle, true, false, 300, true),
+        (WhenIdle, true, true, 3000, false),
+        (WhenIdle, false, true, 0, true),
+        (Immediate, true, true, 0, true),
+        (Manual, true, false, 3000, false),
+        (Manual, false, false, 0, true),
+    ] {
+        let workspace = ValidWorkspace {
+            update_policy: policy,
+            ..valid()
+        };
+        let mut observed = outdated(started);
+        if connected {
+            observed.sessions.push(session());
+        }
+        let plan = planned_for(&workspace, &observed, &accessed(0), None, idle_for);
+        let told = format!("{policy:?} started {started} connected {connected} {idle_for}");
+        assert_eq!(plan.steps == [Step::DeletePod], replaced, "{told}");
+        assert_eq!(plan.stop, replaced.then_some(StopReason::Update), "{told}");
+        if !replaced {
+            assert_eq!(
+                (plan.state.phase, plan.state.outdated),
+                (Phase::Running, vec!["image"]),
+                "{told}"
+            );
+        }
+    }
+    let soon = planned(&outdated(true), &accessed(0), None, 10);
+    assert_eq!(soon.look_again_at, Some(at(300)));
+}
+
+#[test]
+fn an_open_terminal_keeps_a_workspace_that_asks_for_it() {
+    let mut observed = with_pod(&desired(&valid(), None), ready());
+    observed.sessions.push(session());
+    let connected = ValidWorkspace {
+        keep_alive: KeepAlive::Connected,
+        ..valid()
+    };
+    let plan = planned_for(&connected, &observed, &accessed(0), None, 90_000);
+    assert_eq!((plan.state.phase, plan.state.stops_at), (Phase::Running, None));
+    assert_eq!(
+        planned(&observed, &accessed(0), None, 90_000).state.phase,
+        Phase::Stopped
+    );
+    observed.sessions.clear();
+    assert_eq!(
+        planned_for(&connected, &observed, &accessed(0), None, 90_000)
+            .state
+            .phase,
+        Phase::Stopped
+    );
+}
+
+#[test]
+fn certificates_that_are_not_there_are_told_of() {
+    let workspace = ValidWorkspace {
+        ca_bundle: Some("corp".into()),
+        ..valid()
+    };
+    let mut observed = without_pod(&desired(&workspace, None));
+    let plan = planned_for(&workspace, &observed, &accessed(0), None, 10);
+    assert_eq!((plan.state.reason, plan.steps), (Reason::CABundleNotFound, vec![]));
+    observed.ca_digest = Some("0123".into());
+    assert_eq!(
+        planned_for(&workspace, &observed, &accessed(0), None, 10).steps,
+        [Step::CreatePod]
+    );
 }
 
 #[test]
 fn an_ending_pod_is_waited_for() {
-    let desired = desired(&valid());
+    let desired = desired(&valid(), None);
     let mut observed = with_pod(&desired, ready());
     let mut pod = (**observed.pod.as_ref().unwrap()).clone();
     pod.metadata.deletion_timestamp = Some(Time(at(5)));
@@ -302,7 +405,10 @@ fn an_ending_pod_is_waited_for() {
 
 #[test]
 fn an_ended_pod_is_told_of_and_then_replaced() {
-    let observed = with_pod(&desired(&valid()), json!({"phase": "Failed", "reason": "Evicted"}));
+    let observed = with_pod(
+        &desired(&valid(), None),
+        json!({"phase": "Failed", "reason": "Evicted"}),
+    );
     let first = planned(&observed, &accessed(0), None, 10);
     assert_eq!(
         (first.state.phase, first.state.reason),
@@ -327,7 +433,7 @@ fn an_ended_pod_is_told_of_and_then_replaced() {
 
 #[test]
 fn a_lost_volume_starts_no_pod() {
-    let mut observed = without_pod(&desired(&valid()));
+    let mut observed = without_pod(&desired(&valid(), None));
     let mut pvc = (**observed.pvc.as_ref().unwrap()).clone();
     pvc.status = Some(serde_json::from_value(json!({"phase": "Lost"})).unwrap());
     observed.pvc = Some(Arc::new(pvc));
@@ -337,7 +443,7 @@ fn a_lost_volume_starts_no_pod() {
 
 #[test]
 fn what_belongs_to_someone_else_is_never_touched() {
-    let desired = desired(&valid());
+    let desired = desired(&valid(), None);
     let mut observed = with_pod(&desired, ready());
     let mut service = desired.service.clone();
     service.metadata.owner_references = None;
@@ -374,7 +480,7 @@ fn not_ready_since(seconds: i64, reason: &str) -> WorkspaceStatus {
 /// A pod that the kubelet refuses never gets Ready; the workspace is not ready since long ago.
 #[test]
 fn a_pod_that_never_was_ready_is_not_replaced_at_once() {
-    let desired = desired(&valid());
+    let desired = desired(&valid(), None);
     let mut observed = with_pod(
         &desired,
         json!({"phase": "Failed", "reason": "UnexpectedAdmissionError"}),
@@ -407,7 +513,7 @@ fn a_pod_that_never_was_ready_is_not_replaced_at_once() {
 /// Another field manager adds a label to the selector: the policy selects no pod any more.
 #[test]
 fn a_selector_that_someone_narrowed_is_put_right() {
-    let desired = desired(&valid());
+    let desired = desired(&valid(), None);
     let mut observed = with_pod(&desired, ready());
     for index in 0..2 {
         let mut policy = desired.policies[index].clone();
@@ -424,7 +530,7 @@ fn a_selector_that_someone_narrowed_is_put_right() {
 /// A second owner reference is not a difference that an apply could remove.
 #[test]
 fn an_owner_that_someone_added_is_no_endless_write() {
-    let desired = desired(&valid());
+    let desired = desired(&valid(), None);
     let mut observed = with_pod(&desired, ready());
     let mut service = desired.service.clone();
     let mut other = service.metadata.owner_references.as_ref().unwrap()[0].clone();
@@ -437,7 +543,7 @@ fn an_owner_that_someone_added_is_no_endless_write() {
 
 #[test]
 fn a_suspended_workspace_stops_and_no_request_wakes_it() {
-    let desired = desired(&valid());
+    let desired = desired(&valid(), None);
     let running = suspended(&with_pod(&desired, ready()), &accessed(0), Some(5), 10);
     assert_eq!(running.steps, [Step::DeletePod]);
     assert_eq!(
@@ -465,7 +571,7 @@ fn a_suspended_workspace_stops_and_no_request_wakes_it() {
 
 #[test]
 fn a_restart_request_acts_once() {
-    let desired = desired(&valid());
+    let desired = desired(&valid(), None);
     let running = with_pod(&desired, ready());
     let first = restarted(&running, 50, None, 60);
     assert_eq!(
@@ -484,22 +590,9 @@ fn a_restart_request_acts_once() {
 
 #[test]
 fn the_status_says_when_it_stops() {
-    let desired = desired(&valid());
+    let desired = desired(&valid(), None);
     let running = planned(&with_pod(&desired, ready()), &accessed(100), None, 200);
     assert_eq!(running.state.stops_at, Some(at(3700)));
     let stopped = planned(&without_pod(&desired), &stopped_status(5), None, 10);
     assert_eq!(stopped.state.stops_at, None);
-}
-
-#[test]
-fn other_settings_than_the_image_cut_nobody_off() {
-    let desired = desired(&valid());
-    let mut observed = with_pod(&desired, ready());
-    let mut pod = (**observed.pod.as_ref().unwrap()).clone();
-    pod.metadata.annotations = None;
-    pod.spec.as_mut().unwrap().containers[0].resources = None;
-    observed.pod = Some(Arc::new(pod));
-    let plan = planned(&observed, &accessed(0), None, 10);
-    assert_eq!((plan.state.phase, plan.steps), (Phase::Running, vec![]));
-    assert_eq!(plan.state.outdated, ["resources"]);
 }

@@ -1,20 +1,23 @@
 //! The driver: one Workspace goes through observe, validate, desired, plan, apply and status.
 
-use super::apply::{Applied, FIELD_MANAGER, apply};
+use super::apply::{Applied, FIELD_MANAGER, WriteError, apply, release_claim};
 use super::failure::{Meaning, meaning};
 use super::memory::Memory;
 use super::observe::Caches;
-use super::plan::{Plan, Requests, State, plan};
+use super::plan::{Plan, Requests, State, Step, plan};
+use super::queue::Queue;
 use super::report::Reporter;
 use super::status::{self, Names};
 use super::validate::validate;
 use super::volume::{Refusal, Size};
+use crate::api::workspace::ReclaimPolicy;
 use crate::api::{Phase, Reason, Workspace, WorkspaceStatus};
 use crate::clock::{Clock, until};
-use crate::config::operator::WorkspaceDefaults;
+use crate::config::operator::WorkspaceSettings;
 use crate::labels;
 use crate::names::PodName;
 use crate::render::desired;
+use crate::telemetry::metrics::ReconcileStage;
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
@@ -23,7 +26,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use snafu::{ResultExt, Snafu};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::sync::watch::error::RecvError;
 
@@ -31,11 +34,12 @@ use tokio::sync::watch::error::RecvError;
 pub struct Context {
     pub client: Client,
     pub clock: Arc<dyn Clock>,
-    pub defaults: WorkspaceDefaults,
+    pub settings: WorkspaceSettings,
     pub caches: Caches,
     /// True once every cache has had its first list: an unfilled one would look like missing objects.
     pub filled: watch::Receiver<bool>,
     pub memory: Memory,
+    pub queue: Arc<Queue>,
     pub reporter: Reporter,
 }
 
@@ -46,6 +50,8 @@ pub enum ReconcileError {
     Watches { source: RecvError },
     #[snafu(display("can't write the finalizers of Workspace {name}: {source}"))]
     Finalizer { name: String, source: kube::Error },
+    #[snafu(display("can't keep the volume of Workspace {name}: {source}"))]
+    Release { name: String, source: WriteError },
     #[snafu(display("can't write the status of Workspace {name}: {source}"))]
     Status { name: String, source: kube::Error },
     #[snafu(display("the API server has not answered for Workspace {name}"))]
@@ -68,12 +74,33 @@ const LONGEST_PASS: Duration = Duration::from_secs(20);
 pub async fn reconcile(guarded: Arc<DeserializeGuard<Workspace>>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
     let mut filled = ctx.filled.clone();
     filled.wait_for(|filled| *filled).await.context(WatchesSnafu)?;
-    match tokio::time::timeout(LONGEST_PASS, reconcile_one(&guarded, &ctx)).await {
+    let began = Instant::now();
+    // Before the pass: what comes meanwhile needs another one.
+    let _taken = ctx.queue.take(&guarded.name_any());
+    let result = match tokio::time::timeout(LONGEST_PASS, reconcile_one(&guarded, &ctx)).await {
         Ok(result) => result,
         Err(_) => NoAnswerSnafu {
             name: guarded.name_any(),
         }
         .fail(),
+    };
+    ctx.reporter
+        .metrics
+        .reconcile_duration
+        .observe(began.elapsed().as_secs_f64());
+    result
+}
+
+impl ReconcileError {
+    /// Where the pass did not get on.
+    fn stage(&self) -> ReconcileStage {
+        match self {
+            Self::Watches { .. } => ReconcileStage::Watch,
+            Self::Finalizer { .. } | Self::Release { .. } => ReconcileStage::Finalizer,
+            Self::Status { .. } => ReconcileStage::Status,
+            Self::NoAnswer { .. } => ReconcileStage::Timeout,
+            Self::Apply { .. } => ReconcileStage::Apply,
+        }
     }
 }
 
@@ -94,6 +121,7 @@ async fn reconcile_one(guarded: &DeserializeGuard<Workspace>, ctx: &Context) -> 
     }
     if workspace.metadata.deletion_timestamp.is_some() {
         ctx.memory.forget(&uid);
+        keep_volume(workspace, ctx).await?;
         return set_finalizer(workspace, ctx, false).await;
     }
     if !workspace
@@ -128,21 +156,23 @@ async fn reconcile_one(guarded: &DeserializeGuard<Workspace>, ctx: &Context) -> 
 struct Pass {
     state: State,
     names: Names,
+    pod_made_at: Option<Timestamp>,
     look_again_at: Option<Timestamp>,
     failure: Option<Meaning>,
 }
 
 async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Pass {
     let last = workspace.status.clone().unwrap_or_default();
-    let valid = match validate(workspace, &ctx.defaults) {
+    let valid = match validate(workspace, &ctx.settings) {
         Ok(valid) => valid,
         Err(invalid) => return Pass::invalid(&last, invalid.to_string()),
     };
-    let desired = desired(&valid);
-    let observed = ctx.caches.observe(&valid);
+    let observed = ctx.caches.observe(&valid, &last);
+    let desired = desired(&valid, observed.ca_digest.as_deref());
     let Plan {
         steps,
         mut state,
+        stop,
         look_again_at,
     } = plan(
         &valid,
@@ -154,6 +184,9 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Pass {
         now,
     );
     let applied = apply(&ctx.client, &valid.namespace, &desired, &observed, &steps).await;
+    if let (Ok(_), Some(reason)) = (&applied, stop.filter(|_| steps.contains(&Step::DeletePod))) {
+        ctx.reporter.pod_deleted(reason);
+    }
     let failure = match applied {
         Ok(Applied { growth_refused: None }) => None,
         Ok(Applied {
@@ -191,6 +224,11 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Pass {
             pod,
             endpoint: desired.endpoint,
         },
+        pod_made_at: observed
+            .pod
+            .as_ref()
+            .and_then(|pod| pod.creation_timestamp())
+            .map(|at| at.0),
         look_again_at,
         failure,
     }
@@ -213,11 +251,14 @@ impl Pass {
                 restarted_at: last.restarted_at.as_ref().map(|at| at.0),
                 volume_size: Size::Unbound,
                 outdated: vec![],
+                limited: vec![],
+                sessions: last.sessions.clone(),
             },
             names: Names {
                 pod: last.pod_name.clone(),
                 endpoint: last.service_endpoint.clone(),
             },
+            pod_made_at: None,
             look_again_at: None,
             failure: None,
         }
@@ -248,9 +289,13 @@ fn requests(workspace: &Workspace) -> Requests {
 async fn write_status(workspace: &Workspace, pass: &Pass, ctx: &Context, now: Timestamp) -> Result<(), ReconcileError> {
     let name = workspace.name_any();
     let new = status::status(workspace, &pass.state, pass.names.clone(), now);
-    let Some(patch) = status::patch(workspace.status.as_ref(), &new) else {
+    let Some(mut patch) = status::patch(workspace.status.as_ref(), &new) else {
         return Ok(());
     };
+    if patch["status"].get("sessions").is_some() {
+        // A gateway may be telling of a new one: the list that this was made from must still be the one that is there.
+        patch["metadata"] = json!({"resourceVersion": workspace.metadata.resource_version});
+    }
     match api(workspace, ctx)
         .patch_status(&name, &PatchParams::default(), &Patch::Merge(patch))
         .await
@@ -260,15 +305,46 @@ async fn write_status(workspace: &Workspace, pass: &Pass, ctx: &Context, now: Ti
                 &workspace.uid().unwrap_or_default(),
                 written.metadata.resource_version.as_deref(),
             );
+            if let Some(started) = started(workspace, pass) {
+                ctx.reporter.started(until(now, started));
+            }
             ctx.reporter.status_written(workspace, &new, pass.state.reason).await;
             Ok(())
         }
-        // Deleted meanwhile: there is nothing to tell.
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        // Deleted meanwhile, so that there is nothing to tell; or changed, and the watch brings another pass.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
         Err(source) => {
             ctx.reporter.status_write_failed();
             Err(source).context(StatusSnafu { name })
         }
+    }
+}
+
+/// When the pod was made, if its terminal takes connections for the first time.
+fn started(workspace: &Workspace, pass: &Pass) -> Option<Timestamp> {
+    let before = workspace.status.as_ref().and_then(|status| status.phase);
+    let starts = pass.state.phase == Phase::Running && before != Some(Phase::Running);
+    pass.pod_made_at.filter(|_| starts)
+}
+
+/// A volume that is to outlive its Workspace has lost its owner long ago, unless that was asked for a moment ago.
+async fn keep_volume(workspace: &Workspace, ctx: &Context) -> Result<(), ReconcileError> {
+    let Ok(valid) = validate(workspace, &ctx.settings) else {
+        return Ok(());
+    };
+    if valid.reclaim_policy == ReclaimPolicy::Delete {
+        return Ok(());
+    }
+    let observed = ctx.caches.observe(&valid, &WorkspaceStatus::default());
+    let desired = desired(&valid, None);
+    match release_claim(&ctx.client, &valid.namespace, &desired, &observed).await {
+        Ok(()) => Ok(()),
+        Err(WriteError::Api {
+            source: kube::Error::Api(status),
+        }) if status.code == 404 => Ok(()),
+        Err(source) => Err(source).context(ReleaseSnafu {
+            name: workspace.name_any(),
+        }),
     }
 }
 
@@ -310,6 +386,7 @@ fn api(workspace: &Workspace, ctx: &Context) -> Api<Workspace> {
 /// When to try again after an error.
 pub fn backoff(guarded: Arc<DeserializeGuard<Workspace>>, error: &ReconcileError, ctx: Arc<Context>) -> Action {
     let uid = guarded.uid().unwrap_or_default();
+    ctx.reporter.pass_failed(error.stage());
     let delay = ctx.memory.failed(&uid);
     tracing::warn!(workspace = guarded.name_any(), %error, retry_in_ms = delay.as_millis() as u64, "a pass failed");
     Action::requeue(delay)

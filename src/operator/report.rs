@@ -2,10 +2,11 @@
 
 use crate::api::{Phase, Reason, Workspace, WorkspaceStatus};
 use crate::audit;
-use crate::telemetry::metrics::{OperatorMetrics, PhaseTransition};
+use crate::telemetry::metrics::{OperatorMetrics, PhaseTransition, ReconcileError, ReconcileStage, Stop, StopReason};
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Resource, ResourceExt};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub struct Reporter {
     pub recorder: Recorder,
@@ -16,6 +17,22 @@ pub struct Reporter {
 const LONGEST_NOTE: usize = 1000;
 
 impl Reporter {
+    pub fn pod_deleted(&self, reason: StopReason) {
+        self.metrics.stops.get_or_create(&Stop { reason }).inc();
+    }
+
+    pub fn pass_failed(&self, stage: ReconcileStage) {
+        self.metrics
+            .reconcile_errors
+            .get_or_create(&ReconcileError { stage })
+            .inc();
+    }
+
+    /// A terminal takes connections for the first time since its pod was made.
+    pub fn started(&self, within: Duration) {
+        self.metrics.create_to_running.observe(within.as_secs_f64());
+    }
+
     pub fn status_write_failed(&self) {
         self.metrics.status_patch_failures.inc();
     }

@@ -3,6 +3,7 @@
 use super::plan::State;
 use super::volume::Size;
 use crate::api::status::ConditionType;
+use crate::api::workspace::UpdatePolicy;
 use crate::api::{Phase, Workspace, WorkspaceStatus, hint};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -21,13 +22,15 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
     let generation = workspace.metadata.generation;
     let ready = state.phase == Phase::Running;
     let (size_reason, size_message) = state.volume_size.told();
+    let when = match workspace.spec.lifecycle.update_policy {
+        UpdatePolicy::WhenIdle => "it is replaced when nobody uses it, or by a restart",
+        UpdatePolicy::Immediate | UpdatePolicy::Manual => "a restart brings it about",
+    };
     let outdated = match state.outdated.as_slice() {
         [] => String::new(),
-        changed => format!(
-            "changed since the pod was made: {}; a restart brings it about",
-            changed.join(", ")
-        ),
+        changed => format!("changed since the pod was made: {}; {when}", changed.join(", ")),
     };
+    let limited = state.limited.join("; ");
     let conditions = [
         (
             ConditionType::Ready,
@@ -77,6 +80,16 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
             },
             &outdated,
         ),
+        (
+            ConditionType::WithinCeilings,
+            state.limited.is_empty(),
+            if state.limited.is_empty() {
+                "AsRequested"
+            } else {
+                "Limited"
+            },
+            &limited,
+        ),
     ];
     WorkspaceStatus {
         phase: Some(state.phase),
@@ -104,6 +117,7 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
         stopped_at: state.stopped_at.map(Time),
         stops_at: state.stops_at.map(Time),
         restarted_at: state.restarted_at.map(Time),
+        sessions: state.sessions.clone(),
         observed_generation: generation,
     }
 }
@@ -125,7 +139,10 @@ pub fn patch(last: Option<&WorkspaceStatus>, new: &WorkspaceStatus) -> Option<Va
     for key in last.keys().filter(|key| !new.contains_key(*key)) {
         patch.insert(key.clone(), Value::Null);
     }
-    (!patch.is_empty()).then(|| json!({"status": patch}))
+    if patch.is_empty() {
+        return None;
+    }
+    Some(json!({"status": patch}))
 }
 
 #[cfg(test)]
@@ -152,6 +169,8 @@ mod tests {
             restarted_at: None,
             volume_size: Size::AsRequested,
             outdated: vec![],
+            limited: vec![],
+            sessions: vec![],
         }
     }
 

@@ -4,9 +4,9 @@
 
 use crate::api::Workspace;
 use crate::api::workspace::{AiConfig, Lifecycle, Persistence, Provider, Resources, Tls, User, WorkspaceSpec};
-use crate::config::operator::WorkspaceDefaults;
+use crate::config::operator::{Amounts, WorkspaceDefaults, WorkspaceSettings};
 use crate::config::syntax;
-use crate::identity::UserId;
+use crate::identity::{Identity, UserId};
 use crate::policy::Egress;
 use crate::render::{Platform, ValidWorkspace};
 use crate::units::go_duration::GoDuration;
@@ -27,7 +27,7 @@ pub struct Invalid {
 ///
 /// # Errors
 /// [`Invalid`] names each field, its value and what was expected.
-pub fn validate(workspace: &Workspace, defaults: &WorkspaceDefaults) -> Result<ValidWorkspace, Invalid> {
+pub fn validate(workspace: &Workspace, settings: &WorkspaceSettings) -> Result<ValidWorkspace, Invalid> {
     // Without `..`: a new field has to be thought of here.
     let WorkspaceSpec {
         user,
@@ -36,13 +36,14 @@ pub fn validate(workspace: &Workspace, defaults: &WorkspaceDefaults) -> Result<V
         persistence,
         tls,
         lifecycle,
+        class_name,
         suspended,
     } = &workspace.spec;
     let User {
         id,
         email,
-        issuer: _,
-        subject: _,
+        issuer,
+        subject,
     } = user;
     let Resources { cpu, memory, storage } = resources;
     let AiConfig {
@@ -50,15 +51,39 @@ pub fn validate(workspace: &Workspace, defaults: &WorkspaceDefaults) -> Result<V
         egress_namespaces,
         egress_ports,
     } = ai_config;
-    let Persistence { storage_class } = persistence;
+    let Persistence {
+        storage_class,
+        reclaim_policy,
+    } = persistence;
     let Tls { custom_ca_bundle } = tls;
-    let Lifecycle { idle_timeout } = lifecycle;
+    let Lifecycle {
+        idle_timeout,
+        keep_alive,
+        update_policy,
+    } = lifecycle;
 
     let mut check = Check::default();
+    let defaults = check.class(class_name, settings);
+    let Amounts {
+        cpu: default_cpu,
+        memory: default_memory,
+        storage: default_storage,
+    } = &defaults.resources;
+    let Amounts {
+        cpu: most_cpu,
+        memory: most_memory,
+        storage: most_storage,
+    } = &defaults.ceilings;
+    let owner = issuer.as_ref().zip(subject.as_ref()).map(|(issuer, subject)| {
+        UserId::of(&Identity {
+            issuer: issuer.clone(),
+            subject: subject.clone(),
+        })
+    });
     let user = check.parsed::<UserId>("spec.user.id", id);
-    let cpu = check.parsed::<Quantity>("spec.resources.cpu", cpu);
-    let memory = check.parsed::<Quantity>("spec.resources.memory", memory);
-    let storage = check.parsed::<Quantity>("spec.resources.storage", storage);
+    let cpu = check.amount("spec.resources.cpu", cpu, default_cpu, most_cpu);
+    let memory = check.amount("spec.resources.memory", memory, default_memory, most_memory);
+    let storage = check.amount("spec.resources.storage", storage, default_storage, most_storage);
     check.providers(providers);
     let namespaces = check.each("spec.aiConfig.egressNamespaces", egress_namespaces, |name| {
         syntax::dns_label(name)
@@ -93,6 +118,11 @@ pub fn validate(workspace: &Workspace, defaults: &WorkspaceDefaults) -> Result<V
             storage_class: storage_class?,
             ca_bundle: ca_bundle?.or_else(|| defaults.ca_bundle_config_map.clone()),
             idle_timeout: idle_timeout?,
+            keep_alive: *keep_alive,
+            update_policy: *update_policy,
+            reclaim_policy: *reclaim_policy,
+            owner,
+            limited: std::mem::take(&mut check.limited),
             suspended: *suspended,
             platform: platform(defaults),
         })
@@ -127,6 +157,8 @@ fn or_default<T: Clone>(own: Vec<T>, default: &[T]) -> Vec<T> {
 #[derive(Default)]
 struct Check {
     problems: Vec<String>,
+    /// What is allowed less of than was asked for.
+    limited: Vec<String>,
 }
 
 impl Check {
@@ -145,6 +177,48 @@ impl Check {
                 self.problem(field, text, error);
                 None
             }
+        }
+    }
+
+    /// What a Workspace of this class gets when its spec does not say.
+    fn class<'a>(&mut self, name: &str, settings: &'a WorkspaceSettings) -> &'a WorkspaceDefaults {
+        let WorkspaceSettings { common, classes } = settings;
+        if name.is_empty() {
+            return common;
+        }
+        let class = classes.iter().find(|class| class.name == name);
+        class.map(|class| &class.defaults).unwrap_or_else(|| {
+            let names: Vec<&str> = classes.iter().map(|class| class.name.as_str()).collect();
+            let expected = if names.is_empty() {
+                "nothing, as no classes are configured".to_owned()
+            } else {
+                format!("one of the configured classes: {}", names.join(", "))
+            };
+            self.problem("spec.className", name, expected);
+            common
+        })
+    }
+
+    /// The amount asked for, or else the default one; never more than `most`.
+    fn amount(
+        &mut self,
+        field: &str,
+        text: &str,
+        default: &Option<Quantity>,
+        most: &Option<Quantity>,
+    ) -> Option<Quantity> {
+        let asked = match (text, default) {
+            ("", Some(default)) => default.clone(),
+            _ => self.parsed::<Quantity>(field, text)?,
+        };
+        match most {
+            Some(most) if asked > *most => {
+                self.limited.push(format!(
+                    "{field} is {asked}, and {most} is the most that a workspace may have: it gets {most}"
+                ));
+                Some(most.clone())
+            }
+            _ => Some(asked),
         }
     }
 
@@ -212,6 +286,7 @@ impl Check {
 pub(super) mod tests {
     use super::*;
     use crate::api::pod_settings::PodSettings;
+    use crate::config::operator::Class;
     use serde_json::json;
 
     pub fn defaults() -> WorkspaceDefaults {
@@ -228,7 +303,16 @@ pub(super) mod tests {
             pip_trusted_host: None,
             npm_registry: None,
             cluster_domain: "cluster.local".into(),
+            resources: Amounts::default(),
+            ceilings: Amounts::default(),
             pod: PodSettings::default(),
+        }
+    }
+
+    pub fn settings() -> WorkspaceSettings {
+        WorkspaceSettings {
+            common: defaults(),
+            classes: vec![],
         }
     }
 
@@ -252,7 +336,7 @@ pub(super) mod tests {
 
     #[test]
     fn settings_fill_what_the_spec_leaves_out() {
-        let valid = validate(&workspace(spec()), &defaults()).unwrap();
+        let valid = validate(&workspace(spec()), &settings()).unwrap();
         assert_eq!(valid.egress.namespaces, ["ai-system"]);
         assert_eq!(valid.idle_timeout, Some(Duration::from_secs(3600)));
 
@@ -260,10 +344,51 @@ pub(super) mod tests {
         own["aiConfig"]["egressNamespaces"] = json!(["models"]);
         own["aiConfig"]["egressPorts"] = json!([8443]);
         own["lifecycle"] = json!({"idleTimeout": "0"});
-        let valid = validate(&workspace(own), &defaults()).unwrap();
+        let valid = validate(&workspace(own), &settings()).unwrap();
         assert_eq!(valid.egress.namespaces, ["models"]);
         assert_eq!(valid.egress.ports, [NonZeroU16::new(8443).unwrap()]);
         assert_eq!(valid.idle_timeout, None);
+    }
+
+    #[test]
+    fn a_class_decides_what_the_spec_leaves_out_and_the_ceilings_what_it_may_have() {
+        let quantity = |text: &str| Some(text.parse().unwrap());
+        let large = WorkspaceDefaults {
+            image: "registry.test/gpu:1".into(),
+            resources: Amounts {
+                cpu: quantity("8"),
+                memory: quantity("32Gi"),
+                storage: None,
+            },
+            ceilings: Amounts {
+                cpu: quantity("16"),
+                ..Amounts::default()
+            },
+            ..defaults()
+        };
+        let settings = WorkspaceSettings {
+            classes: vec![Class {
+                name: "large".into(),
+                defaults: large,
+            }],
+            ..settings()
+        };
+        let mut asked = spec();
+        asked["className"] = json!("large");
+        asked["resources"] = json!({"cpu": "24", "storage": "1Gi"});
+        let valid = validate(&workspace(asked.clone()), &settings).unwrap();
+        assert_eq!(valid.platform.image, "registry.test/gpu:1");
+        assert_eq!((valid.cpu.as_str(), valid.memory.as_str()), ("16", "32Gi"));
+        assert_eq!(
+            valid.limited,
+            ["spec.resources.cpu is 24, and 16 is the most that a workspace may have: it gets 16"]
+        );
+        asked["className"] = json!("huge");
+        let invalid = validate(&workspace(asked), &settings).unwrap_err().to_string();
+        assert!(
+            invalid.contains("spec.className is \"huge\", expected one of the configured classes: large"),
+            "{invalid}"
+        );
     }
 
     #[test]
@@ -284,7 +409,7 @@ pub(super) mod tests {
                 "tls": {"customCABundle": {"name": "-"}},
                 "lifecycle": {"idleTimeout": "5 minutes"},
             })),
-            &defaults(),
+            &settings(),
         )
         .unwrap_err();
         insta::assert_snapshot!(invalid.problems.join("\n"));
@@ -292,7 +417,7 @@ pub(super) mod tests {
 
     #[test]
     fn an_empty_user_id_is_told_not_crashed_on() {
-        let invalid = validate(&workspace(json!({})), &defaults()).unwrap_err();
+        let invalid = validate(&workspace(json!({})), &settings()).unwrap_err();
         assert!(
             invalid.problems[0].contains("spec.user.id is \"\", expected"),
             "{invalid}"

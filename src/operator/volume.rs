@@ -145,7 +145,7 @@ mod tests {
     fn planned(wanted: &str, asked: &str, there: &str, refused: Option<i64>) -> SizePlan {
         let mut spec = given::spec();
         spec["resources"]["storage"] = json!(wanted);
-        let workspace = validate(&given::workspace(spec), &given::defaults()).unwrap();
+        let workspace = validate(&given::workspace(spec), &given::settings()).unwrap();
         let claim = serde_json::from_value(json!({
             "spec": {"resources": {"requests": {"storage": asked}}},
             "status": {"phase": "Bound", "capacity": {"storage": there}},
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_claim_without_a_volume_is_left_alone() {
-        let workspace = validate(&given::workspace(given::spec()), &given::defaults()).unwrap();
+        let workspace = validate(&given::workspace(given::spec()), &given::settings()).unwrap();
         let unbound = PersistentVolumeClaim::default();
         for claim in [None, Some(&unbound)] {
             assert_eq!(plan(&workspace, claim, None, at(0)).size, Size::Unbound);

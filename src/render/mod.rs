@@ -35,8 +35,8 @@ pub struct Desired {
     pub endpoint: String,
 }
 
-/// Builds all of them.
-pub fn desired(workspace: &ValidWorkspace) -> Desired {
+/// Builds all of them. `ca_digest` stands for the contents of the CA bundle, when it has one.
+pub fn desired(workspace: &ValidWorkspace, ca_digest: Option<&str>) -> Desired {
     let user = &workspace.user;
     let pod_labels = labels::of(user);
     let service_name = ServiceName::of(user);
@@ -64,7 +64,7 @@ pub fn desired(workspace: &ValidWorkspace) -> Desired {
         endpoint: service_name.endpoint(&workspace.namespace, &workspace.platform.cluster_domain),
         service: service::service(meta(service_name.as_str()), pod_labels),
         pvc: volume::claim(meta(PvcName::of(user).as_str()), workspace),
-        pod: pod::pod(meta(PodName::of(user).as_str()), workspace),
+        pod: pod::pod(meta(PodName::of(user).as_str()), workspace, ca_digest),
     }
 }
 

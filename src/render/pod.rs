@@ -26,7 +26,7 @@ const CA_DIRECTORY: &str = "/etc/ssl/certs/custom";
 /// The user and group of the workspace image.
 const UID: i64 = 1000;
 
-pub fn pod(mut metadata: ObjectMeta, workspace: &ValidWorkspace) -> Pod {
+pub fn pod(mut metadata: ObjectMeta, workspace: &ValidWorkspace, ca_digest: Option<&str>) -> Pod {
     let spec = spec(workspace);
     let PodSettings {
         labels: more_labels,
@@ -35,6 +35,8 @@ pub fn pod(mut metadata: ObjectMeta, workspace: &ValidWorkspace) -> Pod {
     } = &workspace.platform.pod;
     let mut annotations = annotations.clone();
     annotations.insert(labels::TEMPLATE_HASH.to_owned(), template_hash(&spec));
+    // The contents are no part of the template, but a pod that has started keeps the certificates that it found.
+    annotations.extend(ca_digest.map(|digest| (labels::CA_BUNDLE_DIGEST.to_owned(), digest.to_owned())));
     metadata.annotations = Some(annotations);
     let own = metadata.labels.unwrap_or_default();
     metadata.labels = Some(more_labels.clone().into_iter().chain(own).collect());
@@ -61,6 +63,7 @@ fn spec(workspace: &ValidWorkspace) -> PodSpec {
         proxy: _,
         mounts: _,
         requests: _,
+        automount_service_account_token,
         tmp_size_limit: _,
     } = &workspace.platform.pod;
     let secret = |name: &String| LocalObjectReference { name: name.clone() };
@@ -75,8 +78,7 @@ fn spec(workspace: &ValidWorkspace) -> PodSpec {
         containers: vec![container(workspace)],
         volumes: Some(volumes(workspace)),
         service_account_name: Some(AccountName::of(&workspace.user).to_string()),
-        // Nothing in a workspace speaks to the API server as itself.
-        automount_service_account_token: Some(false),
+        automount_service_account_token: Some(*automount_service_account_token),
         // Otherwise every Service of every user in the namespace would be told to every pod.
         enable_service_links: Some(false),
         security_context: Some(PodSecurityContext {

@@ -1,7 +1,7 @@
 //! What builders may read: a Workspace whose every value was checked, with the operator's settings filled in.
 
 use crate::api::pod_settings::PodSettings;
-use crate::api::workspace::Provider;
+use crate::api::workspace::{KeepAlive, Provider, ReclaimPolicy, UpdatePolicy};
 use crate::identity::UserId;
 use crate::policy::Egress;
 use crate::units::quantity::Quantity;
@@ -26,6 +26,13 @@ pub struct ValidWorkspace {
     pub ca_bundle: Option<String>,
     /// `None` never stops.
     pub idle_timeout: Option<Duration>,
+    pub keep_alive: KeepAlive,
+    pub update_policy: UpdatePolicy,
+    pub reclaim_policy: ReclaimPolicy,
+    /// The id of the recorded owner, when one is recorded.
+    pub owner: Option<UserId>,
+    /// What the ceilings did not allow, in words.
+    pub limited: Vec<String>,
     pub suspended: bool,
     pub platform: Platform,
 }

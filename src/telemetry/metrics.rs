@@ -8,7 +8,9 @@ use prometheus_client::encoding::{EncodeLabelSet, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::OnceLock;
 
 /// The media type of what [`OperatorMetrics::encode`] and [`GatewayMetrics::encode`] return.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -62,6 +64,43 @@ label_value! {
     RateLimitScope { Global = "global", User = "user", }
 }
 
+label_value! {
+    /// Why a pod was deleted.
+    StopReason {
+        Idle = "idle",
+        Suspended = "suspended",
+        Restart = "restart",
+        Update = "update",
+        Ended = "ended",
+    }
+}
+
+label_value! {
+    /// Where a pass over a Workspace did not get on.
+    ReconcileStage {
+        Watch = "watch",
+        Finalizer = "finalizer",
+        Apply = "apply",
+        Status = "status",
+        Timeout = "timeout",
+    }
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+pub struct Stop {
+    pub reason: StopReason,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+pub struct ReconcileError {
+    pub stage: ReconcileStage,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+pub struct InPhase {
+    pub phase: &'static str,
+}
+
 /// The operator's families.
 pub struct OperatorMetrics {
     registry: Registry,
@@ -69,6 +108,15 @@ pub struct OperatorMetrics {
     pub status_patch_failures: Counter,
     /// 1 while this process holds the Lease, or needs none.
     pub leader: Gauge,
+    workspaces: Family<InPhase, Gauge>,
+    count_phases: OnceLock<CountPhases>,
+    pub stops: Family<Stop, Counter>,
+    /// From the creation of a pod until its terminal takes connections.
+    pub create_to_running: Histogram,
+    pub reconcile_duration: Histogram,
+    pub reconcile_errors: Family<ReconcileError, Counter>,
+    /// Workspaces that have changed and wait for a pass, or are in one.
+    pub queue_depth: Gauge,
 }
 
 impl Default for OperatorMetrics {
@@ -88,17 +136,67 @@ impl Default for OperatorMetrics {
         );
         let leader = Gauge::default();
         registry.register("operator_leader", "1 while this replica does the work", leader.clone());
+        let workspaces = Family::default();
+        registry.register("workspaces", "Workspaces by phase", workspaces.clone());
+        let stops = Family::default();
+        registry.register("workspace_stops", "Pods that were deleted", stops.clone());
+        let create_to_running = Histogram::new(exponential_buckets(0.5, 2.0, 11));
+        registry.register_with_unit(
+            "workspace_create_to_running",
+            "Time from the creation of a pod until its terminal takes connections",
+            Unit::Seconds,
+            create_to_running.clone(),
+        );
+        let reconcile_duration = Histogram::new(exponential_buckets(0.001, 4.0, 8));
+        registry.register_with_unit(
+            "operator_reconcile_duration",
+            "Time that a pass over a Workspace takes",
+            Unit::Seconds,
+            reconcile_duration.clone(),
+        );
+        let reconcile_errors = Family::default();
+        registry.register(
+            "operator_reconcile_errors",
+            "Passes that did not get to their end",
+            reconcile_errors.clone(),
+        );
+        let queue_depth = Gauge::default();
+        registry.register(
+            "operator_queue_depth",
+            "Workspaces that wait for a pass or are in one",
+            queue_depth.clone(),
+        );
         Self {
             registry,
             phase_transitions,
             status_patch_failures,
             leader,
+            workspaces,
+            count_phases: OnceLock::new(),
+            stops,
+            create_to_running,
+            reconcile_duration,
+            reconcile_errors,
+            queue_depth,
         }
     }
 }
 
+/// Gives the number of Workspaces in each phase.
+type CountPhases = Box<dyn Fn() -> Vec<(&'static str, i64)> + Send + Sync>;
+
 impl OperatorMetrics {
+    /// How to count the Workspaces of each phase, which is done when someone asks.
+    pub fn set_phases(&self, count: impl Fn() -> Vec<(&'static str, i64)> + Send + Sync + 'static) {
+        // Set once, when the work begins.
+        let _ = self.count_phases.set(Box::new(count));
+    }
+
     pub fn encode(&self) -> String {
+        let counts = self.count_phases.get().map(|count| count()).unwrap_or_default();
+        for (phase, number) in counts {
+            self.workspaces.get_or_create(&InPhase { phase }).set(number);
+        }
         encoded(&self.registry)
     }
 }

@@ -94,6 +94,7 @@ impl Site {
             .env("KUBECONFIG", self.server.kubeconfig("operator"))
             .env("NAMESPACE", &self.namespace)
             .env("POD_NAMESPACE", &self.namespace)
+            .env("GATEWAY_NAMESPACE", &self.namespace)
             .env("WORKSPACE_IMAGE", "registry.test/devplane-workspace:1")
             .env("CLUSTER_CIDRS", "10.96.0.0/16,10.244.0.0/16")
             .env("METRICS_BIND_ADDRESS", format!("127.0.0.1:{metrics}"))

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use devplane::api::pod_settings::PodSettings;
-use devplane::api::workspace::Provider;
+use devplane::api::workspace::{KeepAlive, Provider, ReclaimPolicy, UpdatePolicy};
 use devplane::policy::Egress;
 use devplane::render::{Desired, Platform, ValidWorkspace, desired};
 use std::num::NonZeroU16;
@@ -33,6 +33,11 @@ fn plain() -> ValidWorkspace {
         storage_class: None,
         ca_bundle: None,
         idle_timeout: Some(Duration::from_secs(3600)),
+        keep_alive: KeepAlive::default(),
+        update_policy: UpdatePolicy::default(),
+        reclaim_policy: ReclaimPolicy::default(),
+        owner: None,
+        limited: vec![],
         suspended: false,
         platform: Platform {
             image: "registry.test/devplane-workspace:1".into(),
@@ -97,7 +102,7 @@ fn yaml(workspace: &ValidWorkspace) -> String {
         pvc,
         pod,
         endpoint,
-    } = desired(workspace);
+    } = desired(workspace, None);
     let mut text = format!("# endpoint: {endpoint}\n");
     let mut add = |object: serde_json::Value| {
         text.push_str("---\n");

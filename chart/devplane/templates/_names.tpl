@@ -39,3 +39,12 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- define "devplane.gateway.url" -}}
 {{ coalesce .Values.gateway.publicURL (trimSuffix "/callback" .Values.gateway.oidc.redirectURL) }}
 {{- end }}
+
+{{/* The ceilings that are set, as JSON; nothing when none is. */}}
+{{- define "devplane.ceilings" -}}
+{{- $ceilings := dict -}}
+{{- range $resource, $amount := .Values.workspace.ceilings -}}
+{{- if $amount -}}{{- $_ := set $ceilings $resource (toString $amount) -}}{{- end -}}
+{{- end -}}
+{{- if $ceilings -}}{{- toJson $ceilings -}}{{- end -}}
+{{- end }}
