@@ -78,24 +78,41 @@ install_for_real() {
   releases
 }
 
-# With the values of `full`: 8 CPUs at most.
+# With the values of `full`: 8 CPUs at most, two classes, and images of two registries.
 ceilings() {
   local attempt
   # A new policy is enforced a moment after it is there.
-  for attempt in $(seq 50); do workspace_with 9 --dry-run=server >/dev/null 2>&1 || break; sleep 0.2; done
-  denied "a Workspace above the ceiling is refused" workspace_with 9
-  refused "and told why" 'spec.resources.cpu is 9, and the most that a workspace may have is 8' workspace_with 9
-  claim "one below it is taken" workspace_with 7500m
-  denied "it can't be raised above the ceiling" workspace_with 8001m
-  claim "what is no quantity is left to the operator" workspace_with lots
+  for attempt in $(seq 50); do with_cpu 9 --dry-run=server >/dev/null 2>&1 || break; sleep 0.2; done
+  denied "a Workspace above the ceiling is refused" with_cpu 9
+  refused "and told why" 'spec.resources.cpu is 9, and the most that a workspace may have is 8' with_cpu 9
+  claim "one below it is taken" with_cpu 7500m
+  denied "it can't be raised above the ceiling" with_cpu 8001m
+  claim "what is no quantity is left to the operator" with_cpu lots
+  refused "a class that there is not" 'spec.className is huge, and the classes are gpu, small' workspace_with '{"className":"huge"}'
+  claim "one that there is" workspace_with '{"className":"gpu"}'
   kubectl -n workspaces delete workspace ceiling --wait=false >/dev/null
+  claim "a pod with an allowed image" pod_of registry.corp.example/any:1
+  refused "a pod with another one" 'workspaces may not run the image registry.elsewhere.example/any:1' pod_of registry.elsewhere.example/any:1
+  denied "one that only begins like an allowed one" pod_of registry.other.example/devplane-workspace:12
 }
 
-workspace_with() { # CPU [FLAGS...]
+with_cpu() { # CPU [FLAGS...]
   local cpu=$1
   shift
-  printf '{"apiVersion":"workspace.devplane.io/v1alpha1","kind":"Workspace","metadata":{"name":"ceiling","namespace":"workspaces"},"spec":{"resources":{"cpu":"%s"}}}' "$cpu" |
+  workspace_with "{\"resources\":{\"cpu\":\"$cpu\"}}" "$@"
+}
+
+workspace_with() { # SPEC [FLAGS...]
+  local spec=$1
+  shift
+  printf '{"apiVersion":"workspace.devplane.io/v1alpha1","kind":"Workspace","metadata":{"name":"ceiling","namespace":"workspaces"},"spec":%s}' "$spec" |
     kubectl apply "$@" -f -
+}
+
+# Whether the server would take a pod of this image in the workspaces' namespace.
+pod_of() { # IMAGE
+  printf '{"apiVersion":"v1","kind":"Pod","metadata":{"name":"try","namespace":"workspaces"},"spec":{"automountServiceAccountToken":false,"containers":[{"name":"a","image":"%s","resources":{"requests":{"cpu":"1"},"limits":{"cpu":"1","memory":"1Gi"}}}]}}' "$1" |
+    kubectl create --dry-run=server -f -
 }
 
 rights() {

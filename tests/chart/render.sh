@@ -12,6 +12,9 @@ golden_files() { # [--update]
   claim "renders the local cluster's values" render minimal -f "$repo/deploy/local/values.yaml"
   render minimal --kube-version 1.27.0 >"$work/old.yaml"
   denied "asks Kubernetes 1.27 for no preStop sleep" grep -q preStop "$work/old.yaml"
+  render full --kube-version 1.29.0 >"$work/older.yaml"
+  denied "asks Kubernetes 1.29 for no ValidatingAdmissionPolicy" grep -q ValidatingAdmissionPolicy "$work/older.yaml"
+  claim "and leaves the ceilings to the operator" grep -q WORKSPACE_CEILINGS "$work/older.yaml"
   refused "refuses Kubernetes 1.26" 'requires kubeVersion: >=1.27.0-0' render minimal --kube-version 1.26.0
 }
 
@@ -37,8 +40,6 @@ bad_values() {
   # The schema: helm names the key.
   refused "an unknown key" "additional properties 'replica' not allowed" render minimal --set operator.replica=2
   refused "an unknown key deep down" "additional properties 'storageclass' not allowed" render minimal --set workspace.storageclass=a
-  refused "ceilings where the API server can't enforce them" 'workspace.ceilings needs Kubernetes 1.30' \
-    helm template devplane "$chart" -n x --kube-version 1.29.0 -f "$here/values/minimal.yaml" --set workspace.ceilings.cpu=4
   refused "a pod setting that could weaken its security" "securityContext" render minimal --set workspace.pod.securityContext.privileged=true
   refused "a pull policy" "/imagePullPolicy" render minimal --set imagePullPolicy=Sometimes
   refused "a number as text" "/gateway/replicas" render minimal --set-string gateway.replicas=two
@@ -56,7 +57,9 @@ bad_values() {
 settings_agree() {
   local role known given
   for role in operator gateway; do
-    known=$(grep -ohE '(setting\(|rate_settings!|^ +[A-Z_]+ )"?[A-Z_"]*' "$repo/src/config/$role.rs" | grep -oE '"[A-Z_]{4,}"' | tr -d '"'; echo LOG_LEVEL; echo LOG_FORMAT)
+    # Those that it declares, and those that it has in common with another role.
+    known=$(grep -ohE '(setting\(|rate_settings!|^ +[A-Z_]+ )"?[A-Z_"]*' "$repo/src/config/$role.rs" | grep -oE '"[A-Z_]{4,}"' | tr -d '"'
+      grep -ohE 'super::[a-z]+::[A-Z_]{4,}' "$repo/src/config/$role.rs" | sed 's/.*:://'; echo LOG_LEVEL; echo LOG_FORMAT)
     known=$(sort -u <<<"$known")
     given=$(cat "$work/full.yaml" "$work/existing-secret.yaml" | awk -v role="args: [$role]|- $role" '
       /^kind:/ { kind = $2 } /^  name: workspace-/ && kind == "Deployment" { name = $2 }
