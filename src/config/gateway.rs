@@ -21,6 +21,8 @@ pub struct GatewayConfig {
     pub namespace: String,
     /// Its own namespace, where its session keys lie.
     pub pod_namespace: String,
+    /// Its own pod, as `status.sessions` names it.
+    pub pod_name: String,
     pub port: u16,
     /// Where browsers reach the gateway: scheme, host and port, no path. The only Origin that a WebSocket may have.
     pub public_url: Url,
@@ -117,6 +119,9 @@ pub const NAMESPACE: Setting = setting("NAMESPACE", "namespace")
 pub const POD_NAMESPACE: Setting = setting("POD_NAMESPACE", "podNamespace")
     .default("workspace-operator-system")
     .help("the gateway's own namespace, where its session keys lie");
+pub const POD_NAME: Setting = setting("POD_NAME", "podName")
+    .default("workspace-gateway")
+    .help("the gateway's own pod, which status.sessions names beside each terminal");
 pub const PORT: Setting = setting("PORT", "port")
     .default("8080")
     .help("the TCP port to listen on");
@@ -191,6 +196,7 @@ pub const SETTINGS: &[Setting] = &[
     WS_PER_USER_BURST,
     SESSION_RECORDING_ENABLED,
     POD_NAMESPACE,
+    POD_NAME,
     super::setting::LOG_LEVEL,
     super::setting::LOG_FORMAT,
 ];
@@ -210,6 +216,7 @@ impl GatewayConfig {
     fn read_all(r: &mut Reader<'_>) -> Option<Self> {
         let namespace = r.parse(&NAMESPACE, syntax::dns_label);
         let pod_namespace = r.parse(&POD_NAMESPACE, syntax::dns_label);
+        let pod_name = r.parse(&POD_NAME, syntax::dns_subdomain);
         let port = r.parse(&PORT, syntax::port);
         let oidc = OidcConfig::read(r);
         let public_url = r.optional(&PUBLIC_URL, public_origin);
@@ -241,6 +248,7 @@ impl GatewayConfig {
         Some(Self {
             namespace: namespace?,
             pod_namespace: pod_namespace?,
+            pod_name: pod_name?,
             port: port?.get(),
             public_url,
             tls: tls?,

@@ -29,6 +29,19 @@ impl Index {
         names.filter_map(|name| self.get(name)).collect()
     }
 
+    /// The names of those whose status tells of a terminal at this gateway.
+    pub fn with_session_at(&self, gateway: &str) -> Vec<String> {
+        let is_there = |workspace: &&Arc<Workspace>| {
+            let sessions = workspace.status.iter().flat_map(|status| &status.sessions);
+            sessions.into_iter().any(|session| session.gateway == gateway)
+        };
+        self.by_name
+            .values()
+            .filter(is_there)
+            .map(|workspace| workspace.name_any())
+            .collect()
+    }
+
     /// Every later change of the Workspace `name`, beginning with how it is now.
     pub fn follow(&mut self, name: &str) -> Followed {
         self.followers.retain(|_, sender| sender.receiver_count() > 0);

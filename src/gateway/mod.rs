@@ -6,16 +6,17 @@
 //! `service` takes a request to its handler: `sign_in`, `home`, `events`, `terminal`. `admission` has the rules in between, in
 //! their order; `reject` turns each refusal into an answer. `route`, `return_path`, `origin`, `index` and `progress` are pure.
 
-mod activity;
 mod admission;
 mod assets;
 mod authn;
 mod events;
 mod home;
 pub mod index;
+mod keep_alive;
 pub mod limits;
 pub mod origin;
 mod pages;
+mod presence;
 pub mod progress;
 mod reject;
 mod respond;
@@ -39,6 +40,7 @@ use crate::tls::{self, ServerCertificate, TlsError};
 use cookie::Key;
 use kube::Client;
 use limits::Limits;
+use presence::Presence;
 use service::Gateway;
 use session::Cookies;
 use session_keys::KeysError;
@@ -91,7 +93,8 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
     let gateway = Arc::new(Gateway {
         provider: Provider::new(config.oidc, trusted, Arc::clone(&clock)),
         cookies: Cookies::new(keys),
-        workspaces: Workspaces::new(client, config.namespace, config.workspace),
+        workspaces: Workspaces::new(client, config.namespace, config.pod_name, config.workspace),
+        presence: Presence::default(),
         limits: Limits::new(&config.rate_limit),
         metrics: GatewayMetrics::default(),
         clock,
@@ -106,6 +109,13 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
         namespace = gateway.workspaces.namespace,
         "the gateway serves"
     );
+    let starting = Arc::clone(&gateway);
+    gateway.drain.spawn(async move {
+        tokio::select! {
+            () = presence::forget_earlier(&starting) => {}
+            () = starting.drain.stopping() => {}
+        }
+    });
     let answering = Arc::clone(&gateway);
     let answer = move |request| Arc::clone(&answering).answer(request);
     let serving = listener::serve(listener, server, HEAD_TIMEOUT, &gateway.drain, answer);

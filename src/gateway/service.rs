@@ -1,6 +1,7 @@
 //! A request becomes a route, and a route its handler's answer.
 
 use super::limits::Limits;
+use super::presence::Presence;
 use super::reject::Rejection;
 use super::respond::{self, Answer};
 use super::route::Route;
@@ -26,6 +27,7 @@ pub struct Gateway {
     pub provider: Provider,
     pub cookies: Cookies,
     pub workspaces: Workspaces,
+    pub presence: Presence,
     pub limits: Limits,
     pub metrics: GatewayMetrics,
     pub clock: Arc<dyn Clock>,

@@ -1,28 +1,36 @@
 //! A request for `/ws` becomes an open terminal: the user's WebSocket joined to that of their workspace's ttyd.
 
-use super::activity::Activity;
 use super::admission::{Admitted, admit};
 use super::authn::Caller;
+use super::keep_alive::{self, ScreenSize};
 use super::progress::is_open;
 use super::reject::Rejection;
 use super::respond::Answer;
 use super::service::{Asked, Gateway};
+use crate::api::status::TerminalSession;
+use crate::api::workspace::KeepAlive;
 use crate::audit::{self, Action, Event, Outcome};
 use crate::clock::until;
 use crate::names::TERMINAL_PORT;
-use crate::proxy::{End, SUBPROTOCOL, Stop, dial, is_typing, relay};
+use crate::proxy::{End, SUBPROTOCOL, Stop, dial, is_output, is_typing, relay};
+use crate::serve::listener::Peer;
 use crate::telemetry::metrics::RateLimitEndpoint;
+use data_encoding::HEXLOWER;
 use fastwebsockets::WebSocket;
 use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request, upgrade};
 use http_body_util::BodyExt;
 use hyper::HeaderMap;
-use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL, USER_AGENT};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
+
+/// Of what a browser calls itself, in characters.
+const LONGEST_USER_AGENT: usize = 200;
 
 /// Opens the terminal. The workspace is dialled first: a client that gets its 101 has a terminal behind it.
 ///
@@ -65,6 +73,8 @@ pub async fn open(gateway: &Arc<Gateway>, asked: &mut Asked) -> Result<Answer, R
         gateway: Arc::clone(gateway),
         expires_in: until(caller.person.expires, asked.now),
         request: asked.without_request(),
+        session: session(asked, &gateway.workspaces.pod_name),
+        stays_awake_by_output: workspace.spec.lifecycle.keep_alive == KeepAlive::Output,
         caller,
         workspace: name,
     };
@@ -87,6 +97,9 @@ struct Terminal {
     request: Asked,
     caller: Caller,
     workspace: String,
+    session: TerminalSession,
+    /// Whether what it prints counts as use.
+    stays_awake_by_output: bool,
     expires_in: Duration,
 }
 
@@ -105,24 +118,41 @@ impl Terminal {
         let target = gateway.target(workspace);
         audit::emit(&Event::SessionStart { actor, target });
         gateway.metrics.open_sessions.inc();
-        let activity = Activity::begin(gateway, workspace);
+        let present = gateway.presence.enter(gateway, workspace, Some(self.session.clone()));
+        let mut size = None;
         let typed = |frame: &[u8]| {
             if is_typing(frame) {
-                activity.happened(gateway.clock.now());
+                present.typed(gateway.clock.now());
+            }
+            size = ScreenSize::told_by(frame).or(size);
+        };
+        let printed = |frame: &[u8]| {
+            if self.stays_awake_by_output && is_output(frame) {
+                present.used(gateway.clock.now());
             }
         };
-        let end = relay(client, backend, typed, self.stop()).await;
+        let end = relay(client, backend, typed, printed, self.stop()).await;
+        drop(present);
         gateway.metrics.open_sessions.dec();
         let (reason, code) = (end.reason(), close_code(end));
         audit::emit(&Event::SessionEnd { actor, target, reason });
         tracing::info!(
             request_id = self.request.id.as_str(),
             session_id = self.caller.session_id,
+            terminal_id = self.session.id,
             workspace,
             reason,
             code,
             "a terminal was closed"
         );
+        if let Some(size) = size
+            && self.stays_awake_by_output
+            && end.is_of_client()
+            && !gateway.presence.is_occupied(workspace)
+        {
+            let listening = gateway.presence.enter(gateway, workspace, None);
+            keep_alive::listen(gateway, workspace, size, listening).await;
+        }
     }
 
     async fn stop(&self) -> Stop {
@@ -142,6 +172,23 @@ impl Terminal {
             // Nobody tells any more: the gateway is stopping.
             std::future::pending().await
         }
+    }
+}
+
+/// What the status says of a terminal that opens.
+fn session(asked: &Asked, gateway: &str) -> TerminalSession {
+    let request = &asked.request;
+    let peer = request.extensions().get::<Peer>();
+    let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+    TerminalSession {
+        id: HEXLOWER.encode(&rand::random::<[u8; 8]>()),
+        since: Time(asked.now),
+        last_input: None,
+        client_address: peer
+            .map(|Peer(address)| address.ip().to_canonical().to_string())
+            .unwrap_or_default(),
+        user_agent: agent.unwrap_or_default().chars().take(LONGEST_USER_AGENT).collect(),
+        gateway: gateway.to_owned(),
     }
 }
 

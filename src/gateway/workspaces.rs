@@ -1,6 +1,7 @@
 //! A person becomes their Workspace: found, made or woken. Watched, never polled.
 
 use super::index::{Followed, Index, recorded_owner};
+use crate::api::status::TerminalSession;
 use crate::api::workspace::{AiConfig, Persistence, Resources, User};
 use crate::api::{Phase, Workspace, WorkspaceSpec};
 use crate::config::gateway::NewWorkspace;
@@ -10,15 +11,16 @@ use crate::oidc::Person;
 use crate::units::quantity::Quantity;
 use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use snafu::{ResultExt, Snafu, ensure};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use tokio::sync::watch;
 
 /// Why a person has no Workspace to enter.
 #[derive(Debug, Snafu)]
@@ -56,19 +58,22 @@ pub struct Ensured {
 pub struct Workspaces {
     api: Api<Workspace>,
     pub namespace: String,
+    /// This gateway's pod, as `status.sessions` names it.
+    pub pod_name: String,
     template: NewWorkspace,
     index: RwLock<Index>,
-    watched: AtomicBool,
+    watched: watch::Sender<bool>,
 }
 
 impl Workspaces {
-    pub fn new(client: Client, namespace: String, template: NewWorkspace) -> Self {
+    pub fn new(client: Client, namespace: String, pod_name: String, template: NewWorkspace) -> Self {
         Self {
             api: Api::namespaced(client, &namespace),
             namespace,
+            pod_name,
             template,
             index: RwLock::default(),
-            watched: AtomicBool::new(false),
+            watched: watch::Sender::new(false),
         }
     }
 
@@ -83,7 +88,7 @@ impl Workspaces {
                 Ok(Some(watcher::Event::InitApply(object))) => listed.extend(readable(object)),
                 Ok(Some(watcher::Event::InitDone)) => {
                     self.write(|index| index.replace(std::mem::take(&mut listed)));
-                    if !self.watched.swap(true, Ordering::Relaxed) {
+                    if !self.watched.send_replace(true) {
                         tracing::info!(namespace = self.namespace, "the Workspaces are watched");
                     }
                 }
@@ -112,7 +117,7 @@ impl Workspaces {
     }
 
     pub fn is_watched(&self) -> bool {
-        self.watched.load(Ordering::Relaxed)
+        *self.watched.borrow()
     }
 
     pub fn get(&self, name: &str) -> Option<Arc<Workspace>> {
@@ -261,23 +266,39 @@ impl Workspaces {
         Ok(true)
     }
 
-    /// Writes when the user last did something, unless the status tells of a later time.
+    /// Writes which terminals of this gateway are open, and when the workspace was last used, unless the status tells of a later time.
     ///
     /// # Errors
     /// When the API server refuses.
-    pub async fn record_activity(&self, name: &str, at: Timestamp) -> Result<(), EnsureError> {
-        if self.last_accessed(name).is_some_and(|last| last >= at) {
-            return Ok(());
-        }
-        let patch = json!({"status": {"lastAccessed": at.to_string()}});
-        let patched = self
-            .api
-            .patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
-            .await;
+    pub async fn record_presence(
+        &self,
+        name: &str,
+        sessions: &[TerminalSession],
+        used: Option<Timestamp>,
+    ) -> Result<(), EnsureError> {
+        let used = used.max(self.last_accessed(name)).map(Time);
+        let patch = json!({
+            "apiVersion": Workspace::api_version(&()),
+            "kind": Workspace::kind(&()),
+            "metadata": {"name": name},
+            "status": {"lastAccessed": used, "sessions": sessions},
+        });
+        // Forced: of the time, two gateways may be owners.
+        let parameters = PatchParams::apply(&format!("devplane-gateway-{}", self.pod_name)).force();
+        let patched = self.api.patch_status(name, &parameters, &Patch::Apply(patch)).await;
         patched.map(drop).context(ApiSnafu {
-            operation: "write the activity of",
+            operation: "write the terminals of",
             name,
         })
+    }
+
+    /// The Workspaces whose status tells of a terminal at this gateway, once they are known.
+    pub async fn with_sessions_here(&self) -> Vec<String> {
+        let mut watched = self.watched.subscribe();
+        // The sender lives as long as `self`.
+        let _ = watched.wait_for(|watched| *watched).await;
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        index.with_session_at(&self.pod_name)
     }
 
     /// When activity of this workspace was last written, by whichever gateway.
@@ -326,7 +347,6 @@ fn readable(object: DeserializeGuard<Workspace>) -> Option<Workspace> {
 mod tests {
     use super::*;
     use crate::api::WorkspaceStatus;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()

@@ -1,4 +1,4 @@
-//! What a terminal sends becomes a yes or no: did a person do something?
+//! What a terminal sends becomes a yes or no: did a person do something? And what it is sent: was something printed?
 //!
 //! Keys, pastes and mouse buttons count. What the terminal sends by itself does not: focus events, mouse motion, and its
 //! answers to a program's questions (ECMA-48 control sequences as xterm uses them). Otherwise a program that asks the terminal
@@ -16,6 +16,14 @@ pub fn is_typing(frame: &[u8]) -> bool {
         [INPUT, input @ ..] => by_a_person(input),
         _ => false,
     }
+}
+
+/// The command byte of a ttyd message that carries output. The same as that of input.
+const OUTPUT: u8 = b'0';
+
+/// Whether the first frame of a workspace's message holds something that a program printed.
+pub fn is_output(frame: &[u8]) -> bool {
+    matches!(frame, [OUTPUT, _, ..])
 }
 
 fn by_a_person(mut input: &[u8]) -> bool {

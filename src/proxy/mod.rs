@@ -10,7 +10,7 @@ mod relay;
 
 pub use close::Close;
 pub use dial::{DialError, dial};
-pub use input::is_typing;
+pub use input::{is_output, is_typing};
 pub use relay::{End, Stop, relay};
 
 /// The one subprotocol that is spoken: ttyd's.

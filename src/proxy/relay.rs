@@ -69,6 +69,11 @@ impl End {
         }
     }
 
+    /// Whether it was the client that ended it, or was lost.
+    pub fn is_of_client(self) -> bool {
+        matches!(self, Self::ClientClosed(_) | Self::ClientLost | Self::ClientSilent)
+    }
+
     /// The close frames for the client and for the workspace.
     fn closes(self) -> (Close, Close) {
         match self {
@@ -121,12 +126,14 @@ impl Ended {
 
 type Writer<S> = Mutex<WebSocketWrite<WriteHalf<S>>>;
 
-/// Carries messages until one side ends, or `stop` does. `on_message` sees the first frame of each message of the client.
+/// Carries messages until one side ends, or `stop` does. `on_message` sees the first frame of each message of the client, and
+/// `on_output` of each message of the workspace.
 /// When this returns, both sides were told and closed.
 pub async fn relay<C, W>(
     client: WebSocket<C>,
     workspace: WebSocket<W>,
     on_message: impl FnMut(&[u8]),
+    on_output: impl FnMut(&[u8]),
     stop: impl Future<Output = Stop>,
 ) -> End
 where
@@ -144,7 +151,7 @@ where
         on_message,
     )
     .fuse();
-    let from_workspace = forward(workspace_reader, &workspace_writer, &client_writer, None, |_| ()).fuse();
+    let from_workspace = forward(workspace_reader, &workspace_writer, &client_writer, None, on_output).fuse();
     tokio::pin!(from_client, from_workspace);
     let end = tokio::select! {
         ended = &mut from_client => ended.of_client(),
@@ -289,7 +296,7 @@ mod tests {
         let end = tokio::spawn(async move {
             let client = WebSocket::after_handshake(client_side, Role::Server);
             let workspace = WebSocket::after_handshake(workspace_side, Role::Client);
-            relay(client, workspace, |_| (), stop).await
+            relay(client, workspace, |_| (), |_| (), stop).await
         });
         let mut peers = [
             WebSocket::after_handshake(client, Role::Client),
@@ -422,6 +429,7 @@ mod tests {
                 client,
                 workspace,
                 |frame| sink.lock().unwrap().push(frame.to_vec()),
+                |_| (),
                 pending(),
             )
             .await

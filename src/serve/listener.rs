@@ -32,6 +32,10 @@ const MAX_HEAD: usize = 64 * 1024;
 /// After a failure of `accept`, most likely too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Who is at the other end of a request's connection: an extension of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
 /// The port can't be listened on.
 #[derive(Debug, Snafu)]
 #[snafu(display("can't listen on {address}: {source}"), visibility(pub(super)))]
@@ -64,12 +68,12 @@ pub async fn serve<F, B>(
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
         };
-        let stream = tokio::select! {
+        let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = drain.stopping() => return,
         };
-        let stream = match stream {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok((stream, address)) => (stream, Peer(address)),
             Err(error) => {
                 tracing::warn!(address = ?listener.local_addr().ok(), %error, "can't accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -81,10 +85,10 @@ pub async fn serve<F, B>(
         let (acceptor, answer, stopping) = (acceptor.clone(), answer.clone(), drain.clone());
         drain.spawn(async move {
             match acceptor {
-                None => connection(stream, answer, head_timeout, &stopping).await,
+                None => connection(stream, peer, answer, head_timeout, &stopping).await,
                 // A failed handshake is the client's affair: a probe, a scanner, a wrong authority.
                 Some(acceptor) => match timeout(TLS_TIMEOUT, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => connection(stream, answer, head_timeout, &stopping).await,
+                    Ok(Ok(stream)) => connection(stream, peer, answer, head_timeout, &stopping).await,
                     Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                     Err(_) => tracing::debug!("a TLS handshake took too long"),
                 },
@@ -94,13 +98,19 @@ pub async fn serve<F, B>(
     }
 }
 
-async fn connection<S, F, B>(stream: S, answer: impl Fn(Request<Incoming>) -> F, head_timeout: Duration, drain: &Drain)
-where
+async fn connection<S, F, B>(
+    stream: S,
+    peer: Peer,
+    answer: impl Fn(Request<Incoming>) -> F,
+    head_timeout: Duration,
+    drain: &Drain,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
         let answered = answer(request);
         async move { Ok::<_, Infallible>(answered.await) }
     });

@@ -265,19 +265,15 @@ impl Gateway {
 
 /// A real ttyd with a shell in tmux's place, at `address`:7681.
 pub fn ttyd(address: &str) -> Process {
-    let program = made_by("tests/gateway/ttyd.sh");
-    let child = Command::new(program)
-        .args([
-            "--interface",
-            address,
-            "--port",
-            "7681",
-            "--writable",
-            "bash",
-            "--norc",
-            "--noprofile",
-            "-i",
-        ])
+    ttyd_with(address, &["bash", "--norc", "--noprofile", "-i"])
+}
+
+/// The same with another program.
+pub fn ttyd_with(address: &str, program: &[&str]) -> Process {
+    let ttyd = made_by("tests/gateway/ttyd.sh");
+    let child = Command::new(ttyd)
+        .args(["--interface", address, "--port", "7681", "--writable"])
+        .args(program)
         .env("PS1", "$ ")
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -9,6 +9,7 @@ mod browser;
 #[path = "../harness/eventually.rs"]
 mod eventually;
 mod harness;
+mod presence;
 mod refusals;
 mod sign_in;
 mod terminal;

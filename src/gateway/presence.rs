@@ -1,0 +1,221 @@
+//! Open terminals become the Workspace's `status.sessions` and `status.lastAccessed`.
+//!
+//! Each gateway applies its own terminals under a field manager of its own (Kubernetes: server-side apply), so that two
+//! gateways never write over each other, and what is no longer applied is gone. Coming and going is written at once, use at
+//! most once a minute. The operator takes away what a gateway that died has left.
+
+use super::service::Gateway;
+use super::workspaces::EnsureError;
+use crate::api::status::TerminalSession;
+use crate::clock::until;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
+
+/// Between two writes for a workspace that is in use, whichever gateway made the last one.
+const WRITE_EVERY: Duration = Duration::from_secs(60);
+/// After a write that failed: doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Writes that fail in a row before a workspace without terminals is forgotten.
+const LAST_TRIES: u32 = 5;
+
+/// The terminals of this gateway, by workspace.
+#[derive(Default)]
+pub struct Presence {
+    places: Mutex<HashMap<String, Arc<Place>>>,
+}
+
+/// One workspace that somebody is at.
+struct Place {
+    occupants: watch::Sender<Vec<Arc<Occupant>>>,
+    used: Notify,
+    /// Milliseconds since 1970; 0 is never.
+    last_used: AtomicI64,
+}
+
+struct Occupant {
+    /// `None` is nobody: only what the terminal prints is listened to.
+    session: Option<TerminalSession>,
+    /// Milliseconds since 1970; 0 is never.
+    last_input: AtomicI64,
+}
+
+/// A terminal that is open; it goes off the list when this is dropped.
+pub struct Present {
+    place: Arc<Place>,
+    occupant: Arc<Occupant>,
+}
+
+impl Presence {
+    /// A terminal opens; entering counts as use. With no session, nobody is listed.
+    pub fn enter(&self, gateway: &Arc<Gateway>, workspace: &str, session: Option<TerminalSession>) -> Present {
+        let mut places = self.lock();
+        let place = places.entry(workspace.to_owned()).or_insert_with(|| {
+            let place = Arc::new(Place {
+                occupants: watch::Sender::default(),
+                used: Notify::new(),
+                last_used: AtomicI64::new(0),
+            });
+            let writing = write(Arc::clone(gateway), workspace.to_owned(), Arc::clone(&place));
+            gateway.drain.spawn(writing);
+            place
+        });
+        let occupant = Arc::new(Occupant {
+            session,
+            last_input: AtomicI64::new(0),
+        });
+        if let Some(session) = &occupant.session {
+            place
+                .last_used
+                .fetch_max(session.since.0.as_millisecond(), Ordering::Relaxed);
+        }
+        place
+            .occupants
+            .send_modify(|occupants| occupants.push(Arc::clone(&occupant)));
+        Present {
+            place: Arc::clone(place),
+            occupant,
+        }
+    }
+
+    /// Whether a terminal of this workspace is open here.
+    pub fn is_occupied(&self, workspace: &str) -> bool {
+        self.lock().get(workspace).is_some_and(|place| place.is_occupied())
+    }
+
+    /// Forgets a workspace, unless somebody has come meanwhile.
+    fn leave(&self, workspace: &str) -> bool {
+        let mut places = self.lock();
+        let is_empty = places
+            .get(workspace)
+            .is_none_or(|place| place.occupants.borrow().is_empty());
+        if is_empty {
+            places.remove(workspace);
+        }
+        is_empty
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Place>>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Present {
+    /// Its user has typed. Costs two stores: it is called for every key.
+    pub fn typed(&self, at: Timestamp) {
+        self.occupant.last_input.store(at.as_millisecond(), Ordering::Relaxed);
+        self.used(at);
+    }
+
+    /// Something else has happened that counts.
+    pub fn used(&self, at: Timestamp) {
+        self.place.last_used.store(at.as_millisecond(), Ordering::Relaxed);
+        self.place.used.notify_one();
+    }
+
+    /// Ends when somebody opens a terminal of the same workspace.
+    pub async fn joined(&self) {
+        let mut occupants = self.place.occupants.subscribe();
+        // The sender lives as long as `self`.
+        let _ = occupants.wait_for(|occupants| has_session(occupants)).await;
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.place
+            .occupants
+            .send_modify(|occupants| occupants.retain(|other| !Arc::ptr_eq(other, &self.occupant)));
+    }
+}
+
+impl Place {
+    fn is_occupied(&self) -> bool {
+        has_session(&self.occupants.borrow())
+    }
+
+    /// What `status.sessions` says of this gateway.
+    fn sessions(&self) -> Vec<TerminalSession> {
+        let occupants = self.occupants.borrow();
+        let sessions = occupants.iter().filter_map(|occupant| {
+            Some(TerminalSession {
+                last_input: time(&occupant.last_input).map(Time),
+                ..occupant.session.clone()?
+            })
+        });
+        sessions.collect()
+    }
+}
+
+fn has_session(occupants: &[Arc<Occupant>]) -> bool {
+    occupants.iter().any(|occupant| occupant.session.is_some())
+}
+
+fn time(milliseconds: &AtomicI64) -> Option<Timestamp> {
+    let milliseconds = milliseconds.load(Ordering::Relaxed);
+    (milliseconds != 0).then(|| Timestamp::from_millisecond(milliseconds).ok())?
+}
+
+/// Writes what becomes of one workspace until nobody is there any more.
+async fn write(gateway: Arc<Gateway>, workspace: String, place: Arc<Place>) {
+    let workspaces = &gateway.workspaces;
+    let mut occupants = place.occupants.subscribe();
+    occupants.mark_changed();
+    let mut tried: Option<Timestamp> = None;
+    let mut failures = 0;
+    loop {
+        let in_use = async {
+            place.used.notified().await;
+            if let Some(last) = workspaces.last_accessed(&workspace).max(tried) {
+                sleep(until(last + WRITE_EVERY, gateway.clock.now()).min(WRITE_EVERY)).await;
+            }
+        };
+        let again = async {
+            match failures {
+                0 => std::future::pending().await,
+                _ => sleep(FIRST_PAUSE * 2u32.saturating_pow(failures - 1).min(32)).await,
+            }
+        };
+        tokio::select! {
+            _ = occupants.changed() => {}
+            () = in_use => {}
+            () = again => {}
+        }
+        let is_empty = occupants.borrow_and_update().is_empty();
+        tried = Some(gateway.clock.now());
+        match workspaces
+            .record_presence(&workspace, &place.sessions(), time(&place.last_used))
+            .await
+        {
+            Ok(()) => failures = 0,
+            // Deleted meanwhile.
+            Err(EnsureError::Api {
+                source: kube::Error::Api(status),
+                ..
+            }) if status.code == 404 => failures = 0,
+            Err(error) => {
+                failures += 1;
+                tracing::warn!(workspace, %error, "can't write who uses a workspace; it may stop as idle");
+            }
+        }
+        if is_empty && (failures == 0 || failures >= LAST_TRIES) && gateway.presence.leave(&workspace) {
+            return;
+        }
+    }
+}
+
+/// Takes off the lists what an earlier process of this gateway's pod has left there. Ends when that is done.
+pub async fn forget_earlier(gateway: &Gateway) {
+    for workspace in gateway.workspaces.with_sessions_here().await {
+        if !gateway.presence.is_occupied(&workspace)
+            && let Err(error) = gateway.workspaces.record_presence(&workspace, &[], None).await
+        {
+            tracing::warn!(workspace, %error, "can't take terminals off the list that are no longer open");
+        }
+    }
+}
