@@ -14,6 +14,7 @@ mod queue;
 mod reconcile;
 mod report;
 mod retain;
+mod start;
 mod status;
 mod validate;
 mod volume;
@@ -28,13 +29,13 @@ use crate::serve::listener::ListenError;
 use crate::serve::probes::{self, Page};
 use crate::serve::shutdown;
 use crate::telemetry::metrics::{self, OperatorMetrics};
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt, future};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
 use kube::core::DeserializeGuard;
 use kube::runtime::events::{self, Recorder};
 use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::{Controller, WatchStreamExt, watcher};
+use kube::runtime::{Controller, WatchStreamExt, controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use memory::Memory;
 use observe::Caches;
@@ -242,10 +243,10 @@ async fn work(
             ready.store(true, Ordering::Relaxed);
         }
     });
-    let (owned, own) = (Arc::clone(&queue), Arc::clone(&queue));
+    let (owned, own, gone) = (Arc::clone(&queue), Arc::clone(&queue), queue);
     let workspace_stream = workspace_stream.inspect_ok(move |workspace| own.add(&workspace.name_any()));
     Controller::for_stream(workspace_stream, workspaces)
-        .with_config(kube::runtime::controller::Config::default().concurrency(CONCURRENT_PASSES))
+        .with_config(controller::Config::default().concurrency(CONCURRENT_PASSES))
         .owns_stream(service_account_stream)
         .owns_stream(role_stream)
         .owns_stream(role_binding_stream)
@@ -256,18 +257,25 @@ async fn work(
         .watches_stream(config_map_stream, by_digest)
         .watches_stream(gateway_stream, by_gateway)
         .run(reconcile::reconcile, reconcile::backoff, context)
-        .for_each(|result| async move {
-            // A failed pass was logged by `backoff`; an object that is gone needs no pass.
-            if let Err(kube::runtime::controller::Error::QueueError(error)) = result {
-                tracing::warn!(%error, "a watch failed and is started again");
+        .for_each(|result| {
+            match result {
+                // A failed pass was logged by `backoff`.
+                Ok(_) | Err(controller::Error::ReconcilerFailed(..)) => {}
+                Err(controller::Error::ObjectNotFound(workspace)) => gone.forget(&workspace.name),
+                Err(controller::Error::QueueError(error)) => {
+                    tracing::warn!(%error, "a watch failed and is started again");
+                }
+                Err(error) => tracing::warn!(%error, "the controller has trouble"),
             }
+            future::ready(())
         })
         .await;
 }
 
 /// Notes that something of the owner's has changed.
 fn add_owner(queue: &Queue, object: &Pod) {
-    for owner in object.owner_references() {
+    let owners = object.owner_references().iter();
+    for owner in owners.filter(|owner| owner.kind == Workspace::kind(&())) {
         queue.add(&owner.name);
     }
 }

@@ -38,6 +38,13 @@ impl Queue {
         Taken(self)
     }
 
+    /// It is gone, so that no pass will come.
+    pub fn forget(&self, name: &str) {
+        if self.lock().remove(name) {
+            self.depth.dec();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashSet<String>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -69,6 +76,10 @@ mod tests {
         drop(queue.take("a"));
         drop(queue.take("b"));
         drop(queue.take("requeued"));
+        assert_eq!(depth.get(), 0);
+        queue.add("deleted");
+        queue.forget("deleted");
+        queue.forget("deleted");
         assert_eq!(depth.get(), 0);
     }
 }

@@ -7,6 +7,7 @@ use super::observe::Caches;
 use super::plan::{Plan, Requests, State, Step, plan};
 use super::queue::Queue;
 use super::report::Reporter;
+use super::start;
 use super::status::{self, Names};
 use super::validate::validate;
 use super::volume::{Refusal, Size};
@@ -17,7 +18,7 @@ use crate::config::operator::WorkspaceSettings;
 use crate::labels;
 use crate::names::PodName;
 use crate::render::desired;
-use crate::telemetry::metrics::ReconcileStage;
+use crate::telemetry::metrics::{ReconcileStage, TimedStage};
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
@@ -26,7 +27,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use snafu::{ResultExt, Snafu};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::sync::watch::error::RecvError;
 
@@ -74,21 +75,15 @@ const LONGEST_PASS: Duration = Duration::from_secs(20);
 pub async fn reconcile(guarded: Arc<DeserializeGuard<Workspace>>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
     let mut filled = ctx.filled.clone();
     filled.wait_for(|filled| *filled).await.context(WatchesSnafu)?;
-    let began = Instant::now();
     // Before the pass: what comes meanwhile needs another one.
     let _taken = ctx.queue.take(&guarded.name_any());
-    let result = match tokio::time::timeout(LONGEST_PASS, reconcile_one(&guarded, &ctx)).await {
+    match tokio::time::timeout(LONGEST_PASS, reconcile_one(&guarded, &ctx)).await {
         Ok(result) => result,
         Err(_) => NoAnswerSnafu {
             name: guarded.name_any(),
         }
         .fail(),
-    };
-    ctx.reporter
-        .metrics
-        .reconcile_duration
-        .observe(began.elapsed().as_secs_f64());
-    result
+    }
 }
 
 impl ReconcileError {
@@ -121,6 +116,7 @@ async fn reconcile_one(guarded: &DeserializeGuard<Workspace>, ctx: &Context) -> 
     }
     if workspace.metadata.deletion_timestamp.is_some() {
         ctx.memory.forget(&uid);
+        let _timed = ctx.reporter.metrics.time(TimedStage::Finalizer);
         keep_volume(workspace, ctx).await?;
         return set_finalizer(workspace, ctx, false).await;
     }
@@ -129,6 +125,7 @@ async fn reconcile_one(guarded: &DeserializeGuard<Workspace>, ctx: &Context) -> 
         .iter()
         .any(|finalizer| finalizer == labels::FINALIZER)
     {
+        let _timed = ctx.reporter.metrics.time(TimedStage::Finalizer);
         return set_finalizer(workspace, ctx, true).await;
     }
     let now = ctx.clock.now();
@@ -156,12 +153,14 @@ async fn reconcile_one(guarded: &DeserializeGuard<Workspace>, ctx: &Context) -> 
 struct Pass {
     state: State,
     names: Names,
-    pod_made_at: Option<Timestamp>,
+    /// When what the user waits for began.
+    began_at: Option<Timestamp>,
     look_again_at: Option<Timestamp>,
     failure: Option<Meaning>,
 }
 
 async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Pass {
+    let planning = ctx.reporter.metrics.time(TimedStage::Plan);
     let last = workspace.status.clone().unwrap_or_default();
     let valid = match validate(workspace, &ctx.settings) {
         Ok(valid) => valid,
@@ -169,6 +168,7 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Pass {
     };
     let observed = ctx.caches.observe(&valid, &last);
     let desired = desired(&valid, observed.ca_digest.as_deref());
+    let requests = requests(workspace);
     let Plan {
         steps,
         mut state,
@@ -179,11 +179,14 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Pass {
         &desired,
         &observed,
         &last,
-        requests(workspace),
+        requests,
         ctx.memory.growth_refused(&valid.uid).as_ref(),
         now,
     );
+    drop(planning);
+    let applying = (!steps.is_empty()).then(|| ctx.reporter.metrics.time(TimedStage::Apply));
     let applied = apply(&ctx.client, &valid.namespace, &desired, &observed, &steps).await;
+    drop(applying);
     if let (Ok(_), Some(reason)) = (&applied, stop.filter(|_| steps.contains(&Step::DeletePod))) {
         ctx.reporter.pod_deleted(reason);
     }
@@ -224,11 +227,10 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Pass {
             pod,
             endpoint: desired.endpoint,
         },
-        pod_made_at: observed
+        began_at: observed
             .pod
             .as_ref()
-            .and_then(|pod| pod.creation_timestamp())
-            .map(|at| at.0),
+            .and_then(|pod| start::began(workspace, requests, pod)),
         look_again_at,
         failure,
     }
@@ -258,7 +260,7 @@ impl Pass {
                 pod: last.pod_name.clone(),
                 endpoint: last.service_endpoint.clone(),
             },
-            pod_made_at: None,
+            began_at: None,
             look_again_at: None,
             failure: None,
         }
@@ -296,10 +298,12 @@ async fn write_status(workspace: &Workspace, pass: &Pass, ctx: &Context, now: Ti
         // A gateway may be telling of a new one: the list that this was made from must still be the one that is there.
         patch["metadata"] = json!({"resourceVersion": workspace.metadata.resource_version});
     }
-    match api(workspace, ctx)
+    let writing = ctx.reporter.metrics.time(TimedStage::Status);
+    let written = api(workspace, ctx)
         .patch_status(&name, &PatchParams::default(), &Patch::Merge(patch))
-        .await
-    {
+        .await;
+    drop(writing);
+    match written {
         Ok(written) => {
             ctx.memory.wrote(
                 &workspace.uid().unwrap_or_default(),
@@ -320,11 +324,11 @@ async fn write_status(workspace: &Workspace, pass: &Pass, ctx: &Context, now: Ti
     }
 }
 
-/// When the pod was made, if its terminal takes connections for the first time.
+/// When the wait began, if the terminal takes connections for the first time since.
 fn started(workspace: &Workspace, pass: &Pass) -> Option<Timestamp> {
     let before = workspace.status.as_ref().and_then(|status| status.phase);
     let starts = pass.state.phase == Phase::Running && before != Some(Phase::Running);
-    pass.pod_made_at.filter(|_| starts)
+    pass.began_at.filter(|_| starts)
 }
 
 /// A volume that is to outlive its Workspace has lost its owner long ago, unless that was asked for a moment ago.

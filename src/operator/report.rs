@@ -28,7 +28,7 @@ impl Reporter {
             .inc();
     }
 
-    /// A terminal takes connections for the first time since its pod was made.
+    /// A terminal takes connections, so long after it was asked for.
     pub fn started(&self, within: Duration) {
         self.metrics.create_to_running.observe(within.as_secs_f64());
     }

@@ -1,7 +1,8 @@
 //! Counts and sizes become OpenMetrics text: every family that DevPlane exposes is declared here.
 //!
 //! Labels are bounded sets of words, never a user, an object's name or an address. The text format's encoder appends
-//! `_total` to counters, so the names here leave it out.
+//! `_total` to counters, so the names here leave it out. What is known beforehand begins at zero: the first of a series
+//! that was not there before is no increase to Prometheus.
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, LabelValueEncoder};
@@ -11,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use std::sync::OnceLock;
+use std::time::Instant;
 
 /// The media type of what [`OperatorMetrics::encode`] and [`GatewayMetrics::encode`] return.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -35,12 +37,14 @@ pub struct RateLimitHit {
 }
 
 macro_rules! label_value {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal,)+ }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$of_variant:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $($variant,)+ }
+        pub enum $name { $($(#[$of_variant])* $variant,)+ }
 
         impl $name {
+            const ALL: &[Self] = &[$(Self::$variant,)+];
+
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
@@ -86,6 +90,17 @@ label_value! {
     }
 }
 
+label_value! {
+    /// What the time of a pass is spent on, when there is something to do.
+    TimedStage {
+        Finalizer = "finalizer",
+        /// Validating, observing and planning: no waiting for anyone.
+        Plan = "plan",
+        Apply = "apply",
+        Status = "status",
+    }
+}
+
 #[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
 pub struct Stop {
     pub reason: StopReason,
@@ -94,6 +109,11 @@ pub struct Stop {
 #[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
 pub struct ReconcileError {
     pub stage: ReconcileStage,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+pub struct InStage {
+    pub stage: TimedStage,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
@@ -111,9 +131,9 @@ pub struct OperatorMetrics {
     workspaces: Family<InPhase, Gauge>,
     count_phases: OnceLock<CountPhases>,
     pub stops: Family<Stop, Counter>,
-    /// From the creation of a pod until its terminal takes connections.
+    /// From when a workspace was asked for until its terminal takes connections.
     pub create_to_running: Histogram,
-    pub reconcile_duration: Histogram,
+    reconcile_duration: Family<InStage, Histogram>,
     pub reconcile_errors: Family<ReconcileError, Counter>,
     /// Workspaces that have changed and wait for a pass, or are in one.
     pub queue_depth: Gauge,
@@ -139,22 +159,31 @@ impl Default for OperatorMetrics {
         let workspaces = Family::default();
         registry.register("workspaces", "Workspaces by phase", workspaces.clone());
         let stops = Family::default();
+        for &reason in StopReason::ALL {
+            drop(stops.get_or_create(&Stop { reason }));
+        }
         registry.register("workspace_stops", "Pods that were deleted", stops.clone());
         let create_to_running = Histogram::new(exponential_buckets(0.5, 2.0, 11));
         registry.register_with_unit(
             "workspace_create_to_running",
-            "Time from the creation of a pod until its terminal takes connections",
+            "Time from when a workspace was asked for until its terminal takes connections",
             Unit::Seconds,
             create_to_running.clone(),
         );
-        let reconcile_duration = Histogram::new(exponential_buckets(0.001, 4.0, 8));
+        let reconcile_duration = Family::new_with_constructor(stage_histogram as fn() -> Histogram);
+        for &stage in TimedStage::ALL {
+            drop(reconcile_duration.get_or_create(&InStage { stage }));
+        }
         registry.register_with_unit(
             "operator_reconcile_duration",
-            "Time that a pass over a Workspace takes",
+            "Time that a pass over a Workspace spends on a stage",
             Unit::Seconds,
             reconcile_duration.clone(),
         );
         let reconcile_errors = Family::default();
+        for &stage in ReconcileStage::ALL {
+            drop(reconcile_errors.get_or_create(&ReconcileError { stage }));
+        }
         registry.register(
             "operator_reconcile_errors",
             "Passes that did not get to their end",
@@ -192,12 +221,37 @@ impl OperatorMetrics {
         let _ = self.count_phases.set(Box::new(count));
     }
 
+    /// Counts the time until the result is dropped, which happens too when the pass is given up.
+    pub fn time(&self, stage: TimedStage) -> StageTimer {
+        StageTimer {
+            duration: self.reconcile_duration.get_or_create(&InStage { stage }).clone(),
+            began: Instant::now(),
+        }
+    }
+
     pub fn encode(&self) -> String {
         let counts = self.count_phases.get().map(|count| count()).unwrap_or_default();
         for (phase, number) in counts {
             self.workspaces.get_or_create(&InPhase { phase }).set(number);
         }
         encoded(&self.registry)
+    }
+}
+
+/// From a millisecond to 16 seconds: a pass is given up soon after.
+fn stage_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 4.0, 8))
+}
+
+/// A stage of a pass that is going on.
+pub struct StageTimer {
+    duration: Histogram,
+    began: Instant,
+}
+
+impl Drop for StageTimer {
+    fn drop(&mut self) {
+        self.duration.observe(self.began.elapsed().as_secs_f64());
     }
 }
 
@@ -216,6 +270,11 @@ impl Default for GatewayMetrics {
         let json_api_errors = Family::default();
         registry.register("gateway_json_api_errors", "JSON error answers", json_api_errors.clone());
         let rate_limit_hits = Family::default();
+        for &endpoint in RateLimitEndpoint::ALL {
+            for &scope in RateLimitScope::ALL {
+                drop(rate_limit_hits.get_or_create(&RateLimitHit { endpoint, scope }));
+            }
+        }
         registry.register(
             "gateway_rate_limit_hits",
             "Requests refused by a rate limit",
@@ -252,50 +311,5 @@ fn encoded(registry: &Registry) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_those_that_dashboards_rely_on() {
-        let operator = OperatorMetrics::default();
-        operator
-            .phase_transitions
-            .get_or_create(&PhaseTransition {
-                from_phase: "None",
-                to_phase: "Pending",
-            })
-            .inc();
-        let text = operator.encode();
-        assert!(
-            text.contains(r#"devplane_workspace_phase_transitions_total{from_phase="None",to_phase="Pending"} 1"#),
-            "{text}"
-        );
-        assert!(
-            text.contains("devplane_workspace_status_patch_failures_total 0"),
-            "{text}"
-        );
-
-        let gateway = GatewayMetrics::default();
-        gateway
-            .json_api_errors
-            .get_or_create(&JsonApiError {
-                http_status: 401,
-                error_code: "unauthorized",
-            })
-            .inc();
-        let hit = RateLimitHit {
-            endpoint: RateLimitEndpoint::Websocket,
-            scope: RateLimitScope::User,
-        };
-        gateway.rate_limit_hits.get_or_create(&hit).inc();
-        let text = gateway.encode();
-        assert!(
-            text.contains(r#"devplane_gateway_json_api_errors_total{http_status="401",error_code="unauthorized"} 1"#),
-            "{text}"
-        );
-        assert!(
-            text.contains(r#"devplane_gateway_rate_limit_hits_total{endpoint="websocket",scope="user"} 1"#),
-            "{text}"
-        );
-    }
-}
+#[path = "metrics_tests.rs"]
+mod tests;

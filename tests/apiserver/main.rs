@@ -8,6 +8,8 @@ mod apiserver;
 mod doctor;
 #[path = "../harness/eventually.rs"]
 mod eventually;
+#[path = "../harness/openmetrics.rs"]
+mod openmetrics;
 mod operator;
 mod schema;
 mod workspaces;

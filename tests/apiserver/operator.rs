@@ -114,7 +114,9 @@ impl Operator {
     }
 
     pub fn metrics(&self) -> String {
-        get(self.metrics, "/metrics").unwrap_or_default()
+        let answer = get(self.metrics, "/metrics").unwrap_or_default();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        body.to_owned()
     }
 
     /// SIGTERM, and the exit code.

@@ -1,6 +1,7 @@
 //! The life of Workspaces under a real operator process.
 
 use crate::eventually::eventually;
+use crate::openmetrics;
 use crate::operator::Site;
 use devplane::api::status::ConditionType;
 use devplane::api::{Phase, Workspace};
@@ -112,6 +113,11 @@ async fn a_workspace_is_made_runs_stops_and_wakes() {
         "{metrics}"
     );
     assert!(
+        metrics.contains("devplane_workspace_create_to_running_seconds_count 1\n"),
+        "{metrics}"
+    );
+    openmetrics::assert_as_documented(&metrics, "The operator");
+    assert!(
         operator
             .log()
             .contains(r#""devplane.event":"devplane.audit.workspace.phase_transition""#),
@@ -127,6 +133,11 @@ async fn a_workspace_is_made_runs_stops_and_wakes() {
     assert!(
         eventually(async || site.workspaces().get_opt("dev1").await.unwrap().is_none()).await,
         "the finalizer stays"
+    );
+    assert!(
+        eventually(async || operator.metrics().contains("devplane_operator_queue_depth 0\n")).await,
+        "what is gone still waits: {}",
+        operator.metrics()
     );
     assert_eq!(operator.stop(), Some(0));
 }

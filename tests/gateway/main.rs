@@ -9,6 +9,8 @@ mod browser;
 #[path = "../harness/eventually.rs"]
 mod eventually;
 mod harness;
+#[path = "../harness/openmetrics.rs"]
+mod openmetrics;
 mod presence;
 mod refusals;
 mod sign_in;

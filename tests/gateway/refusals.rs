@@ -2,6 +2,7 @@
 
 use crate::browser::Browser;
 use crate::harness::Site;
+use crate::openmetrics;
 use hyper::Method;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,5 +126,6 @@ async fn too_many_requests_are_refused_until_later() {
     let metrics = one.get(&format!("{origin}/metrics")).await.unwrap().body;
     let counted = r#"devplane_gateway_rate_limit_hits_total{endpoint="lifecycle",scope="user"} 1"#;
     assert!(metrics.contains(counted), "{metrics}");
+    openmetrics::assert_as_documented(&metrics, "The gateway");
     assert_eq!(gateway.audited("rate_limit.exceeded")[0]["actor.subject"], "dev1");
 }
