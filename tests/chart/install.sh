@@ -68,6 +68,7 @@ install_for_real() {
   denied "the release's notes hold no secret" grep -q planted-secret <(helm -n "$SYSTEM" get notes devplane)
   claim "the server takes every object under strict validation" \
     strictly_valid
+  monitored
   claim "the namespace of workspaces enforces restricted" \
     test "$(kubectl get namespace workspaces -o 'jsonpath={.metadata.labels.pod-security\.kubernetes\.io/enforce}')" = restricted
   claim "the operator's pod satisfies restricted" admitted workspace-operator
@@ -76,6 +77,25 @@ install_for_real() {
   claim "the gateway's rights are those that its tests run with" same_rights_as_its_tests gateway gateway
   rights
   releases
+}
+
+# The kinds of Prometheus' operator, as far as an API server must know them.
+monitored() {
+  local kind
+  refused "monitors where the cluster does not know them" 'ensure CRDs are installed first' installed monitoring
+  for kind in ServiceMonitor PrometheusRule; do
+    printf '{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition","metadata":{"name":"%ss.monitoring.coreos.com"},
+      "spec":{"group":"monitoring.coreos.com","scope":"Namespaced","names":{"kind":"%s","plural":"%ss"},"versions":[{"name":"v1","served":true,"storage":true,
+      "schema":{"openAPIV3Schema":{"type":"object","properties":{"spec":{"type":"object","x-kubernetes-preserve-unknown-fields":true}}}}}]}}' \
+      "${kind,,}" "$kind" "${kind,,}" | kubectl apply -f - >/dev/null
+    kubectl wait --for condition=Established --timeout=30s "crd/${kind,,}s.monitoring.coreos.com" >/dev/null
+  done
+  claim "helm installs monitors, alerts and the dashboard" installed monitoring
+  claim "the server takes those too under strict validation" strictly_valid
+  claim "Grafana's sidecar finds the dashboard" \
+    test "$(kubectl -n "$SYSTEM" get configmap -l grafana_dashboard=devplane -o name)" = configmap/devplane-dashboard
+  claim "helm takes them away again" installed minimal
+  denied "none is left" kubectl -n "$SYSTEM" get prometheusrule devplane
 }
 
 # With the values of `full`: 8 CPUs at most, two classes, and images of two registries.

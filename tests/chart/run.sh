@@ -32,6 +32,8 @@ render() { # SET [ARGUMENTS...]
 
 # shellcheck source=render.sh
 . "$here/render.sh"
+# shellcheck source=monitoring.sh
+. "$here/monitoring.sh"
 # shellcheck source=install.sh
 . "$here/install.sh"
 
@@ -39,6 +41,7 @@ golden_files "$@"
 bad_values
 settings_agree
 nothing_leaks
+monitoring "$@"
 reference_page
 if start_apiserver; then install_for_real; fi
 printf '%d passed, %d failed\n' "$PASSED" "$FAILED"
