@@ -17,7 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("policy", &["labels", "names", "units"]),
     ("render", &["api", "identity", "labels", "names", "policy", "units"]),
     ("audit", &["api"]),
-    ("telemetry", &["audit"]),
+    ("telemetry", &["api", "audit"]),
     ("cluster", &["clock"]),
     ("serve", &[]),
     ("tls", &[]),

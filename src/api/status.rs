@@ -36,6 +36,9 @@ pub struct WorkspaceStatus {
     /// When the workspace was last stopped (RFC 3339); a wake request counts when it is later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped_at: Option<Time>,
+    /// Why its pod is being stopped, or was; absent from when the next one runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_reason: Option<StopReason>,
     /// When the workspace stops unless its user types before (RFC 3339); absent while it does not run, and when it never stops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stops_at: Option<Time>,
@@ -118,6 +121,46 @@ impl Phase {
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// Why a pod is stopped. It is written before the pod is deleted, so that whoever is in it can be told.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum StopReason {
+    /// Nobody has used it for as long as is allowed; it starts again on the next visit.
+    Idle,
+    /// An administrator has suspended it.
+    Suspended,
+    /// A restart was asked for.
+    Restart,
+    /// What the pod is made from has changed.
+    Update,
+    /// The pod has ended without being asked to, such as one that its node evicted.
+    Ended,
+}
+
+impl StopReason {
+    pub const ALL: &[Self] = &[Self::Idle, Self::Suspended, Self::Restart, Self::Update, Self::Ended];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "Idle",
+            Self::Suspended => "Suspended",
+            Self::Restart => "Restart",
+            Self::Update => "Update",
+            Self::Ended => "Ended",
+        }
+    }
+
+    /// The word in log lines, metric labels and close frames.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Suspended => "suspended",
+            Self::Restart => "restart",
+            Self::Update => "update",
+            Self::Ended => "ended",
+        }
     }
 }
 

@@ -2,18 +2,19 @@
 //!
 //! Pods are immutable, so what is desired does not decide alone: idle stop, waking, a new image and recovery are
 //! decisions made here. A decision to stop is written to the status first; the pod goes in the next pass, which sees the
-//! decision. So an operator that dies in between, or a cache that lags, can't start again what was stopped.
+//! decision. So an operator that dies in between, or a cache that lags, can't start again what was stopped, and whoever is
+//! in the terminal is told why before it goes.
 
 use super::drift;
 use super::observe::Observed;
 use super::pod_state::{self, PodState};
 use super::retain;
 use super::volume::{self, Refusal, Size, SizePlan};
-use crate::api::status::{ConditionType, TerminalSession};
+use crate::api::status::{ConditionType, StopReason, TerminalSession};
 use crate::api::workspace::{KeepAlive, UpdatePolicy};
 use crate::api::{Phase, Reason, WorkspaceStatus};
 use crate::render::{Desired, ValidWorkspace};
-use crate::telemetry::metrics::StopReason;
+use crate::units::go_duration::GoDuration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use serde_json::Value;
@@ -67,6 +68,8 @@ pub struct State {
     pub has_pod: bool,
     /// `Some` while the workspace is meant to be stopped.
     pub stopped_at: Option<Timestamp>,
+    /// Why the pod is being stopped, or was; until the next one runs.
+    pub stop_reason: Option<StopReason>,
     pub stops_at: Option<Timestamp>,
     /// The last restart request that was acted upon.
     pub restarted_at: Option<Timestamp>,
@@ -113,6 +116,7 @@ pub fn plan(
         container_started: observed.pod.as_deref().is_some_and(pod_state::is_started),
         has_pod: observed.pod.is_some(),
         stopped_at: stopped_at(workspace, last, requests, now),
+        stop_reason: last.stop_reason,
         stops_at: None,
         restarted_at: restart.or(last.restarted_at.as_ref().map(|done| done.0)),
         volume_size: size,
@@ -144,9 +148,12 @@ pub fn plan(
         steps.push(Step::GrowVolumeClaim);
     }
     let mut look_again_at = size_again_at;
+    if state.stopped_at.is_some() {
+        state.stop_reason = Some(reason_to_be_stopped(workspace, last));
+    }
     let Some(pod) = observed.pod.as_deref() else {
         if state.stopped_at.is_some() {
-            state = stopped(workspace, state);
+            state = stopped(workspace, last, state);
         } else if let (Some(name), None) = (&workspace.ca_bundle, &observed.ca_digest) {
             // Kubernetes would wait for it without a word to the user.
             let message = format!("the ConfigMap {name} with CA certificates is not there");
@@ -164,17 +171,13 @@ pub fn plan(
     };
     let pod_state = pod_state::of(pod);
     if state.stopped_at.is_some() {
-        if pod_state != PodState::Ending {
-            steps.push(Step::DeletePod);
-        }
+        let is_told = last.stopped_at.is_some() && last.stop_reason == state.stop_reason;
+        let stop = state.stop_reason.filter(|_| is_told && pod_state != PodState::Ending);
+        steps.extend(stop.map(|_| Step::DeletePod));
         return Plan {
             steps,
-            state: stopped(workspace, state),
-            stop: Some(if workspace.suspended {
-                StopReason::Suspended
-            } else {
-                StopReason::Idle
-            }),
+            state: stopped(workspace, last, state),
+            stop,
             look_again_at,
         };
     }
@@ -182,21 +185,29 @@ pub fn plan(
     let mut stop = None;
     if pod_state != PodState::Ending {
         state.outdated = drift::changed(pod, &desired.pod);
+        if state.container_started {
+            // What was stopped is past.
+            state.stop_reason = None;
+        }
     }
     match pod_state {
         PodState::Ending => "Waiting for the last pod to end".clone_into(&mut state.message),
         _ if restart.is_some() => {
-            stop = Some(StopReason::Restart);
-            "Replacing the pod: a restart was asked for".clone_into(&mut state.message);
+            "Restarting: the user or an administrator asked for it".clone_into(&mut state.message);
+            state.stop_reason = Some(StopReason::Restart);
+            stop = state.stop_reason.filter(|reason| last.stop_reason == Some(*reason));
+            if stop.is_none() {
+                // Told of, and not done yet.
+                state.restarted_at = last.restarted_at.as_ref().map(|done| done.0);
+            }
         }
-        _ if update_is_due(workspace, &state, active, now) => {
-            stop = Some(StopReason::Update);
-            state.message = format!(
-                "Replacing the pod, because of other settings: {}",
-                state.outdated.join(", ")
-            );
+        _ if update_is_due(workspace, last, &state, active, now) => {
+            state.message = format!("Restarting with other settings: {}", state.outdated.join(", "));
+            state.stop_reason = Some(StopReason::Update);
+            stop = state.stop_reason.filter(|reason| last.stop_reason == Some(*reason));
         }
         PodState::Ended { message } => {
+            state.stop_reason = Some(StopReason::Ended);
             let told = ended_since(last, pod);
             let replace_at = told.unwrap_or(now) + REPLACE_ENDED_AFTER;
             if told.is_some() && now >= replace_at {
@@ -211,6 +222,7 @@ pub fn plan(
         PodState::Ready => {
             state.phase = Phase::Running;
             state.reason = Reason::Running;
+            state.stop_reason = None;
             "The terminal takes connections".clone_into(&mut state.message);
             if workspace.update_policy == UpdatePolicy::WhenIdle
                 && !state.outdated.is_empty()
@@ -221,7 +233,8 @@ pub fn plan(
             match idle_deadline(workspace, &state, active) {
                 Some(deadline) if now > deadline => {
                     state.stopped_at = Some(now);
-                    state = stopped(workspace, state);
+                    state.stop_reason = Some(StopReason::Idle);
+                    state = stopped(workspace, last, state);
                 }
                 deadline => {
                     state.stops_at = deadline;
@@ -243,12 +256,20 @@ pub fn plan(
 }
 
 /// Whether the pod is to be replaced now, because what it was made from has changed. A pod whose container does not run serves
-/// nobody, and what has changed may be what keeps it from running.
-fn update_is_due(workspace: &ValidWorkspace, state: &State, active: Timestamp, now: Timestamp) -> bool {
+/// nobody, and what has changed may be what keeps it from running. What users were told of is done, whether or not they come
+/// back meanwhile.
+fn update_is_due(
+    workspace: &ValidWorkspace,
+    last: &WorkspaceStatus,
+    state: &State,
+    active: Timestamp,
+    now: Timestamp,
+) -> bool {
     if state.outdated.is_empty() {
         return false;
     }
     !state.container_started
+        || last.stop_reason == Some(StopReason::Update)
         || match workspace.update_policy {
             UpdatePolicy::Immediate => true,
             UpdatePolicy::WhenIdle => state.sessions.is_empty() && now >= active + UPDATE_WHEN_IDLE_FOR,
@@ -391,21 +412,47 @@ fn failed(state: State, reason: Reason, message: String) -> State {
     }
 }
 
-fn stopped(workspace: &ValidWorkspace, state: State) -> State {
-    let (reason, message) = if workspace.suspended {
-        (
-            Reason::Suspended,
-            "Suspended: it does not start until an administrator allows it",
-        )
-    } else {
-        (Reason::Stopped, "Stopped; it starts again on the next visit")
+/// Why a workspace that is meant to be stopped is: only idleness and a suspension keep one stopped.
+fn reason_to_be_stopped(workspace: &ValidWorkspace, last: &WorkspaceStatus) -> StopReason {
+    match last.stop_reason {
+        _ if workspace.suspended => StopReason::Suspended,
+        // Allowed again, and not visited yet.
+        Some(StopReason::Suspended) => StopReason::Suspended,
+        _ => StopReason::Idle,
+    }
+}
+
+fn stopped(workspace: &ValidWorkspace, last: &WorkspaceStatus, state: State) -> State {
+    let was_idle =
+        |status: &WorkspaceStatus| status.phase == Some(Phase::Stopped) && status.stop_reason == Some(StopReason::Idle);
+    let message = match state.stop_reason {
+        _ if workspace.suspended => "Suspended: it does not start until an administrator allows it".to_owned(),
+        // The time that was allowed then, whatever it is now.
+        Some(StopReason::Idle) if was_idle(last) => last.message.clone(),
+        Some(StopReason::Idle) => format!("Stopped: {}; it starts again on the next visit", idleness(workspace)),
+        _ => "Stopped; it starts again on the next visit".to_owned(),
     };
     State {
         phase: Phase::Stopped,
-        reason,
-        message: message.to_owned(),
+        reason: if workspace.suspended {
+            Reason::Suspended
+        } else {
+            Reason::Stopped
+        },
+        message,
         ..state
     }
+}
+
+/// What it is to be idle, in words.
+fn idleness(workspace: &ValidWorkspace) -> String {
+    let nobody = match workspace.keep_alive {
+        KeepAlive::Input => "nobody has typed",
+        KeepAlive::Connected => "no terminal is open and nobody has typed",
+        KeepAlive::Output => "nobody has typed and nothing was printed",
+    };
+    let timeout = workspace.idle_timeout.map(GoDuration);
+    timeout.map_or_else(|| nobody.to_owned(), |timeout| format!("{nobody} for {timeout}"))
 }
 
 fn claim_phase(pvc: &PersistentVolumeClaim) -> &str {

@@ -82,6 +82,10 @@ fn planned_for(
 
 /// A restart asked for at `requested`, when the one at `done` was acted upon.
 fn restarted(observed: &Observed, requested: i64, done: Option<i64>, now: i64) -> Plan {
+    restarted_after(observed, &accessed(0), requested, done, now)
+}
+
+fn restarted_after(observed: &Observed, last: &WorkspaceStatus, requested: i64, done: Option<i64>, now: i64) -> Plan {
     let workspace = valid();
     let requests = Requests {
         wake_requested_at: Some(at(requested)),
@@ -89,7 +93,7 @@ fn restarted(observed: &Observed, requested: i64, done: Option<i64>, now: i64) -
     };
     let last = WorkspaceStatus {
         restarted_at: done.map(|seconds| Time(at(seconds))),
-        ..accessed(0)
+        ..last.clone()
     };
     plan(
         &workspace,
@@ -114,8 +118,26 @@ fn stopped_status(seconds: i64) -> WorkspaceStatus {
     WorkspaceStatus {
         phase: Some(Phase::Stopped),
         stopped_at: Some(Time(at(seconds))),
+        ..told(StopReason::Idle)
+    }
+}
+
+/// A status that says why the pod is about to be stopped.
+fn told(reason: StopReason) -> WorkspaceStatus {
+    WorkspaceStatus {
+        phase: Some(Phase::Creating),
+        stop_reason: Some(reason),
         ..accessed(0)
     }
+}
+
+/// The status that a plan leads to, as the next pass sees it.
+fn written(plan: &Plan, last: &WorkspaceStatus, now: i64) -> WorkspaceStatus {
+    let workspace = Workspace {
+        status: Some(last.clone()),
+        ..given::workspace(given::spec())
+    };
+    super::super::status::status(&workspace, &plan.state, Default::default(), at(now))
 }
 
 #[test]
@@ -218,12 +240,26 @@ fn idle_stops_after_the_deadline_in_two_passes() {
         (Phase::Stopped, Some(at(3601)))
     );
     assert_eq!(first.steps, [], "the status is written before the pod goes");
-
-    let second = planned(&observed, &stopped_status(3601), None, 3602);
+    assert_eq!(first.state.stop_reason, Some(StopReason::Idle));
     assert_eq!(
-        (second.state.phase, second.steps),
-        (Phase::Stopped, vec![Step::DeletePod])
+        first.state.message,
+        "Stopped: nobody has typed for 1h; it starts again on the next visit"
     );
+
+    let last = written(&first, &accessed(0), 3601);
+    let second = planned(&observed, &last, None, 3602);
+    assert_eq!(
+        (second.state.phase, second.stop, &second.steps[..]),
+        (Phase::Stopped, Some(StopReason::Idle), &[Step::DeletePod][..])
+    );
+    assert_eq!(second.state, first.state, "nothing else is told");
+    // Another timeout does not change what was.
+    let longer = ValidWorkspace {
+        idle_timeout: Some(Duration::from_secs(60)),
+        ..valid()
+    };
+    let later = planned_for(&longer, &without_pod(&desired), &last, None, 9000);
+    assert_eq!(later.state.message, first.state.message);
 
     let third = planned(&without_pod(&desired), &stopped_status(3601), None, 3700);
     assert_eq!((third.state.phase, third.steps), (Phase::Stopped, vec![]));
@@ -336,17 +372,43 @@ fn an_update_waits_as_its_policy_says() {
             observed.sessions.push(session());
         }
         let plan = planned_for(&workspace, &observed, &accessed(0), None, idle_for);
-        let told = format!("{policy:?} started {started} connected {connected} {idle_for}");
-        assert_eq!(plan.steps == [Step::DeletePod], replaced, "{told}");
-        assert_eq!(plan.stop, replaced.then_some(StopReason::Update), "{told}");
+        let case = format!("{policy:?} started {started} connected {connected} {idle_for}");
+        assert_eq!((&plan.steps[..], plan.stop), (&[][..], None), "{case}");
+        assert_eq!(plan.state.outdated, ["image"], "{case}");
         if !replaced {
             assert_eq!(
-                (plan.state.phase, plan.state.outdated),
-                (Phase::Running, vec!["image"]),
-                "{told}"
+                (plan.state.phase, plan.state.stop_reason),
+                (Phase::Running, None),
+                "{case}"
             );
+            continue;
         }
+        assert_eq!(
+            (plan.state.phase, plan.state.stop_reason, plan.state.message.as_str()),
+            (
+                Phase::Creating,
+                Some(StopReason::Update),
+                "Restarting with other settings: image"
+            ),
+            "{case}"
+        );
+        // Users were told: it is done, even when one of them has come back since.
+        observed.sessions = vec![session()];
+        let last = written(&plan, &accessed(idle_for), idle_for);
+        let next = planned_for(&workspace, &observed, &last, None, idle_for);
+        assert_eq!(
+            (&next.steps[..], next.stop),
+            (&[Step::DeletePod][..], Some(StopReason::Update)),
+            "{case}"
+        );
     }
+    // The old settings are back before the pod is gone.
+    let same = with_pod(&desired(&valid(), None), ready());
+    let plan = planned(&same, &told(StopReason::Update), None, 10);
+    assert_eq!(
+        (plan.steps, plan.state.phase, plan.state.stop_reason),
+        (vec![], Phase::Running, None)
+    );
     let soon = planned(&outdated(true), &accessed(0), None, 10);
     assert_eq!(soon.look_again_at, Some(at(300)));
 }
@@ -415,6 +477,7 @@ fn an_ended_pod_is_told_of_and_then_replaced() {
         (Phase::Failed, Reason::PodFailed)
     );
     assert_eq!((first.steps, first.look_again_at), (vec![], Some(at(40))));
+    assert_eq!(first.state.stop_reason, Some(StopReason::Ended));
 
     let told = WorkspaceStatus {
         conditions: vec![Condition {
@@ -544,12 +607,19 @@ fn an_owner_that_someone_added_is_no_endless_write() {
 #[test]
 fn a_suspended_workspace_stops_and_no_request_wakes_it() {
     let desired = desired(&valid(), None);
-    let running = suspended(&with_pod(&desired, ready()), &accessed(0), Some(5), 10);
-    assert_eq!(running.steps, [Step::DeletePod]);
+    let pod = with_pod(&desired, ready());
+    let running = suspended(&pod, &accessed(0), Some(5), 10);
+    assert_eq!((&running.steps[..], running.stop), (&[][..], None));
     assert_eq!(
         (running.state.phase, running.state.reason, running.state.stopped_at),
         (Phase::Stopped, Reason::Suspended, Some(at(10)))
     );
+    let next = suspended(&pod, &written(&running, &accessed(0), 10), Some(5), 11);
+    assert_eq!(
+        (&next.steps[..], next.stop),
+        (&[Step::DeletePod][..], Some(StopReason::Suspended))
+    );
+    assert_eq!(next.state, running.state);
     let gone = without_pod(&desired);
     let asked = suspended(&gone, &stopped_status(10), Some(20), 30);
     assert_eq!((asked.steps, asked.state.stopped_at), (vec![], Some(at(30))));
@@ -575,11 +645,19 @@ fn a_restart_request_acts_once() {
     let running = with_pod(&desired, ready());
     let first = restarted(&running, 50, None, 60);
     assert_eq!(
-        (first.steps, first.state.restarted_at),
-        (vec![Step::DeletePod], Some(at(50)))
+        (&first.steps[..], first.state.restarted_at, first.state.stop_reason),
+        (&[][..], None, Some(StopReason::Restart))
+    );
+    assert_eq!((first.state.phase, first.stop), (Phase::Creating, None));
+    let last = written(&first, &accessed(0), 60);
+    let second = restarted_after(&running, &last, 50, None, 61);
+    assert_eq!(
+        (second.steps, second.stop, second.state.restarted_at),
+        (vec![Step::DeletePod], Some(StopReason::Restart), Some(at(50)))
     );
     assert_eq!(restarted(&running, 50, Some(50), 70).steps, []);
-    assert_eq!(restarted(&running, 80, Some(50), 90).steps, [Step::DeletePod]);
+    let again = restarted_after(&running, &told(StopReason::Restart), 80, Some(50), 90);
+    assert_eq!(again.steps, [Step::DeletePod]);
     // The pod is away already: there is nothing more to do than to take note.
     let gone = restarted(&without_pod(&desired), 50, None, 60);
     assert_eq!(
@@ -595,4 +673,83 @@ fn the_status_says_when_it_stops() {
     assert_eq!(running.state.stops_at, Some(at(3700)));
     let stopped = planned(&without_pod(&desired), &stopped_status(5), None, 10);
     assert_eq!(stopped.state.stops_at, None);
+}
+
+/// The reason is there for as long as there is no pod that runs.
+#[test]
+fn why_it_was_stopped_is_told_until_the_next_pod_runs() {
+    let desired = desired(&valid(), None);
+    let reason = |observed: &Observed| {
+        planned(observed, &told(StopReason::Restart), None, 10)
+            .state
+            .stop_reason
+    };
+    let mut ending = with_pod(&desired, ready());
+    let mut pod = (**ending.pod.as_ref().unwrap()).clone();
+    pod.metadata.deletion_timestamp = Some(Time(at(5)));
+    ending.pod = Some(Arc::new(pod));
+    let running = json!({"phase": "Running", "containerStatuses": [{"name": "workspace", "image": "", "imageID": "", "ready": false,
+        "restartCount": 0, "state": {"running": {}}}]});
+    for (observed, expected) in [
+        (ending, Some(StopReason::Restart)),
+        (without_pod(&desired), Some(StopReason::Restart)),
+        (
+            with_pod(&desired, json!({"phase": "Pending"})),
+            Some(StopReason::Restart),
+        ),
+        (with_pod(&desired, running), None),
+        (with_pod(&desired, ready()), None),
+    ] {
+        assert_eq!(
+            reason(&observed),
+            expected,
+            "{:?}",
+            observed.pod.map(|pod| pod.status.clone())
+        );
+    }
+}
+
+/// Version 1.1, and versions that gave no reason: the reason is written first here too.
+#[test]
+fn a_stop_without_a_reason_gets_one() {
+    let desired = desired(&valid(), None);
+    let without = WorkspaceStatus {
+        stop_reason: None,
+        message: "Stopped".into(),
+        ..stopped_status(5)
+    };
+    let plan = planned(&with_pod(&desired, ready()), &without, None, 10);
+    assert_eq!(
+        (&plan.steps[..], plan.state.stop_reason),
+        (&[][..], Some(StopReason::Idle))
+    );
+    let next = planned(&with_pod(&desired, ready()), &written(&plan, &without, 10), None, 11);
+    assert_eq!(next.steps, [Step::DeletePod]);
+    // Woken before the pod was gone: it goes on.
+    let woken = planned(&with_pod(&desired, ready()), &without, Some(9), 12);
+    assert_eq!(
+        (woken.steps, woken.state.phase, woken.state.stop_reason),
+        (vec![], Phase::Running, None)
+    );
+}
+
+#[test]
+fn idleness_is_told_as_it_is_reckoned() {
+    let idle = |keep_alive, idle_timeout| {
+        idleness(&ValidWorkspace {
+            keep_alive,
+            idle_timeout,
+            ..valid()
+        })
+    };
+    let hour = Some(Duration::from_secs(3600));
+    assert_eq!(idle(KeepAlive::Input, None), "nobody has typed");
+    assert_eq!(
+        idle(KeepAlive::Output, hour),
+        "nobody has typed and nothing was printed for 1h"
+    );
+    assert_eq!(
+        idle(KeepAlive::Connected, hour),
+        "no terminal is open and nobody has typed for 1h"
+    );
 }

@@ -249,6 +249,7 @@ impl Pass {
                 container_started: false,
                 has_pod: false,
                 stopped_at: last.stopped_at.as_ref().map(|at| at.0),
+                stop_reason: last.stop_reason,
                 stops_at: None,
                 restarted_at: last.restarted_at.as_ref().map(|at| at.0),
                 volume_size: Size::Unbound,

@@ -1,8 +1,9 @@
 //! A status that was written becomes what others hear of it: an audit line, a metric, an Event, a log line.
 
+use crate::api::status::StopReason;
 use crate::api::{Phase, Reason, Workspace, WorkspaceStatus};
 use crate::audit;
-use crate::telemetry::metrics::{OperatorMetrics, PhaseTransition, ReconcileError, ReconcileStage, Stop, StopReason};
+use crate::telemetry::metrics::{OperatorMetrics, PhaseTransition, ReconcileError, ReconcileStage, Stop};
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Resource, ResourceExt};
 use std::sync::Arc;

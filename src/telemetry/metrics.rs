@@ -4,8 +4,9 @@
 //! `_total` to counters, so the names here leave it out. What is known beforehand begins at zero: the first of a series
 //! that was not there before is no increase to Prometheus.
 
+use crate::api::status::StopReason;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, LabelValueEncoder};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -50,9 +51,9 @@ macro_rules! label_value {
             }
         }
 
-        impl prometheus_client::encoding::EncodeLabelValue for $name {
+        impl EncodeLabelValue for $name {
             fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-                prometheus_client::encoding::EncodeLabelValue::encode(&self.as_str(), encoder)
+                EncodeLabelValue::encode(&self.as_str(), encoder)
             }
         }
     };
@@ -68,14 +69,9 @@ label_value! {
     RateLimitScope { Global = "global", User = "user", }
 }
 
-label_value! {
-    /// Why a pod was deleted.
-    StopReason {
-        Idle = "idle",
-        Suspended = "suspended",
-        Restart = "restart",
-        Update = "update",
-        Ended = "ended",
+impl EncodeLabelValue for StopReason {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        EncodeLabelValue::encode(&self.word(), encoder)
     }
 }
 

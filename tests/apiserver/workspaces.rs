@@ -3,7 +3,7 @@
 use crate::eventually::eventually;
 use crate::openmetrics;
 use crate::operator::Site;
-use devplane::api::status::ConditionType;
+use devplane::api::status::{ConditionType, StopReason};
 use devplane::api::{Phase, Workspace};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -458,6 +458,7 @@ async fn a_restart_replaces_the_pod_once_and_a_suspension_stops_it() {
     let noted = |w: &Workspace| w.status.as_ref().is_some_and(|s| s.restarted_at.is_some());
     let noted = site.until("dev1", "restarted", noted).await;
     assert!(noted_at(&noted, "2026-01-01T00:00:00Z"));
+    assert_eq!(noted.status.unwrap().stop_reason, Some(StopReason::Restart));
     site.until("dev1", "up to date", |w| !pending(w)).await;
     let second = uid().await;
     // An earlier request, and one that makes no sense, change nothing; and neither does a new operator.
@@ -466,8 +467,10 @@ async fn a_restart_replaces_the_pod_once_and_a_suspension_stops_it() {
     operator.stop();
     let operator = site.operator(&[]);
     site.make_ready("dev1-workspace-pod").await;
-    site.until("dev1", "Running", |w| phase(w) == Some(Phase::Running))
+    let running = site
+        .until("dev1", "Running", |w| phase(w) == Some(Phase::Running))
         .await;
+    assert_eq!(running.status.unwrap().stop_reason, None, "the next pod runs");
     assert_eq!(uid().await, second);
 
     let suspend = |suspended: bool| {
