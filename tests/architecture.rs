@@ -22,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("serve", &[]),
     ("tls", &[]),
     ("oidc", &["clock", "config", "identity"]),
-    ("proxy", &[]),
+    ("proxy", &["api"]),
     (
         "operator",
         &[

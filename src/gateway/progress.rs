@@ -1,6 +1,6 @@
 //! A Workspace becomes what its user is told: how far its start has come. Pure.
 
-use crate::api::status::ConditionType;
+use crate::api::status::{ConditionType, StopReason};
 use crate::api::{Phase, Workspace, WorkspaceStatus};
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -18,6 +18,8 @@ pub struct View {
     pub phase: String,
     pub reason: String,
     pub message: String,
+    /// Why the pod is being stopped, or was; empty when it is not.
+    pub stop_reason: &'static str,
     pub remediation_hint: String,
     pub pod_name: String,
     pub service_endpoint: String,
@@ -79,6 +81,7 @@ impl View {
             phase: status.phase.map_or("", Phase::as_str).to_owned(),
             reason: ready.map(|condition| condition.reason.clone()).unwrap_or_default(),
             message: status.message.clone(),
+            stop_reason: status.stop_reason.map_or("", StopReason::as_str),
             remediation_hint: status.remediation_hint.clone(),
             pod_name: status.pod_name.clone(),
             service_endpoint: status.service_endpoint.clone(),

@@ -7,7 +7,8 @@ use super::progress::is_open;
 use super::reject::Rejection;
 use super::respond::Answer;
 use super::service::{Asked, Gateway};
-use crate::api::status::TerminalSession;
+use crate::api::Workspace;
+use crate::api::status::{StopReason, TerminalSession};
 use crate::api::workspace::KeepAlive;
 use crate::audit::{self, Action, Event, Outcome};
 use crate::clock::until;
@@ -158,19 +159,22 @@ impl Terminal {
     async fn stop(&self) -> Stop {
         tokio::select! {
             () = sleep(self.expires_in) => Stop::SessionExpired,
-            () = self.suspended() => Stop::Suspended,
+            stop = self.stopped() => stop,
             () = self.gateway.drain.stopping() => Stop::Shutdown,
         }
     }
 
-    /// Ends when an administrator suspends the Workspace: the watch tells every replica.
-    async fn suspended(&self) {
+    /// Ends when the Workspace is stopped: the watch tells every replica.
+    async fn stopped(&self) -> Stop {
         let mut workspace = self.gateway.workspaces.follow(&self.workspace);
-        let suspended =
-            workspace.wait_for(|workspace| workspace.as_ref().is_some_and(|workspace| workspace.spec.suspended));
-        if suspended.await.is_err() {
-            // Nobody tells any more: the gateway is stopping.
-            std::future::pending().await
+        loop {
+            if let Some(stop) = why_it_stops(workspace.borrow_and_update().as_deref()) {
+                return stop;
+            }
+            if workspace.changed().await.is_err() {
+                // Nobody tells any more: the gateway is stopping.
+                std::future::pending().await
+            }
         }
     }
 }
@@ -192,6 +196,18 @@ fn session(asked: &Asked, gateway: &str) -> TerminalSession {
     }
 }
 
+/// Why the terminals of a workspace are to be closed, if they are. The operator gives its reason before it deletes the pod.
+fn why_it_stops(workspace: Option<&Workspace>) -> Option<Stop> {
+    let Some(workspace) = workspace.filter(|workspace| workspace.metadata.deletion_timestamp.is_none()) else {
+        return Some(Stop::Deleted);
+    };
+    if workspace.spec.suspended {
+        return Some(Stop::Workspace(StopReason::Suspended));
+    }
+    let status = workspace.status.as_ref().filter(|status| !is_open(status))?;
+    status.stop_reason.map(Stop::Workspace)
+}
+
 /// The close code that a side gave.
 fn close_code(end: End) -> Option<u16> {
     match end {
@@ -203,6 +219,40 @@ fn close_code(end: End) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::{Phase, WorkspaceSpec, WorkspaceStatus};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    #[test]
+    fn terminals_are_closed_when_the_operator_says_why() {
+        let workspace = |phase, stop_reason| {
+            let mut workspace = Workspace::new("dev1", WorkspaceSpec::default());
+            workspace.status = Some(WorkspaceStatus {
+                phase: Some(phase),
+                stop_reason,
+                ..WorkspaceStatus::default()
+            });
+            workspace
+        };
+        let idle = Some(StopReason::Idle);
+        for (phase, reason, expected) in [
+            // Such as a readiness probe that was late: the terminal may well go on.
+            (Phase::Creating, None, None),
+            (Phase::Failed, None, None),
+            (Phase::Stopped, idle, idle),
+            (Phase::Creating, Some(StopReason::Restart), Some(StopReason::Restart)),
+        ] {
+            let stop = why_it_stops(Some(&workspace(phase, reason)));
+            assert_eq!(stop, expected.map(Stop::Workspace), "{phase} {reason:?}");
+        }
+        let mut suspended = workspace(Phase::Running, None);
+        suspended.spec.suspended = true;
+        let stop = why_it_stops(Some(&suspended));
+        assert_eq!(stop, Some(Stop::Workspace(StopReason::Suspended)));
+        let mut deleted = workspace(Phase::Running, None);
+        deleted.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
+        assert_eq!(why_it_stops(Some(&deleted)), Some(Stop::Deleted));
+        assert_eq!(why_it_stops(None), Some(Stop::Deleted));
+    }
 
     #[test]
     fn the_subprotocol_may_be_one_of_several() {

@@ -20,6 +20,11 @@ impl Close {
     /// Another one: an administrator has suspended the workspace.
     pub const SUSPENDED: Self = Self::new(4403, "the workspace was suspended");
 
+    /// Another one: the workspace is being stopped; `word` says why, for programs.
+    pub const fn stopped(word: &'static str) -> Self {
+        Self::new(4410, word)
+    }
+
     const fn new(code: u16, reason: &'static str) -> Self {
         Self { code, reason }
     }

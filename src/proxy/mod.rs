@@ -1,17 +1,20 @@
 //! Two WebSockets become one conversation (RFC 6455): a browser's, and that of a workspace's ttyd.
 //!
 //! `dial` opens the one to the workspace from nothing that a client sent, `relay` carries messages both ways and ends
-//! both, `close` says which close codes may pass, and `input` tells typing from what a terminal sends by itself.
+//! both, `close` says which close codes may pass, `stop` what is told when it ends from here, and `input` tells typing from what
+//! a terminal sends by itself.
 
 mod close;
 mod dial;
 mod input;
 mod relay;
+mod stop;
 
 pub use close::Close;
 pub use dial::{DialError, dial};
 pub use input::{is_output, is_typing};
-pub use relay::{End, Stop, relay};
+pub use relay::{End, relay};
+pub use stop::Stop;
 
 /// The one subprotocol that is spoken: ttyd's.
 pub const SUBPROTOCOL: &str = "tty";

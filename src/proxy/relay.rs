@@ -5,6 +5,7 @@
 
 use super::MAX_MESSAGE;
 use super::close::Close;
+use super::stop::Stop;
 use fastwebsockets::{Frame, OpCode, Payload, WebSocket, WebSocketError, WebSocketRead, WebSocketWrite};
 use futures::FutureExt;
 use futures::future::FusedFuture;
@@ -23,15 +24,6 @@ const PING_EVERY: Duration = Duration::from_secs(25);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// RFC 6455, section 5.5.
 const MAX_CONTROL: usize = 125;
-
-/// Why the caller ends a conversation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    SessionExpired,
-    /// An administrator locked the user out.
-    Suspended,
-    Shutdown,
-}
 
 /// How a conversation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +55,7 @@ impl End {
             Self::WorkspaceTooBig => "workspace_message_too_big",
             Self::ClientProtocolError => "client_protocol_error",
             Self::WorkspaceProtocolError => "workspace_protocol_error",
-            Self::Stopped(Stop::SessionExpired) => "session_expired",
-            Self::Stopped(Stop::Suspended) => "suspended",
-            Self::Stopped(Stop::Shutdown) => "shutdown",
+            Self::Stopped(stop) => stop.reason(),
         }
     }
 
@@ -85,9 +75,15 @@ impl End {
             Self::WorkspaceTooBig => (Close::BACKEND_LOST, Close::TOO_BIG),
             Self::ClientProtocolError => (Close::PROTOCOL_ERROR, Close::GOING_AWAY),
             Self::WorkspaceProtocolError => (Close::BACKEND_LOST, Close::PROTOCOL_ERROR),
-            Self::Stopped(Stop::SessionExpired) => (Close::SIGNED_OUT, Close::GOING_AWAY),
-            Self::Stopped(Stop::Suspended) => (Close::SUSPENDED, Close::GOING_AWAY),
-            Self::Stopped(Stop::Shutdown) => (Close::RESTART, Close::GOING_AWAY),
+            Self::Stopped(stop) => (stop.close(), Close::GOING_AWAY),
+        }
+    }
+
+    /// What the client's terminal shows last.
+    fn last_line(self) -> Option<&'static str> {
+        match self {
+            Self::Stopped(stop) => stop.last_line(),
+            _ => None,
         }
     }
 }
@@ -124,7 +120,14 @@ impl Ended {
     }
 }
 
-type Writer<S> = Mutex<WebSocketWrite<WriteHalf<S>>>;
+/// Where the frames for one side go.
+struct Outgoing<S> {
+    frames: WebSocketWrite<WriteHalf<S>>,
+    /// Whether fragments of a message have yet to come: no other message may begin between them (RFC 6455, section 5.4).
+    is_amid_message: bool,
+}
+
+type Writer<S> = Mutex<Outgoing<S>>;
 
 /// Carries messages until one side ends, or `stop` does. `on_message` sees the first frame of each message of the client, and
 /// `on_output` of each message of the workspace.
@@ -164,8 +167,8 @@ where
     let (to_client, to_workspace) = end.closes();
     let goodbye = async {
         tokio::join!(
-            say(&client_writer, to_client),
-            say(&workspace_writer, to_workspace),
+            say(&client_writer, end.last_line(), to_client),
+            say(&workspace_writer, None, to_workspace),
             unless_ended(from_client),
             unless_ended(from_workspace),
         )
@@ -187,7 +190,11 @@ fn halves<S: AsyncRead + AsyncWrite + Unpin>(socket: WebSocket<S>) -> (WebSocket
     reader.set_auto_pong(false);
     // The library refuses a frame of exactly its limit.
     reader.set_max_message_size(MAX_MESSAGE + 1);
-    (reader, Mutex::new(writer))
+    let outgoing = Outgoing {
+        frames: writer,
+        is_amid_message: false,
+    };
+    (reader, Mutex::new(outgoing))
 }
 
 async fn forward<S, T>(
@@ -262,20 +269,41 @@ async fn ping<S: AsyncRead + AsyncWrite + Unpin>(client: &Writer<S>, heard: &Ato
     }
 }
 
-/// Sends a close frame. An error is no event: the connection is ended anyway.
-async fn say<S: AsyncRead + AsyncWrite + Unpin>(writer: &Writer<S>, close: Close) {
-    let _ = write(writer, Frame::close(close.code, close.reason.as_bytes())).await;
+/// Sends a close frame, and before it a line of output. An error is no event: the connection is ended anyway.
+async fn say<S: AsyncRead + AsyncWrite + Unpin>(writer: &Writer<S>, line: Option<&str>, close: Close) {
+    let mut outgoing = writer.lock().await;
+    if let Some(line) = line.filter(|_| !outgoing.is_amid_message) {
+        let _ = outgoing
+            .write(Frame::binary(Payload::Owned(output(line).into_bytes())))
+            .await;
+    }
+    let _ = outgoing.write(Frame::close(close.code, close.reason.as_bytes())).await;
+}
+
+/// A line as ttyd would send it. It comes below whatever the screen shows, in the default colours: the cursor may be anywhere, and
+/// scrolling confined to a part of the screen (ECMA-48: SGR, CUP; DEC: DECSTBM).
+fn output(line: &str) -> String {
+    format!("0\x1b[m\x1b[r\x1b[999;1H\r\n{line}\r\n")
 }
 
 async fn write<S: AsyncRead + AsyncWrite + Unpin>(writer: &Writer<S>, frame: Frame<'_>) -> Result<(), WebSocketError> {
-    let mut writer = writer.lock().await;
-    writer.write_frame(frame).await?;
-    writer.flush().await
+    writer.lock().await.write(frame).await
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Outgoing<S> {
+    async fn write(&mut self, frame: Frame<'_>) -> Result<(), WebSocketError> {
+        if matches!(frame.opcode, OpCode::Text | OpCode::Binary | OpCode::Continuation) {
+            self.is_amid_message = !frame.fin;
+        }
+        self.frames.write_frame(frame).await?;
+        self.frames.flush().await
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::status::StopReason;
     use fastwebsockets::Role;
     use std::future::pending;
     use std::sync::Mutex as StdMutex;
@@ -413,6 +441,35 @@ mod tests {
             let Conversation { client, workspace, end } = talk;
             drop((client, workspace));
             assert_eq!(end.await.unwrap(), End::Stopped(stop));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stop_of_the_workspace_is_told_in_the_terminal_but_not_amid_a_message() {
+        for amid_message in [false, true] {
+            let (stop, stopping) = tokio::sync::oneshot::channel();
+            let mut talk = conversation(async move { stopping.await.unwrap() });
+            talk.workspace
+                .write_frame(binary(!amid_message, OpCode::Binary, 3))
+                .await
+                .unwrap();
+            assert_eq!(&*talk.client.read_frame().await.unwrap().payload, b"aaa");
+            stop.send(Stop::Workspace(StopReason::Restart)).unwrap();
+            if !amid_message {
+                let told = talk.client.read_frame().await.unwrap();
+                let text = String::from_utf8(told.payload.to_vec()).unwrap();
+                assert!(told.fin && told.opcode == OpCode::Binary);
+                assert!(
+                    text.starts_with("0\x1b[") && text.ends_with("asked for it.\r\n"),
+                    "{text:?}"
+                );
+            }
+            let close = talk.client.read_frame().await.unwrap();
+            assert_eq!((close.opcode, &close.payload[2..]), (OpCode::Close, &b"restart"[..]));
+            assert_eq!(Close::received(&close.payload), Ok(Some(4410)));
+            let Conversation { client, workspace, end } = talk;
+            drop((client, workspace));
+            assert_eq!(end.await.unwrap().reason(), "workspace_restart");
         }
     }
 

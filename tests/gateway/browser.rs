@@ -305,13 +305,19 @@ impl Terminal {
 
     /// Reads until the close frame, and gives its code.
     pub async fn closed(&mut self) -> u16 {
+        self.closed_because().await.0
+    }
+
+    /// Reads until the close frame, and gives its code and reason.
+    pub async fn closed_because(&mut self) -> (u16, String) {
         loop {
             let frame = timeout(LIMIT, self.socket.read_frame()).await.unwrap().unwrap();
             if frame.opcode == OpCode::Close {
                 let code = u16::from_be_bytes([frame.payload[0], frame.payload[1]]);
+                let reason = String::from_utf8_lossy(&frame.payload[2..]).into_owned();
                 // The close handshake (RFC 6455, section 7.1.2).
                 let _ = self.socket.write_frame(Frame::close(code, b"")).await;
-                return code;
+                return (code, reason);
             }
         }
     }

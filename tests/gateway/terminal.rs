@@ -4,6 +4,7 @@ use crate::browser::Browser;
 use crate::eventually::eventually;
 use crate::harness::{CLIENT_SECRET, Site, ttyd};
 use hyper::Method;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -219,6 +220,7 @@ async fn a_suspension_closes_the_terminal_and_keeps_the_user_out() {
         suspended,
     ];
     site.server.kubectl_ok(&arguments, None);
+    terminal.until("an administrator has suspended it").await;
     assert_eq!(terminal.closed().await, 4403);
     let page = browser.page(&origin).await;
     assert_eq!(page.status, 403);
@@ -227,4 +229,65 @@ async fn a_suspension_closes_the_terminal_and_keeps_the_user_out() {
     assert_eq!(refused.json()["error"], "forbidden");
     assert!(eventually(async || gateway.audited("ws.session.end").len() == 1).await);
     assert_eq!(gateway.audited("ws.session.end")[0]["reason"], "suspended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_is_told_in_the_terminal_before_it_is_closed() {
+    let site = Site::new("terminal-stopped").await;
+    let (gateway, origin) = (site.gateway(&[]).await, site.origin());
+    let _ttyd = ttyd("127.0.7.6");
+    let (browser, name) = (Browser::default(), site.name("dev1"));
+    site.create_running("dev1", "127.0.7.6").await;
+    browser.sign_in(&origin, "dev1").await;
+    for (phase, reason, told, word) in [
+        (
+            "Creating",
+            "Restart",
+            "is being restarted: you or an administrator",
+            "restart",
+        ),
+        ("Creating", "Update", "is being restarted: the platform", "update"),
+        ("Stopped", "Idle", "is being stopped: nobody has used it", "idle"),
+    ] {
+        let mut terminal = browser.own_terminal(&origin, &origin).await;
+        terminal.hello().await;
+        terminal.until("$ ").await;
+        let ready = json!([{"type": "Ready", "status": "False", "reason": phase, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        site.set_status(
+            &name,
+            json!({"phase": phase, "stopReason": reason, "message": "why", "conditions": ready}),
+        )
+        .await;
+        terminal.until(told).await;
+        assert_eq!(terminal.closed_because().await, (4410, word.to_owned()));
+        let description = browser.get(&format!("{origin}/api/workspace")).await.unwrap().json();
+        assert_eq!(
+            (&description["stopReason"], &description["ttydReady"]),
+            (&json!(reason), &json!(false))
+        );
+        site.set_status(&name, json!({"stopReason": null})).await;
+        site.set_running(&name, "127.0.7.6").await;
+        let running = eventually(async || browser.page(&origin).await.body.contains("id=\"screen\""));
+        assert!(running.await);
+    }
+    let mut terminal = browser.own_terminal(&origin, &origin).await;
+    terminal.hello().await;
+    terminal.until("$ ").await;
+    site.workspaces().delete(&name, &Default::default()).await.unwrap();
+    terminal.until("it was deleted").await;
+    assert_eq!(terminal.closed_because().await, (4410, "deleted".to_owned()));
+    let reasons = || {
+        let ends = gateway.audited("ws.session.end");
+        let reasons = ends.iter().map(|end| end["reason"].as_str().unwrap().to_owned());
+        reasons
+            .filter(|reason| reason.starts_with("workspace_"))
+            .collect::<Vec<_>>()
+    };
+    let expected = [
+        "workspace_restart",
+        "workspace_update",
+        "workspace_idle",
+        "workspace_deleted",
+    ];
+    assert!(eventually(async || reasons() == expected).await, "{:?}", reasons());
 }

@@ -12,6 +12,11 @@ export interface Listener {
 }
 
 const LABELS: Record<State['name'], string> = { connecting: 'Connecting…', open: 'Connected', waiting: 'Connecting again…', ended: 'Stopped' };
+const ENDED: Record<Extract<State, { name: 'ended' }>['why'], { text: string; label: string }> = {
+  idle: { text: 'Your workspace was stopped, because nobody used it for as long as is allowed. Your files are kept.', label: 'Start it again' },
+  stopped: { text: 'Your workspace was stopped. Your files are kept.', label: 'Start it again' },
+  gone: { text: 'Your workspace was deleted.', label: 'Make a new one' },
+};
 const NEXT_THEME = { system: 'dark', dark: 'light', light: 'system' } as const;
 const NOTICE_MILLISECONDS = 6000;
 
@@ -72,8 +77,7 @@ export class Bar {
         this.tell(state.detail, { lasts: true });
         break;
       case 'ended': {
-        const text = state.why === 'gone' ? 'Your workspace was deleted.' : 'Your workspace was stopped. Your files are kept.';
-        const label = state.why === 'gone' ? 'Make a new one' : 'Start it again';
+        const { text, label } = ENDED[state.why];
         this.tell(text, { lasts: true, action: { label, run: () => this.listener.start() } });
         break;
       }

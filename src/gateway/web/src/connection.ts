@@ -10,7 +10,7 @@ export type State =
   /** Down, and being mended. `detail` is for the user. */
   | { name: 'waiting'; detail: string }
   /** Down until the user does something. */
-  | { name: 'ended'; why: 'stopped' | 'gone' };
+  | { name: 'ended'; why: 'idle' | 'stopped' | 'gone' };
 
 /** What the connection needs of the browser; tests give it their own. */
 export interface Surroundings {
@@ -31,6 +31,14 @@ export interface Listener {
 const SIGNED_OUT = 4401;
 /** And that of a workspace that an administrator has suspended. */
 const SUSPENDED = 4403;
+/** And that of one that is being stopped; the reason is a word. */
+const STOPPED = 4410;
+/** Why it will be back by itself, in words for the user. */
+const RESTARTS: Record<string, string> = {
+  restart: 'Your workspace is being restarted: you or an administrator asked for it.',
+  update: 'Your workspace is being restarted: the platform has new settings for it.',
+};
+const LOST = 'Connection lost. Connecting again…';
 /** What is typed while the connection is down, in bytes; more is not taken. */
 const MAX_KEPT = 64 * 1024;
 /** What may wait in the browser's own buffer, in bytes. */
@@ -41,6 +49,8 @@ export class Connection {
   private socket: WebSocket | undefined;
   private outbox: Uint8Array<ArrayBuffer>[] = [];
   private attempt = 0;
+  /** Whether the next terminal is another one: what was typed for the last is not for it. */
+  private isAnother = false;
   private sending: ReturnType<typeof setTimeout> | undefined;
   private readonly stopped = new AbortController();
 
@@ -91,6 +101,8 @@ export class Connection {
     let isFirst = true;
     socket.onopen = () => {
       socket.send(hello(this.size));
+      if (this.isAnother) this.outbox = [];
+      this.isAnother = false;
       this.listener.state({ name: 'open' });
       this.flush();
     };
@@ -102,20 +114,28 @@ export class Connection {
       isFirst = false;
       this.listener.output(bytes);
     };
-    socket.onclose = ({ code }) => {
+    socket.onclose = ({ code, reason }) => {
       if (this.stopped.signal.aborted) return;
       if (code === SIGNED_OUT) this.surroundings.signIn();
       else if (code === SUSPENDED) this.surroundings.reload();
-      else void this.recover();
+      else if (code === STOPPED) this.leave(reason);
+      else void this.recover(LOST);
     };
   }
 
+  /** The workspace is being stopped: it comes back by itself, or when the user wants it. */
+  private leave(reason: string): void {
+    this.isAnother = true;
+    if (reason === 'idle') this.listener.state({ name: 'ended', why: 'idle' });
+    else void this.recover(RESTARTS[reason] ?? LOST);
+  }
+
   /** Waits until the workspace runs, then connects. Waking one that was stopped is the user's to decide. */
-  private async recover(): Promise<void> {
+  private async recover(detail: string): Promise<void> {
     const { signal } = this.stopped;
     let pause = delay(this.attempt++);
     for (;;) {
-      this.listener.state({ name: 'waiting', detail: 'Connection lost. Connecting again…' });
+      this.listener.state({ name: 'waiting', detail });
       await this.surroundings.pause(pause, signal);
       if (signal.aborted) return;
       const next = await this.follow();
@@ -147,7 +167,7 @@ export class Connection {
           return 'done';
         }
         if (update.view.phase === 'Stopped') {
-          this.listener.state({ name: 'ended', why: 'stopped' });
+          this.listener.state({ name: 'ended', why: update.view.stopReason === 'Idle' ? 'idle' : 'stopped' });
           return 'done';
         }
         this.listener.state({ name: 'waiting', detail: update.view.message || 'Your workspace is starting…' });

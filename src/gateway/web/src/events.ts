@@ -11,6 +11,8 @@ export interface Step {
 export interface View {
   phase: string;
   message: string;
+  /** Why the pod is being stopped, or was; empty when it is not. */
+  stopReason: string;
   remediationHint: string;
   ttydReady: boolean;
   steps: Step[];

@@ -11,7 +11,7 @@ class Socket {
   sent: string[] = [];
   onopen: (() => void) | null = null;
   onmessage: ((event: { data: unknown }) => void) | null = null;
-  onclose: ((event: { code: number }) => void) | null = null;
+  onclose: ((event: { code: number; reason: string }) => void) | null = null;
   send(bytes: Uint8Array): void {
     this.sent.push(new TextDecoder().decode(bytes));
   }
@@ -19,15 +19,15 @@ class Socket {
     this.readyState = 1;
     this.onopen?.();
   }
-  close(code = 1006): void {
+  close(code = 1006, reason = ''): void {
     this.readyState = 3;
-    this.onclose?.({ code });
+    this.onclose?.({ code, reason });
   }
 }
 
 const view = (change: Partial<View>): Update => ({
   kind: 'workspace',
-  view: { phase: 'Running', message: '', remediationHint: '', ttydReady: false, steps: [], ...change },
+  view: { phase: 'Running', message: '', stopReason: '', remediationHint: '', ttydReady: false, steps: [], ...change },
 });
 
 function setUp(told: Update[][]) {
@@ -113,6 +113,44 @@ test('a workspace that was stopped is not woken by a page that is left open', as
   await settle();
   assert.deepEqual(states.at(-1), { name: 'ended', why: 'stopped' });
   assert.equal(sockets.length, 1);
+});
+
+test('an idle workspace is left stopped, and why is told', async () => {
+  const { sockets, states, pauses } = setUp([]);
+  sockets[0]!.open();
+  sockets[0]!.close(4410, 'idle');
+  await settle();
+  assert.deepEqual(states.at(-1), { name: 'ended', why: 'idle' });
+  assert.deepEqual([sockets.length, pauses.length], [1, 0]);
+  // A page that was offline meanwhile finds out later.
+  const later = setUp([[view({ phase: 'Stopped', stopReason: 'Idle' })]]);
+  later.sockets[0]!.close();
+  await settle();
+  assert.deepEqual(later.states.at(-1), { name: 'ended', why: 'idle' });
+});
+
+test('a workspace that restarts is come back to, without what was typed for the last one', async () => {
+  for (const reason of ['restart', 'update']) {
+    const { connection, sockets, states } = setUp([[view({ phase: 'Creating', message: 'Making the pod', stopReason: 'Restart' }), view({ ttydReady: true })]]);
+    sockets[0]!.open();
+    sockets[0]!.close(4410, reason);
+    connection.type('rm -r .');
+    await settle();
+    sockets[1]!.open();
+    const told = states.map((state) => (state.name === 'waiting' ? state.detail : state.name));
+    assert.deepEqual([told[0], told[1], ...told.slice(3)], ['connecting', 'open', 'Making the pod', 'open']);
+    assert.match(told[2]!, /^Your workspace is being restarted: /);
+    connection.type('ls');
+    assert.deepEqual(sockets[1]!.sent, ['{"AuthToken":"","columns":80,"rows":24}', '0ls']);
+  }
+});
+
+test('a workspace that is deleted is told of', async () => {
+  const { sockets, states } = setUp([[{ kind: 'gone' }]]);
+  sockets[0]!.open();
+  sockets[0]!.close(4410, 'deleted');
+  await settle();
+  assert.deepEqual(states.at(-1), { name: 'ended', why: 'gone' });
 });
 
 test('it goes on for as long as it takes, ever more slowly', async () => {
