@@ -23,6 +23,8 @@ pub const CONTAINER: &str = "workspace";
 const PORT_NAME: &str = "ttyd";
 const HOME: &str = "/workspace";
 const CA_DIRECTORY: &str = "/etc/ssl/certs/custom";
+/// Between SIGTERM and SIGKILL. The image's entrypoint saves the screens first, and then gives programs 20 seconds of it.
+const GRACE_SECONDS: i64 = 30;
 /// The user and group of the workspace image.
 const UID: i64 = 1000;
 
@@ -95,7 +97,7 @@ fn spec(workspace: &ValidWorkspace) -> PodSpec {
             ..PodSecurityContext::default()
         }),
         restart_policy: Some("Always".to_owned()),
-        termination_grace_period_seconds: Some(30),
+        termination_grace_period_seconds: Some(GRACE_SECONDS),
         ..PodSpec::default()
     }
 }
@@ -290,4 +292,20 @@ fn mounts(workspace: &ValidWorkspace) -> Vec<VolumeMount> {
     let more = workspace.platform.pod.mounts.iter().enumerate();
     mounts.extend(more.map(|(index, more)| mount(&mount_name(index), &more.path, Some(true))));
     mounts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grace_period_is_longer_than_what_the_image_waits() {
+        let entrypoint = include_str!("../../deploy/images/workspace/entrypoint.sh");
+        let waits = entrypoint.lines().find_map(|line| line.strip_prefix("HANGUP_SECONDS="));
+        let waits: i64 = waits.unwrap().parse().unwrap();
+        assert!(
+            waits + 5 <= GRACE_SECONDS,
+            "{waits} s for programs, and the saving of the screens"
+        );
+    }
 }

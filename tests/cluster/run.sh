@@ -54,6 +54,20 @@ kubectl -n workspaces delete pod dev1-workspace-pod --wait=true >/dev/null
 check "a deleted pod comes back" eventually 180 phase dev1 Running
 check "with the user's file" eventually 60 inside dev1 'grep -q kept ~/work.txt'
 
+# The screen of the last run, after a restart.
+uid() { kubectl -n workspaces get pod "$1-workspace-pod" -o 'jsonpath={.metadata.uid}'; }
+screen() { inside "$1" "TMUX_TMPDIR=/tmp tmux capture-pane -p -S - -t =workspace: | grep -q -- '$2'"; }
+stop_reason() { [ "$(kubectl -n workspaces get workspace "$1" -o 'jsonpath={.status.stopReason}')" = "$2" ]; }
+inside dev1 'TMUX_TMPDIR=/tmp tmux send-keys -t =workspace: "echo seen-\$((20+3))" Enter'
+eventually 30 screen dev1 seen-23
+before=$(uid dev1)
+restarted() { [ "$(uid dev1)" != "$before" ] && phase dev1 Running; }
+kubectl -n workspaces annotate workspace dev1 "workspace.devplane.io/restart-requested-at=$(date -u +%FT%TZ)" >/dev/null
+check "a restart says why it stops the pod" eventually 30 stop_reason dev1 Restart
+check "and replaces it" eventually 180 restarted
+check "the next terminal shows the last screen" eventually 60 screen dev1 'the screen of the last run'
+check "with what was on it" screen dev1 seen-23
+
 address() { kubectl -n workspaces get pod "$1-workspace-pod" -o 'jsonpath={.status.podIP}'; }
 reach() { inside dev1 "timeout 3 bash -c '</dev/tcp/$1/$2'" 2>/dev/null; }
 refused() { ! reach "$1" "$2"; }

@@ -1,22 +1,25 @@
 #!/usr/bin/env bash
-# Runs the workspace image's entrypoint with a home of its own, and looks at what it wrote. No image is needed: ttyd is stood in
-# for by a recorder of its arguments, everything else is real. The cluster tier runs the whole image.
+# Runs the workspace image's entrypoint with a home of its own, and looks at what it wrote. No image is needed: where only its
+# arguments matter ttyd is stood in for by a recorder of them, everything else is real. The cluster tier runs the whole image.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source=$PWD/deploy/images/workspace
-passed=0 failed=0
+passed=0 failed=0 started=()
 
 missing=()
-for tool in jq tmux git openssl zsh; do command -v "$tool" >/dev/null || missing+=("$tool"); done
+for tool in jq tmux git openssl zsh pgrep; do command -v "$tool" >/dev/null || missing+=("$tool"); done
 if [ ${#missing[@]} -gt 0 ]; then
   echo "installing ${missing[*]}"
   apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
+ttyd=$(tests/gateway/ttyd.sh)
 work=$(mktemp -d)
 mkdir -p "$work/bin" "$work/cas" "$work/home" "$work/tmp"
 cleanup() {
   TMUX_TMPDIR=$work/tmp tmux kill-server 2>/dev/null || true
+  TMUX_TMPDIR=$work/watcher tmux kill-server 2>/dev/null || true
+  for pid in "${started[@]}" $(cat "$work"/*.pid 2>/dev/null); do kill -KILL "$pid" 2>/dev/null || true; done
   rm -rf "$work"
 }
 trap cleanup EXIT
@@ -37,12 +40,14 @@ check() { # TITLE COMMAND...
   if "$@"; then printf 'ok      %s\n' "$title" && passed=$((passed + 1)); else printf 'FAILED  %s\n' "$title" && failed=$((failed + 1)); fi
 }
 
-# start PROVIDERS: one start of a workspace; its output goes to $work/out.
-start() {
-  env -i PATH="$work/bin:$PATH" HOME="$work/home" USER_EMAIL=dev1@example.test USER_ID=dev1 TERM=xterm \
+# entrypoint [PROVIDERS]: one run of a workspace.
+entrypoint() {
+  exec env -i PATH="$work/bin:$PATH" HOME="$work/home" USER_EMAIL=dev1@example.test USER_ID=dev1 TERM=xterm \
     DEVPLANE_SKEL="$source/skel" DEVPLANE_SYSTEM_CAS="$work/system.crt" DEVPLANE_CUSTOM_CAS="$work/cas" \
-    ${1+AI_PROVIDERS_JSON="$1"} bash "$work/entrypoint.sh" >"$work/out" 2>&1
+    ${1+AI_PROVIDERS_JSON="$1"} bash "$work/entrypoint.sh"
 }
+# start PROVIDERS: one run that ends at once; its output goes to $work/out.
+start() { (entrypoint "$@") >"$work/out" 2>&1; }
 refuses() { ! start "$@" && grep -q "AI_PROVIDERS_JSON" "$work/out" && grep -q 'hint: ' "$work/out"; }
 config() { [ "$(jq -r "$1" "$work/home/.config/opencode/opencode.json")" = "$2" ]; }
 mode() { [ "$(stat -c %a "$work/home/$1")" = "$2" ]; }
@@ -84,6 +89,95 @@ check "keeps the user's git identity" gitconfig user.email mine@example.test
 check "keeps the tmux session" [ "$(session)" = "$before" ]
 check "without providers opencode has none" start '[]'
 check "and no default model" config .model null
+
+# From here on with a real ttyd, at an address of its own, and with less patience than in a pod.
+printf '#!/bin/sh\nexec %s --interface 127.0.9.1 "$@"\n' "$ttyd" >"$work/bin/ttyd"
+sed -i 's|^HANGUP_SECONDS=.*|HANGUP_SECONDS=3|' "$work/entrypoint.sh"
+mkdir "$work/watcher"
+TMUX_TMPDIR=$work/tmp tmux kill-server
+inner() { TMUX_TMPDIR=$work/tmp tmux "$@"; }
+shows() { inner capture-pane -p -S - -t =workspace: | grep -q -- "$1"; }
+listens() { (: <"/dev/tcp/127.0.9.1/7681") 2>/dev/null; }
+eventually() { # COMMAND...
+  local deadline=$((SECONDS + 20))
+  until "$@" 2>/dev/null; do
+    [ "$SECONDS" -lt "$deadline" ] || return 1
+    sleep 0.1
+  done
+}
+run() { # leaves the process in $running
+  entrypoint '[]' >"$work/out" 2>&1 &
+  running=$!
+  started+=("$running")
+  eventually listens && eventually inner has-session -t =workspace
+}
+# terminate: as Kubernetes does it; the seconds that it took are in $took.
+terminate() {
+  local began=$SECONDS
+  kill -TERM "$running"
+  wait "$running" && took=$((SECONDS - began))
+}
+type_line() { inner send-keys -t =workspace: "$1" Enter; }
+is_free() { ! listens; }
+# tmux 3.5 says all attributes of each line, earlier ones only what changes: dimmed by the heading, and still so at the colour.
+is_dimmed() {
+  local shown
+  shown=$(inner capture-pane -p -e -S - -t =workspace: | tr '\n' ' ')
+  grep -qE $'\033\\[2m(--- the screen of the last run[^\033]*)?\033\\[31mred line' <<<"$shown"
+}
+has_prompt() { type_line "echo \$((6*7))" && eventually shows '^42$'; }
+is_obeyed() { [ -e "$work/executed" ] || [ "$(inner display-message -p -t =workspace: '#{pane_title}')" = planted ]; }
+is_not_obeyed() { ! is_obeyed; }
+is_put_away() { [ ! -e "$screen" ] && [ -e "$screen.last" ]; }
+has_windows() { grep -q -- '--- window 0: ' "$screen" && grep -q -- '--- window 1: ' "$screen"; }
+has_no_blanks() { ! grep -q ' $' "$screen"; }
+lines_between() { [ "$(wc -l <"$screen")" -gt "$1" ] && [ "$(wc -l <"$screen")" -le "$2" ]; }
+screen=$work/home/.local/state/devplane/screen
+
+check "with a real ttyd" run
+# The program says what it got; the text that it leaves on the screen is red.
+printf '#!/bin/bash\ntrap "echo hup >%s/got; exit" HUP\necho $$ >%s/polite.pid\nprintf "\\033[31mred %%s\\033[0m\\n" line\nwhile :; do sleep 0.1; done\n' "$work" "$work" >"$work/polite"
+printf '#!/bin/bash\ntrap "" HUP\necho $$ >%s/stubborn.pid\nwhile :; do sleep 0.1; done\n' "$work" >"$work/stubborn"
+chmod +x "$work/polite" "$work/stubborn"
+type_line "$work/polite"
+eventually shows 'red line' || true
+TMUX_TMPDIR=$work/watcher tmux new-session -d -x 100 -y 30 "exec env TMUX_TMPDIR=$work/tmp TMUX= tmux attach -t =workspace"
+TMUX_TMPDIR=$work/watcher tmux pipe-pane "cat >$work/seen"
+attached() { [ -n "$(inner list-clients)" ]; }
+eventually attached || true
+check "SIGTERM ends it" terminate
+check "at once when the programs do" [ "$took" -lt 3 ]
+check "whoever looks at it is told" grep -q 'This workspace is being stopped' "$work/seen"
+check "a program gets SIGHUP" grep -qx hup "$work/got"
+check "ttyd is gone" eventually is_free
+check "the screen is saved" grep -q 'red line' "$screen"
+check "with its colours" grep -q $'\033\\[31mred line' "$screen"
+check "for the user alone" mode .local/state/devplane/screen 600
+
+# Whatever is in the file is shown and not obeyed.
+# shellcheck disable=SC2016
+printf '\033]0;planted\007\033[2Jplain \302\233text\033]52;c;cGxhbnRlZA==\033\\\n$(touch %s/executed)\n`touch %s/executed`\n' "$work" "$work" >>"$screen"
+check "the next start" run
+check "shows the last screen" eventually shows '--- the screen of the last run, saved 20..-..-..T..:..:..Z ---'
+check "with what was on it" shows 'red line'
+check "dimmed" is_dimmed
+check "as text" shows '^plain text$'
+check "and then a prompt" has_prompt
+check "nothing in it is obeyed" is_not_obeyed
+check "it is put away" is_put_away
+inner new-window -d -t =workspace: "$work/stubborn"
+eventually test -s "$work/stubborn.pid" || true
+check "a program that ignores SIGHUP" terminate
+check "is waited for, not longer than that" [ "$took" -ge 2 -a "$took" -le 6 ]
+check "both windows are saved" has_windows
+check "what was saved has no blanks at the ends of its lines" has_no_blanks
+kill -KILL "$(cat "$work/stubborn.pid")" 2>/dev/null || true
+seq -f 'a line of the log %g' 5000 >"$work/log"
+run || true
+type_line "clear; cat $work/log"
+eventually shows 'a line of the log' && sleep 1
+check "a long scrollback" terminate
+check "is cut" lines_between 1000 2010
 
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" = 0 ]

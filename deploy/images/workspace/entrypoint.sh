@@ -2,7 +2,8 @@
 # Turns a pod's environment and a user's volume into a terminal on port 7681.
 #
 # Runs at every start, as the user, on a read-only root: it writes to $HOME and /tmp only. What a user may edit is written
-# once; what the platform decides (CA bundle, opencode's providers) is written anew each time.
+# once; what the platform decides (CA bundle, opencode's providers) is written anew each time. At SIGTERM it saves the screens
+# and gives what runs in them time to end. `last-screen` shows what was saved, and becomes the user's shell.
 set -euo pipefail
 
 : "${HOME:=/workspace}"
@@ -10,6 +11,13 @@ set -euo pipefail
 : "${DEVPLANE_SYSTEM_CAS:=/etc/ssl/certs/ca-certificates.crt}"
 : "${DEVPLANE_CUSTOM_CAS:=/etc/ssl/certs/custom}"
 platform=$HOME/.config/devplane
+screen=$HOME/.local/state/devplane/screen
+# For programs to end after SIGHUP. The pod's grace period (30 s) has to be longer: it begins with the saving of the screens.
+HANGUP_SECONDS=20
+# The most that is saved: of each pane, and panes.
+SCREEN_LINES=2000
+SCREEN_BYTES=262144
+SCREEN_PANES=16
 
 fail() {
   printf 'devplane: %s\ndevplane: hint: %s\n' "$1" "$2" >&2
@@ -20,10 +28,10 @@ fail() {
 replace() { # FILE MODE
   local new
   mkdir -p "$(dirname "$1")"
-  new=$(mktemp "$1.XXXXXX")
-  cat >"$new"
-  chmod "$2" "$new"
-  mv -f "$new" "$1"
+  new=$(mktemp "$1.XXXXXX") || return
+  if cat >"$new" && chmod "$2" "$new" && mv -f "$new" "$1"; then return 0; fi
+  rm -f "$new"
+  return 1
 }
 
 check_environment() {
@@ -98,10 +106,86 @@ bootstrap_home() {
   mkdir -p "$HOME/.cache"
 }
 
+# Passes text and its colours (ECMA-48: SGR) and takes every other control sequence out: nothing in it does anything.
+colours_only() {
+  LC_ALL=C tr -d '\000\001\002' | LC_ALL=C sed -E \
+    -e $'s,\033\\[([0-9;:]*)m,\001\\1\002,g' \
+    -e $'s,\033[]P^_X][^\033\007]*(\033\\\\|\007)?,,g' \
+    -e $'s,\033\\[[0-?]*[ -/]*[@-~],,g' \
+    -e $'s,[\003-\010\013-\037\177]|\302[\200-\237],,g' \
+    -e $'s,\001([0-9;:]*)\002,\033[\\1m,g'
+}
+
+# The end of standard input, without the blanks that fill up a screen.
+end_of_screen() {
+  LC_ALL=C sed -E $'s, +((\033\\[[0-9;:]*m)*)$,\\1,' | sed -e :a -e '/^\n*$/{$d;N;ba' -e '}' | tail -n "$SCREEN_LINES" | tail -c "$SCREEN_BYTES"
+}
+
+# What every pane shows, and what has scrolled out of it.
+save_screens() {
+  local panes pane title
+  panes=$(timeout 2 tmux list-panes -a -F '#{pane_id} window #{window_index}: #{window_name}') || return 0
+  panes=$(awk -v most="$SCREEN_PANES" '!seen[$1]++ && ++n <= most' <<<"$panes")
+  {
+    printf -- '--- the screen of the last run, saved %s ---\n' "$(date -u +%FT%TZ)"
+    while read -r pane title; do
+      [ "$(wc -l <<<"$panes")" = 1 ] || printf -- '--- %s ---\n' "$title"
+      timeout 2 tmux capture-pane -p -e -J -S "-$SCREEN_LINES" -t "$pane" | end_of_screen
+      printf '\033[0m\n'
+    done <<<"$panes"
+  } | colours_only | replace "$screen" 600
+}
+
+# Shows once, dimmed, what was saved.
+show_screen() {
+  [ -f "$screen" ] || return 0
+  colours_only <"$screen" | LC_ALL=C sed -E $'s,(\033\\[[0-9;:]*m),\\1\033[2m,g; s,^,\033[2m,'
+  printf '\033[0m'
+  mv -f "$screen" "$screen.last"
+}
+
 start_session() {
   export TMUX_TMPDIR=/tmp
-  tmux has-session -t =workspace 2>/dev/null || tmux new-session -d -s workspace
+  rm -f "$screen".??????
+  if tmux has-session -t =workspace 2>/dev/null; then return 0; fi
+  if [ -s "$screen" ]; then
+    tmux new-session -d -s workspace bash "${BASH_SOURCE[0]}" last-screen
+  else
+    tmux new-session -d -s workspace
+  fi
 }
+
+announce_stop() {
+  local client
+  timeout 2 tmux list-clients -F '#{client_name}' | while read -r client; do
+    timeout 2 tmux display-message -N -d 0 -c "$client" 'This workspace is being stopped'
+  done
+}
+
+# Whether anything still runs in the given sessions of processes, or ttyd does.
+is_busy() { # SESSIONS
+  if [ -n "$1" ] && pgrep -s "$1" -r D,I,R,S,T >/dev/null; then return 0; fi
+  kill -0 "$server" 2>/dev/null
+}
+
+# Kubernetes sends SIGTERM before it ends a pod. Without their terminal, programs get SIGHUP from the kernel.
+stop() {
+  trap : TERM INT
+  local sessions deadline
+  announce_stop || true
+  save_screens || printf 'devplane: the screens were not saved\n' >&2
+  sessions=$(timeout 2 tmux list-panes -a -F '#{pane_pid}' | sort -u | paste -sd, -) || true
+  timeout 2 tmux kill-server || true
+  kill -TERM "$server" || true
+  deadline=$((SECONDS + HANGUP_SECONDS))
+  while is_busy "$sessions" && [ "$SECONDS" -lt "$deadline" ]; do sleep 0.1; done
+  exit 0
+}
+
+if [ "${1-}" = last-screen ]; then
+  show_screen || true
+  exec -l "${SHELL:-/bin/bash}"
+fi
 
 check_environment
 repair_permissions
@@ -111,5 +195,9 @@ configure_git
 bootstrap_home
 start_session
 # `-A` makes the session anew when its last shell was left; the gateway has a page of its own, so ttyd's is never shown.
-# Errors and warnings only: every readiness probe would be two lines.
-exec ttyd --debug 3 --port 7681 --writable --ping-interval 30 tmux new-session -A -s workspace
+# Errors and warnings only: every readiness probe would be two lines. A shell's background processes ignore SIGINT and SIGQUIT, and
+# so would what ttyd starts.
+env --default-signal=INT,QUIT ttyd --debug 3 --port 7681 --writable --ping-interval 30 tmux new-session -A -s workspace &
+server=$!
+trap stop TERM INT
+wait "$server"
