@@ -7,7 +7,8 @@ use super::presence::Present;
 use super::service::Gateway;
 use crate::names::TERMINAL_PORT;
 use crate::proxy::{dial, is_output};
-use fastwebsockets::{Frame, OpCode, Payload};
+use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocket};
+use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -46,7 +47,7 @@ async fn hear(gateway: &Gateway, workspace: &str, ScreenSize { columns, rows }: 
         .and_then(|workspace| Some(workspace.status.as_ref()?.service_endpoint.clone()));
     let Some(endpoint) = endpoint else { return };
     let mut terminal = match dial(&endpoint, TERMINAL_PORT).await {
-        Ok(terminal) => terminal,
+        Ok(upgraded) => WebSocket::after_handshake(TokioIo::new(upgraded), Role::Client),
         Err(error) => {
             tracing::warn!(workspace, %error, "can't listen to a workspace that is to stay awake while it prints");
             return;

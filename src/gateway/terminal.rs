@@ -13,17 +13,15 @@ use crate::api::workspace::KeepAlive;
 use crate::audit::{self, Action, Event, Outcome};
 use crate::clock::until;
 use crate::names::TERMINAL_PORT;
-use crate::proxy::{End, SUBPROTOCOL, Stop, dial, is_output, is_typing, relay};
+use crate::proxy::{Cause, End, SUBPROTOCOL, Socket, Stop, dial, is_output, is_typing, relay};
 use crate::serve::listener::Peer;
 use crate::telemetry::metrics::RateLimitEndpoint;
 use data_encoding::HEXLOWER;
-use fastwebsockets::WebSocket;
 use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request, upgrade};
 use http_body_util::BodyExt;
 use hyper::HeaderMap;
 use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL, USER_AGENT};
 use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use std::sync::Arc;
@@ -105,9 +103,9 @@ struct Terminal {
 }
 
 impl Terminal {
-    async fn run(self, upgraded: UpgradeFut, backend: WebSocket<TokioIo<Upgraded>>) {
+    async fn run(self, upgraded: UpgradeFut, backend: Upgraded) {
         let client = match upgraded.await {
-            Ok(client) => client,
+            Ok(client) => Socket::from(client.into_inner().into_inner()),
             // The client left before it had its 101.
             Err(error) => {
                 tracing::debug!(request_id = self.request.id.as_str(), %error, "a terminal was not taken");
@@ -132,7 +130,7 @@ impl Terminal {
                 present.used(gateway.clock.now());
             }
         };
-        let end = relay(client, backend, typed, printed, self.stop()).await;
+        let end = relay(client, backend.into(), typed, printed, self.stop()).await;
         drop(present);
         gateway.metrics.open_sessions.dec();
         let (reason, code) = (end.reason(), close_code(end));
@@ -148,7 +146,7 @@ impl Terminal {
         );
         if let Some(size) = size
             && self.stays_awake_by_output
-            && end.is_of_client()
+            && end.is_departure()
             && !gateway.presence.is_occupied(workspace)
         {
             let listening = gateway.presence.enter(gateway, workspace, None);
@@ -211,7 +209,7 @@ fn why_it_stops(workspace: Option<&Workspace>) -> Option<Stop> {
 /// The close code that a side gave.
 fn close_code(end: End) -> Option<u16> {
     match end {
-        End::ClientClosed(code) | End::WorkspaceClosed(code) => code,
+        End::By(_, Cause::Closed(code)) => code,
         _ => None,
     }
 }

@@ -7,7 +7,6 @@ use super::SUBPROTOCOL;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fastwebsockets::handshake::generate_key;
-use fastwebsockets::{Role, WebSocket};
 use http::header::{
     CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
@@ -57,14 +56,14 @@ pub enum DialError {
 ///
 /// # Errors
 /// When nothing listens there, or what answers is no ttyd.
-pub async fn dial(host: &str, port: u16) -> Result<WebSocket<TokioIo<Upgraded>>, DialError> {
+pub async fn dial(host: &str, port: u16) -> Result<Upgraded, DialError> {
     match timeout(TIMEOUT, open(host, port)).await {
         Ok(result) => result,
         Err(_) => TimeoutSnafu { host, port }.fail(),
     }
 }
 
-async fn open(host: &str, port: u16) -> Result<WebSocket<TokioIo<Upgraded>>, DialError> {
+async fn open(host: &str, port: u16) -> Result<Upgraded, DialError> {
     let stream = TcpStream::connect((host, port))
         .await
         .context(ConnectSnafu { host, port })?;
@@ -94,8 +93,7 @@ async fn open(host: &str, port: u16) -> Result<WebSocket<TokioIo<Upgraded>>, Dia
     let status = response.status();
     ensure!(status == StatusCode::SWITCHING_PROTOCOLS, RefusedSnafu { status });
     check(response.headers(), &key)?;
-    let upgraded = hyper::upgrade::on(&mut response).await.context(HttpSnafu)?;
-    Ok(WebSocket::after_handshake(TokioIo::new(upgraded), Role::Client))
+    hyper::upgrade::on(&mut response).await.context(HttpSnafu)
 }
 
 /// RFC 6455, section 4.1: what a client must check.

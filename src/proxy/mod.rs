@@ -1,23 +1,34 @@
 //! Two WebSockets become one conversation (RFC 6455): a browser's, and that of a workspace's ttyd.
 //!
 //! `dial` opens the one to the workspace from nothing that a client sent, `relay` carries messages both ways and ends
-//! both, `close` says which close codes may pass, `stop` what is told when it ends from here, and `input` tells typing from what
-//! a terminal sends by itself.
+//! both, `frame` says which frames may pass, `close` which close codes, `stop` what is told when it ends from here, and `input` tells
+//! typing from what a terminal sends by itself.
 
+mod buffer;
 mod close;
 mod dial;
+pub mod frame;
 mod input;
 mod relay;
+mod socket;
 mod stop;
 
 pub use close::Close;
 pub use dial::{DialError, dial};
 pub use input::{is_output, is_typing};
-pub use relay::{End, relay};
+pub use relay::{Cause, End, relay};
+pub use socket::Socket;
 pub use stop::Stop;
 
 /// The one subprotocol that is spoken: ttyd's.
 pub const SUBPROTOCOL: &str = "tty";
+
+/// The two sides of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Client,
+    Workspace,
+}
 
 /// The largest message in bytes, its fragments together.
 pub const MAX_MESSAGE: usize = 1 << 20;

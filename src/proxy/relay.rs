@@ -1,80 +1,100 @@
 //! Frames of one WebSocket become frames of the other, both ways, until one side or `stop` ends it.
 //!
-//! A frame is passed on as it came: no message is gathered, so memory is bounded by one frame each way, and a reader waits while
-//! the other side's writer does (backpressure). Sizes are counted over the fragments of a message.
+//! Only heads of frames are read: whole frames pass as the bytes that they came as, many in one write. Memory is bounded by
+//! a buffer each way, whatever the size of a frame, and a reader waits while the other side's writer does (backpressure).
+//! Control frames end here, at either side, and sizes are counted over the fragments of a message.
 
-use super::MAX_MESSAGE;
+use super::Side;
+use super::buffer::{self, Buffer};
 use super::close::Close;
+use super::frame::{self, Head, MAX_CONTROL, Opcode, Sequence, Violation};
+use super::socket::{Reader, Socket, Writer};
 use super::stop::Stop;
-use fastwebsockets::{Frame, OpCode, Payload, WebSocket, WebSocketError, WebSocketRead, WebSocketWrite};
 use futures::FutureExt;
 use futures::future::FusedFuture;
-use std::convert::Infallible;
-use std::future::ready;
+use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf, split};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-/// Keeps load balancers from closing a quiet connection, and finds out when the client is gone: two pings without any
-/// frame from the client end the conversation.
+/// Keeps load balancers from closing a quiet connection, and finds out when a side is gone: two pings without any
+/// frame from it end the conversation.
 const PING_EVERY: Duration = Duration::from_secs(25);
 /// For the close handshake. A peer that does not answer by then is dropped.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// RFC 6455, section 5.5.
-const MAX_CONTROL: usize = 125;
+/// Control frames of one side in one second. They cost work and move nothing.
+const MAX_CONTROLS: u32 = 100;
+/// Of each message, how many bytes an observer sees.
+const SEEN: usize = 1024;
 
 /// How a conversation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    ClientClosed(Option<u16>),
-    WorkspaceClosed(Option<u16>),
-    /// The connection ended without a close frame.
-    ClientLost,
-    WorkspaceLost,
-    /// The client answers no pings.
-    ClientSilent,
-    ClientTooBig,
-    WorkspaceTooBig,
-    ClientProtocolError,
-    WorkspaceProtocolError,
+    By(Side, Cause),
     Stopped(Stop),
+}
+
+/// What a side did, so that the conversation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It said so, with a close code or without.
+    Closed(Option<u16>),
+    /// Its connection ended without a close frame.
+    Lost,
+    /// It answers no pings.
+    Silent,
+    TooBig,
+    ProtocolError,
 }
 
 impl End {
     /// The word for logs and audit lines.
     pub fn reason(self) -> &'static str {
+        use Cause::{Closed, Lost, ProtocolError, Silent, TooBig};
+        use Side::{Client, Workspace};
         match self {
-            Self::ClientClosed(_) => "client_closed",
-            Self::WorkspaceClosed(_) => "workspace_closed",
-            Self::ClientLost => "client_lost",
-            Self::WorkspaceLost => "workspace_lost",
-            Self::ClientSilent => "client_silent",
-            Self::ClientTooBig => "client_message_too_big",
-            Self::WorkspaceTooBig => "workspace_message_too_big",
-            Self::ClientProtocolError => "client_protocol_error",
-            Self::WorkspaceProtocolError => "workspace_protocol_error",
+            Self::By(Client, Closed(_)) => "client_closed",
+            Self::By(Client, Lost) => "client_lost",
+            Self::By(Client, Silent) => "client_silent",
+            Self::By(Client, TooBig) => "client_message_too_big",
+            Self::By(Client, ProtocolError) => "client_protocol_error",
+            Self::By(Workspace, Closed(_)) => "workspace_closed",
+            Self::By(Workspace, Lost) => "workspace_lost",
+            Self::By(Workspace, Silent) => "workspace_silent",
+            Self::By(Workspace, TooBig) => "workspace_message_too_big",
+            Self::By(Workspace, ProtocolError) => "workspace_protocol_error",
             Self::Stopped(stop) => stop.reason(),
         }
     }
 
-    /// Whether it was the client that ended it, or was lost.
-    pub fn is_of_client(self) -> bool {
-        matches!(self, Self::ClientClosed(_) | Self::ClientLost | Self::ClientSilent)
+    /// Whether the client left, or was lost.
+    pub fn is_departure(self) -> bool {
+        matches!(
+            self,
+            Self::By(Side::Client, Cause::Closed(_) | Cause::Lost | Cause::Silent)
+        )
     }
 
     /// The close frames for the client and for the workspace.
     fn closes(self) -> (Close, Close) {
         match self {
-            Self::ClientClosed(code) => (Close::same(code), Close::same(code)),
-            Self::WorkspaceClosed(code) => (Close::from_workspace(code), Close::same(code)),
-            Self::ClientLost | Self::ClientSilent => (Close::GOING_AWAY, Close::GOING_AWAY),
-            Self::WorkspaceLost => (Close::BACKEND_LOST, Close::GOING_AWAY),
-            Self::ClientTooBig => (Close::TOO_BIG, Close::GOING_AWAY),
-            Self::WorkspaceTooBig => (Close::BACKEND_LOST, Close::TOO_BIG),
-            Self::ClientProtocolError => (Close::PROTOCOL_ERROR, Close::GOING_AWAY),
-            Self::WorkspaceProtocolError => (Close::BACKEND_LOST, Close::PROTOCOL_ERROR),
+            Self::By(side, cause) => {
+                let to_itself = match cause {
+                    Cause::Closed(code) => Close::same(code),
+                    Cause::Lost | Cause::Silent => Close::GOING_AWAY,
+                    Cause::TooBig => Close::TOO_BIG,
+                    Cause::ProtocolError => Close::PROTOCOL_ERROR,
+                };
+                match (side, cause) {
+                    (Side::Client, Cause::Closed(code)) => (to_itself, Close::same(code)),
+                    (Side::Client, _) => (to_itself, Close::GOING_AWAY),
+                    (Side::Workspace, Cause::Closed(code)) => (Close::from_workspace(code), to_itself),
+                    (Side::Workspace, _) => (Close::BACKEND_LOST, to_itself),
+                }
+            }
             Self::Stopped(stop) => (stop.close(), Close::GOING_AWAY),
         }
     }
@@ -83,201 +103,122 @@ impl End {
     fn last_line(self) -> Option<&'static str> {
         match self {
             Self::Stopped(stop) => stop.last_line(),
-            _ => None,
+            Self::By(..) => None,
         }
     }
 }
 
-/// How the reading of one side ended.
-enum Ended {
-    Closed(Option<u16>),
-    Lost,
-    TooBig,
-    ProtocolError,
-    /// The other side takes nothing any more.
-    Unwritable,
-}
-
-impl Ended {
-    fn of_client(self) -> End {
-        match self {
-            Self::Closed(code) => End::ClientClosed(code),
-            Self::Lost => End::ClientLost,
-            Self::TooBig => End::ClientTooBig,
-            Self::ProtocolError => End::ClientProtocolError,
-            Self::Unwritable => End::WorkspaceLost,
-        }
-    }
-
-    fn of_workspace(self) -> End {
-        match self {
-            Self::Closed(code) => End::WorkspaceClosed(code),
-            Self::Lost => End::WorkspaceLost,
-            Self::TooBig => End::WorkspaceTooBig,
-            Self::ProtocolError => End::WorkspaceProtocolError,
-            Self::Unwritable => End::ClientLost,
-        }
-    }
-}
-
-/// Where the frames for one side go.
-struct Outgoing<S> {
-    frames: WebSocketWrite<WriteHalf<S>>,
+/// One side as it is written to, a whole frame at a time.
+struct Outgoing {
+    to: Side,
+    writer: Mutex<Writer>,
     /// Whether fragments of a message have yet to come: no other message may begin between them (RFC 6455, section 5.4).
-    is_amid_message: bool,
+    is_amid_message: AtomicBool,
+    /// Whether it has sent anything since the last ping.
+    heard: AtomicBool,
 }
 
-type Writer<S> = Mutex<Outgoing<S>>;
+impl Outgoing {
+    fn new(to: Side, writer: Writer) -> Self {
+        Self {
+            to,
+            writer: Mutex::new(writer),
+            is_amid_message: AtomicBool::new(false),
+            heard: AtomicBool::new(true),
+        }
+    }
 
-/// Carries messages until one side ends, or `stop` does. `on_message` sees the first frame of each message of the client, and
-/// `on_output` of each message of the workspace.
-/// When this returns, both sides were told and closed.
-pub async fn relay<C, W>(
-    client: WebSocket<C>,
-    workspace: WebSocket<W>,
+    /// A control frame of our own, which may stand between the fragments of a message.
+    async fn send(&self, opcode: Opcode, payload: &[u8]) -> io::Result<()> {
+        let frame = self.encode(opcode, payload);
+        let mut writer = self.writer.lock().await;
+        writer.write_all(&frame).await?;
+        writer.flush().await
+    }
+
+    /// To a server frames are masked (RFC 6455, section 5.3).
+    fn encode(&self, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+        frame::encode(opcode, payload, (self.to == Side::Workspace).then(rand::random))
+    }
+
+    /// Sends a close frame, and before it a line of output. An error is no event: the connection is ended anyway.
+    async fn close(&self, line: Option<&str>, close: Close) {
+        let mut writer = self.writer.lock().await;
+        let mut frames = Vec::new();
+        // Asked with the lock held: a message may just have begun.
+        if let Some(line) = line.filter(|_| !self.is_amid_message.load(Ordering::Relaxed)) {
+            frames.extend(self.encode(Opcode::Binary, output(line).as_bytes()));
+        }
+        let payload = [&close.code.to_be_bytes(), close.reason.as_bytes()].concat();
+        frames.extend(self.encode(Opcode::Close, &payload));
+        let _ = writer.write_all(&frames).await;
+        // Nothing may follow.
+        let _ = writer.shutdown().await;
+    }
+
+    /// Ends when the side does not answer.
+    async fn ping(&self, every: Duration) {
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            if !self.heard.swap(false, Ordering::Relaxed) {
+                return;
+            }
+            // A side that takes nothing is found by the next tick at the latest.
+            if !matches!(timeout(every, self.send(Opcode::Ping, &[])).await, Ok(Ok(()))) {
+                return;
+            }
+        }
+    }
+}
+
+/// Carries messages until one side ends, or `stop` does. `on_message` sees how each message of the client begins, and
+/// `on_output` each of the workspace. When this returns, both sides were told and closed.
+pub async fn relay(
+    client: Socket,
+    workspace: Socket,
     on_message: impl FnMut(&[u8]),
     on_output: impl FnMut(&[u8]),
     stop: impl Future<Output = Stop>,
-) -> End
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-    W: AsyncRead + AsyncWrite + Unpin,
-{
-    let (client_reader, client_writer) = halves(client);
-    let (workspace_reader, workspace_writer) = halves(workspace);
-    let heard = AtomicBool::new(true);
-    let from_client = forward(
-        client_reader,
-        &client_writer,
-        &workspace_writer,
-        Some(&heard),
-        on_message,
-    )
-    .fuse();
-    let from_workspace = forward(workspace_reader, &workspace_writer, &client_writer, None, on_output).fuse();
+) -> End {
+    let to_client = Outgoing::new(Side::Client, client.writer);
+    let to_workspace = Outgoing::new(Side::Workspace, workspace.writer);
+    let from_client = Incoming::new(client.reader, &client.buffered, &to_client, &to_workspace);
+    let from_workspace = Incoming::new(workspace.reader, &workspace.buffered, &to_workspace, &to_client);
+    let from_client = from_client.forward(on_message).fuse();
+    let from_workspace = from_workspace.forward(on_output).fuse();
     tokio::pin!(from_client, from_workspace);
-    let end = tokio::select! {
-        ended = &mut from_client => ended.of_client(),
-        ended = &mut from_workspace => ended.of_workspace(),
-        () = ping(&client_writer, &heard) => End::ClientSilent,
-        stop = stop => End::Stopped(stop),
+    let (end, unheard) = tokio::select! {
+        (reader, side, cause) = &mut from_client => (End::By(side, cause), Some(reader)),
+        (reader, side, cause) = &mut from_workspace => (End::By(side, cause), Some(reader)),
+        () = to_client.ping(PING_EVERY) => (End::By(Side::Client, Cause::Silent), None),
+        () = to_workspace.ping(PING_EVERY) => (End::By(Side::Workspace, Cause::Silent), None),
+        stop = stop => (End::Stopped(stop), None),
     };
+    // A connection that is closed while its peer still sends is reset, and the close frame lost.
+    let unheard = unheard.filter(|_| matches!(end, End::By(_, Cause::TooBig | Cause::ProtocolError)));
     // Both directions go on meanwhile, so that a frame in the middle of being written is finished before the close frame, and
     // the answers to the close frames are read.
-    let (to_client, to_workspace) = end.closes();
+    let (client_close, workspace_close) = end.closes();
     let goodbye = async {
         tokio::join!(
-            say(&client_writer, end.last_line(), to_client),
-            say(&workspace_writer, None, to_workspace),
+            to_client.close(end.last_line(), client_close),
+            to_workspace.close(None, workspace_close),
             unless_ended(from_client),
             unless_ended(from_workspace),
+            discard(unheard),
         )
     };
     let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
     end
 }
 
-async fn unless_ended<F: FusedFuture>(future: std::pin::Pin<&mut F>) {
+async fn unless_ended<F: FusedFuture>(future: Pin<&mut F>) {
     if !future.is_terminated() {
         let _ = future.await;
     }
-}
-
-fn halves<S: AsyncRead + AsyncWrite + Unpin>(socket: WebSocket<S>) -> (WebSocketRead<ReadHalf<S>>, Writer<S>) {
-    let (mut reader, writer) = socket.split(split);
-    // Answers to control frames are given below, one at a time with all other writes.
-    reader.set_auto_close(false);
-    reader.set_auto_pong(false);
-    // The library refuses a frame of exactly its limit.
-    reader.set_max_message_size(MAX_MESSAGE + 1);
-    let outgoing = Outgoing {
-        frames: writer,
-        is_amid_message: false,
-    };
-    (reader, Mutex::new(outgoing))
-}
-
-async fn forward<S, T>(
-    mut reader: WebSocketRead<ReadHalf<S>>,
-    back: &Writer<S>,
-    to: &Writer<T>,
-    heard: Option<&AtomicBool>,
-    mut on_message: impl FnMut(&[u8]),
-) -> Ended
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-    T: AsyncRead + AsyncWrite + Unpin,
-{
-    // The bytes of the message whose last fragment has not come yet.
-    let mut unfinished: Option<usize> = None;
-    loop {
-        let frame = match reader.read_frame(&mut |_| ready(Ok::<_, Infallible>(()))).await {
-            Ok(frame) => frame,
-            Err(WebSocketError::FrameTooLarge) => return Ended::TooBig,
-            Err(WebSocketError::UnexpectedEOF | WebSocketError::IoError(_)) => return Ended::Lost,
-            Err(_) => return Ended::ProtocolError,
-        };
-        if let Some(heard) = heard {
-            heard.store(true, Ordering::Relaxed);
-        }
-        let before = match (frame.opcode, unfinished) {
-            (OpCode::Text | OpCode::Binary, None) => {
-                on_message(&frame.payload);
-                0
-            }
-            (OpCode::Continuation, Some(bytes)) => bytes,
-            (OpCode::Text | OpCode::Binary | OpCode::Continuation, _) => return Ended::ProtocolError,
-            (OpCode::Ping, _) => {
-                if write(back, Frame::pong(frame.payload)).await.is_err() {
-                    return Ended::Lost;
-                }
-                continue;
-            }
-            (OpCode::Pong, _) if frame.payload.len() <= MAX_CONTROL => continue,
-            (OpCode::Pong, _) => return Ended::ProtocolError,
-            (OpCode::Close, _) => {
-                return Close::received(&frame.payload).map_or(Ended::ProtocolError, Ended::Closed);
-            }
-        };
-        let bytes = before + frame.payload.len();
-        if bytes > MAX_MESSAGE {
-            return Ended::TooBig;
-        }
-        unfinished = (!frame.fin).then_some(bytes);
-        // Without the mask that it came with: the writer makes its own when its role wants one.
-        let frame = Frame::new(frame.fin, frame.opcode, None, frame.payload);
-        if write(to, frame).await.is_err() {
-            return Ended::Unwritable;
-        }
-    }
-}
-
-async fn ping<S: AsyncRead + AsyncWrite + Unpin>(client: &Writer<S>, heard: &AtomicBool) {
-    let mut ticks = interval(PING_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks.tick().await;
-    loop {
-        ticks.tick().await;
-        if !heard.swap(false, Ordering::Relaxed) {
-            return;
-        }
-        let ping = Frame::new(true, OpCode::Ping, None, Payload::Borrowed(&[]));
-        // A client that takes nothing is found by the next tick at the latest.
-        if !matches!(timeout(PING_EVERY, write(client, ping)).await, Ok(Ok(()))) {
-            return;
-        }
-    }
-}
-
-/// Sends a close frame, and before it a line of output. An error is no event: the connection is ended anyway.
-async fn say<S: AsyncRead + AsyncWrite + Unpin>(writer: &Writer<S>, line: Option<&str>, close: Close) {
-    let mut outgoing = writer.lock().await;
-    if let Some(line) = line.filter(|_| !outgoing.is_amid_message) {
-        let _ = outgoing
-            .write(Frame::binary(Payload::Owned(output(line).into_bytes())))
-            .await;
-    }
-    let _ = outgoing.write(Frame::close(close.code, close.reason.as_bytes())).await;
 }
 
 /// A line as ttyd would send it. It comes below whatever the screen shows, in the default colours: the cursor may be anywhere, and
@@ -286,28 +227,192 @@ fn output(line: &str) -> String {
     format!("0\x1b[m\x1b[r\x1b[999;1H\r\n{line}\r\n")
 }
 
-async fn write<S: AsyncRead + AsyncWrite + Unpin>(writer: &Writer<S>, frame: Frame<'_>) -> Result<(), WebSocketError> {
-    writer.lock().await.write(frame).await
+/// Reads to the end, for nobody.
+async fn discard(reader: Option<Reader>) {
+    if let Some(mut reader) = reader {
+        let _ = tokio::io::copy(&mut reader, &mut tokio::io::sink()).await;
+    }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Outgoing<S> {
-    async fn write(&mut self, frame: Frame<'_>) -> Result<(), WebSocketError> {
-        if matches!(frame.opcode, OpCode::Text | OpCode::Binary | OpCode::Continuation) {
-            self.is_amid_message = !frame.fin;
+/// One side as it is read from.
+struct Incoming<'a> {
+    reader: Reader,
+    buffer: Buffer,
+    sequence: Sequence,
+    back: &'a Outgoing,
+    to: &'a Outgoing,
+    controls: u32,
+    controls_since: Instant,
+}
+
+/// What stands behind the whole data frames that were read.
+enum Next {
+    /// Too little of a frame to do anything about.
+    Part,
+    Control(Head),
+    /// A data frame that is larger than a buffer.
+    Large(Head),
+    Violation(Violation),
+}
+
+impl<'a> Incoming<'a> {
+    fn new(reader: Reader, buffered: &[u8], back: &'a Outgoing, to: &'a Outgoing) -> Self {
+        Self {
+            reader,
+            buffer: Buffer::new(buffered),
+            sequence: Sequence::default(),
+            back,
+            to,
+            controls: 0,
+            controls_since: Instant::now(),
         }
-        self.frames.write_frame(frame).await?;
-        self.frames.flush().await
+    }
+
+    /// Passes on what comes; gives who ended it, and how, and what is left to read.
+    async fn forward(mut self, mut seen: impl FnMut(&[u8])) -> (Reader, Side, Cause) {
+        let (from, to) = (self.back.to, self.to.to);
+        loop {
+            let (whole, next) = self.scan(&mut seen);
+            if whole > 0 {
+                // A large frame may belong to the same message.
+                let amid_message = matches!(next, Next::Large(_)) || self.sequence.is_amid_message();
+                if self.pass(whole, amid_message).await.is_err() {
+                    return (self.reader, to, Cause::Lost);
+                }
+            }
+            let done = match next {
+                Next::Part => self.read().await,
+                Next::Large(head) => self.pass_large(&head).await,
+                Next::Control(head) => self.answer(&head).await.map_err(|cause| (from, cause)),
+                Next::Violation(Violation::Protocol) => Err((from, Cause::ProtocolError)),
+                Next::Violation(Violation::TooBig) => Err((from, Cause::TooBig)),
+            };
+            if let Err((side, cause)) = done {
+                return (self.reader, side, cause);
+            }
+        }
+    }
+
+    /// How many bytes of whole data frames were read, and what comes behind them.
+    fn scan(&mut self, seen: &mut impl FnMut(&[u8])) -> (usize, Next) {
+        let mut whole = 0;
+        loop {
+            let rest = &self.buffer.filled()[whole..];
+            let head = match Head::parse(rest, self.back.to) {
+                Ok(Some(head)) => head,
+                Ok(None) => return (whole, Next::Part),
+                Err(violation) => return (whole, Next::Violation(violation)),
+            };
+            let is_large = head.total() > buffer::LARGE;
+            let needed = if is_large { head.length + SEEN } else { head.total() };
+            if rest.len() < needed {
+                return (whole, Next::Part);
+            }
+            if head.opcode.is_control() {
+                return (whole, Next::Control(head));
+            }
+            match self.sequence.take(&head) {
+                Ok(true) => show(&head, rest, seen),
+                Ok(false) => {}
+                Err(violation) => return (whole, Next::Violation(violation)),
+            }
+            if is_large {
+                return (whole, Next::Large(head));
+            }
+            whole += head.total();
+        }
+    }
+
+    /// Passes on whole frames.
+    async fn pass(&mut self, bytes: usize, amid_message: bool) -> io::Result<()> {
+        let mut writer = self.to.writer.lock().await;
+        writer.write_all(&self.buffer.filled()[..bytes]).await?;
+        writer.flush().await?;
+        self.to.is_amid_message.store(amid_message, Ordering::Relaxed);
+        drop(writer);
+        self.buffer.consume(bytes);
+        Ok(())
+    }
+
+    async fn read(&mut self) -> Result<(), (Side, Cause)> {
+        match self.buffer.fill(&mut self.reader).await {
+            Ok(1..) => {
+                self.back.heard.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Ok(0) | Err(_) => Err((self.back.to, Cause::Lost)),
+        }
+    }
+
+    /// Passes a frame on piece by piece. Nothing else is written meanwhile: frames don't stand inside of each other.
+    async fn pass_large(&mut self, head: &Head) -> Result<(), (Side, Cause)> {
+        let to = self.to;
+        let mut writer = to.writer.lock().await;
+        let mut left = head.total();
+        loop {
+            let piece = self.buffer.filled().len().min(left);
+            if writer.write_all(&self.buffer.filled()[..piece]).await.is_err() {
+                return Err((to.to, Cause::Lost));
+            }
+            self.buffer.consume(piece);
+            left -= piece;
+            if left == 0 {
+                to.is_amid_message
+                    .store(self.sequence.is_amid_message(), Ordering::Relaxed);
+                return writer.flush().await.map_err(|_| (to.to, Cause::Lost));
+            }
+            self.read().await?;
+        }
+    }
+
+    async fn answer(&mut self, head: &Head) -> Result<(), Cause> {
+        let mut payload = [0; MAX_CONTROL];
+        let payload = &mut payload[..head.payload];
+        payload.copy_from_slice(&self.buffer.filled()[head.length..head.total()]);
+        if let Some(mask) = head.mask {
+            frame::unmask(payload, mask);
+        }
+        self.buffer.consume(head.total());
+        if self.controls_since.elapsed() > Duration::from_secs(1) {
+            (self.controls, self.controls_since) = (0, Instant::now());
+        }
+        self.controls += 1;
+        if self.controls > MAX_CONTROLS {
+            return Err(Cause::ProtocolError);
+        }
+        match head.opcode {
+            Opcode::Close => Err(Close::received(payload).map_or(Cause::ProtocolError, Cause::Closed)),
+            Opcode::Ping => self.back.send(Opcode::Pong, payload).await.map_err(|_| Cause::Lost),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Shows the beginning of a frame's payload, without its mask.
+fn show(head: &Head, frame: &[u8], seen: &mut impl FnMut(&[u8])) {
+    let payload = &frame[head.length..frame.len().min(head.total())];
+    let payload = &payload[..payload.len().min(SEEN)];
+    match head.mask {
+        None => seen(payload),
+        Some(mask) => {
+            let mut unmasked = [0; SEEN];
+            let unmasked = &mut unmasked[..payload.len()];
+            unmasked.copy_from_slice(payload);
+            frame::unmask(unmasked, mask);
+            seen(unmasked);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::MAX_MESSAGE;
     use super::*;
     use crate::api::status::StopReason;
-    use fastwebsockets::Role;
+    use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocket};
     use std::future::pending;
     use std::sync::Mutex as StdMutex;
-    use tokio::io::{DuplexStream, duplex};
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
     use tokio::task::JoinHandle;
 
     type Peer = WebSocket<DuplexStream>;
@@ -322,8 +427,7 @@ mod tests {
         let (client, client_side) = duplex(64 * 1024);
         let (workspace, workspace_side) = duplex(64 * 1024);
         let end = tokio::spawn(async move {
-            let client = WebSocket::after_handshake(client_side, Role::Server);
-            let workspace = WebSocket::after_handshake(workspace_side, Role::Client);
+            let (client, workspace) = (Socket::new(client_side), Socket::new(workspace_side));
             relay(client, workspace, |_| (), |_| (), stop).await
         });
         let mut peers = [
@@ -376,7 +480,10 @@ mod tests {
         assert_eq!(&*talk.client.read_frame().await.unwrap().payload, b"0out");
         talk.client.write_frame(Frame::close(1000, b"")).await.unwrap();
         assert_eq!(closed(&mut talk.workspace).await, Some(1000));
-        assert_eq!(talk.end.await.unwrap(), End::ClientClosed(Some(1000)));
+        assert_eq!(
+            talk.end.await.unwrap(),
+            End::By(Side::Client, Cause::Closed(Some(1000)))
+        );
     }
 
     #[tokio::test]
@@ -403,7 +510,7 @@ mod tests {
         assert_eq!(closed(&mut workspace).await, Some(1001));
         drop(workspace);
         assert_eq!(writing.await.unwrap(), Some(1009));
-        assert_eq!(talk.end.await.unwrap(), End::ClientTooBig);
+        assert_eq!(talk.end.await.unwrap(), End::By(Side::Client, Cause::TooBig));
     }
 
     #[tokio::test]
@@ -416,7 +523,7 @@ mod tests {
             talk.client.write_frame(binary(true, second, 1)).await.unwrap();
             assert_eq!(closed(&mut talk.client).await, Some(1002));
             drop(talk.workspace);
-            assert_eq!(talk.end.await.unwrap(), End::ClientProtocolError);
+            assert_eq!(talk.end.await.unwrap(), End::By(Side::Client, Cause::ProtocolError));
         }
     }
 
@@ -430,7 +537,7 @@ mod tests {
         assert_eq!(closed(&mut talk.client).await, Some(1011));
         let Conversation { client, workspace, end } = talk;
         drop((client, workspace));
-        assert_eq!(end.await.unwrap(), End::WorkspaceClosed(Some(4401)));
+        assert_eq!(end.await.unwrap(), End::By(Side::Workspace, Cause::Closed(Some(4401))));
     }
 
     #[tokio::test]
@@ -480,11 +587,9 @@ mod tests {
         let seen = std::sync::Arc::new(StdMutex::new(Vec::new()));
         let sink = std::sync::Arc::clone(&seen);
         let end = tokio::spawn(async move {
-            let client = WebSocket::after_handshake(client_side, Role::Server);
-            let workspace = WebSocket::after_handshake(workspace_side, Role::Client);
             relay(
-                client,
-                workspace,
+                Socket::new(client_side),
+                Socket::new(workspace_side),
                 |frame| sink.lock().unwrap().push(frame.to_vec()),
                 |_| (),
                 pending(),
@@ -506,7 +611,90 @@ mod tests {
         let mut workspace = WebSocket::after_handshake(workspace, Role::Server);
         assert_eq!(&*workspace.read_frame().await.unwrap().payload, b"0x");
         drop(workspace);
-        assert_eq!(end.await.unwrap(), End::ClientLost);
+        assert_eq!(end.await.unwrap(), End::By(Side::Client, Cause::Lost));
         assert_eq!(*seen.lock().unwrap(), [b"0x".to_vec()]);
+    }
+
+    /// Writes raw bytes in the client's place, and gives how the conversation ends.
+    async fn end_after(bytes: &[u8]) -> End {
+        let (mut client, client_side) = duplex(1 << 20);
+        let (_workspace, workspace_side) = duplex(1 << 20);
+        client.write_all(bytes).await.unwrap();
+        client.shutdown().await.unwrap();
+        let (client_side, workspace_side) = (Socket::new(client_side), Socket::new(workspace_side));
+        relay(client_side, workspace_side, |_| (), |_| (), pending()).await
+    }
+
+    #[tokio::test]
+    async fn what_is_no_frame_of_a_client_ends_it() {
+        let unmasked = frame::encode(Opcode::Binary, b"0l", None);
+        assert_eq!(end_after(&unmasked).await, End::By(Side::Client, Cause::ProtocolError));
+        assert_eq!(
+            end_after(b"GET / HTTP/1.1\r\n\r\n").await,
+            End::By(Side::Client, Cause::ProtocolError)
+        );
+        assert_eq!(end_after(&[0x82]).await, End::By(Side::Client, Cause::Lost));
+        let ping = frame::encode(Opcode::Ping, b"", Some([1, 2, 3, 4]));
+        let few = ping.repeat(MAX_CONTROLS as usize);
+        assert_eq!(end_after(&few).await, End::By(Side::Client, Cause::Lost));
+        let many = ping.repeat(MAX_CONTROLS as usize + 1);
+        assert_eq!(end_after(&many).await, End::By(Side::Client, Cause::ProtocolError));
+    }
+
+    #[tokio::test]
+    async fn a_side_that_answers_no_ping_is_gone() {
+        let (mut peer, side) = duplex(4096);
+        let outgoing = Outgoing::new(Side::Client, Socket::new(side).writer);
+        outgoing.ping(Duration::from_millis(20)).await;
+        assert!(!outgoing.heard.load(Ordering::Relaxed));
+        let mut ping = [0; 2];
+        peer.read_exact(&mut ping).await.unwrap();
+        assert_eq!(ping, [0x89, 0x00]);
+    }
+
+    /// However the bytes are cut into pieces, the same frames come out.
+    #[tokio::test]
+    async fn pieces_do_not_matter() {
+        let sizes = [0usize, 1, 125, 126, 1000, 1024, 65_523, 65_536, 70_000, 200_000];
+        for piece in [1usize, 7, 1023, 64 * 1024] {
+            let (client, client_side) = duplex(1 << 16);
+            let (mut workspace, workspace_side) = duplex(1 << 16);
+            let relaying = tokio::spawn(async move {
+                relay(
+                    Socket::new(client_side),
+                    Socket::new(workspace_side),
+                    |_| (),
+                    |_| (),
+                    pending(),
+                )
+                .await
+            });
+            let sizes = if piece == 1 { &sizes[..6] } else { &sizes[..] };
+            let mut wire = Vec::new();
+            for size in sizes {
+                let mut frame = Frame::binary(Payload::Owned(vec![b'x'; *size]));
+                let mut encoded = Vec::new();
+                wire.extend_from_slice(frame.write(&mut encoded));
+                wire.extend(frame::encode(Opcode::Ping, b"p", None));
+            }
+            let writing = tokio::spawn(async move {
+                for piece in wire.chunks(piece) {
+                    workspace.write_all(piece).await.unwrap();
+                }
+                workspace
+            });
+            let mut client = WebSocket::after_handshake(client, Role::Client);
+            client.set_max_message_size(MAX_MESSAGE + 1);
+            for size in sizes {
+                let frame = client.read_frame().await.unwrap();
+                assert_eq!(
+                    (frame.opcode, frame.payload.len()),
+                    (OpCode::Binary, *size),
+                    "pieces of {piece}"
+                );
+            }
+            drop(writing.await.unwrap());
+            assert_eq!(relaying.await.unwrap(), End::By(Side::Workspace, Cause::Lost));
+        }
     }
 }
