@@ -59,7 +59,7 @@ const EVERY_POD_SETTING: &str = r#"{
     "labels": {"team": "platform"}, "annotations": {"example.test/scrape": "no"}, "env": {"GOPROXY": "https://nexus.test/go"},
     "proxy": {"http": "http://proxy.test:3128", "https": "http://proxy.test:3128", "no": ".svc,.cluster.local"},
     "mounts": [{"path": "/etc/corp", "configMap": "corp"}, {"path": "/etc/keys", "secret": "keys"}],
-    "requests": {"cpu": "100m", "memory": "64Gi"}, "tmpSizeLimit": "2Gi"
+    "requests": {"cpu": "100m", "memory": "64Gi"}, "tmpSizeLimit": "2Gi", "automountServiceAccountToken": true
 }"#;
 
 fn everything() -> ValidWorkspace {
@@ -133,4 +133,18 @@ fn a_workspace_with_every_setting() {
 #[test]
 fn a_workspace_in_a_cluster_whose_ranges_are_unknown() {
     insta::assert_snapshot!(yaml(&closed()));
+}
+
+/// Its claim has no owner, so that it outlives the Workspace, and says whose it is; its pod says which certificates it started with.
+#[test]
+fn a_workspace_with_a_retained_volume_and_certificates() {
+    let workspace = ValidWorkspace {
+        reclaim_policy: ReclaimPolicy::Retain,
+        owner: Some("owner-1".parse().unwrap()),
+        ca_bundle: Some("corporate-ca".into()),
+        ..plain()
+    };
+    let Desired { pvc, pod, .. } = desired(&workspace, Some("0123456789abcdef"));
+    let text = [serde_saphyr::to_string(&pvc), serde_saphyr::to_string(&pod.metadata)];
+    insta::assert_snapshot!(text.map(Result::unwrap).join("---\n"));
 }
