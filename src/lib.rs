@@ -7,7 +7,7 @@
 //! | vocabulary | `api` `identity` `names` `labels` `units` `clock` | pure; imports nothing above it |
 //! | rendering | `policy` `render` | pure; equal input, equal objects |
 //! | settings | `config` | the only reader of files and environment, told what to read by `cli` |
-//! | rims | `audit` `telemetry` `serve` `cluster` `oidc` `proxy` `tls` | one I/O library each, knowing nothing of each other |
+//! | rims | `audit` `telemetry` `serve` `cluster` `oidc` `proxy` `recording` `tls` | one I/O library each, knowing nothing of each other |
 //! | programs | `operator` `gateway` `doctor` | never import one another |
 //! | command line | `cli` | the only caller of programs |
 //!
@@ -28,6 +28,7 @@ pub mod oidc;
 pub mod operator;
 pub mod policy;
 pub mod proxy;
+pub mod recording;
 pub mod render;
 pub mod serve;
 pub mod telemetry;

@@ -23,6 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tls", &[]),
     ("oidc", &["clock", "config", "identity"]),
     ("proxy", &["api"]),
+    ("recording", &["clock", "config"]),
     (
         "operator",
         &[
@@ -54,13 +55,17 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "names",
             "oidc",
             "proxy",
+            "recording",
             "serve",
             "telemetry",
             "tls",
             "units",
         ],
     ),
-    ("doctor", &["api", "cluster", "config", "oidc", "policy", "tls"]),
+    (
+        "doctor",
+        &["api", "cluster", "config", "oidc", "policy", "recording", "tls"],
+    ),
     (
         "cli",
         &[
@@ -71,6 +76,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "doctor",
             "gateway",
             "operator",
+            "recording",
             "telemetry",
         ],
     ),

@@ -25,7 +25,7 @@ tier_lint() {
 }
 tier_unit() { cargo test --locked --lib --bins --test architecture --test golden; }
 tier_web() { tests/web/run.sh; }
-tier_cli() { cargo test --locked --test cli; }
+tier_cli() { cargo test --locked --test cli --test recording; }
 tier_apiserver() { deploy/local/hyperkube.sh >/dev/null && cargo test --locked --test apiserver; }
 tier_gateway() {
   deploy/local/hyperkube.sh >/dev/null && deploy/local/oidc-provider.sh >/dev/null && tests/gateway/ttyd.sh >/dev/null

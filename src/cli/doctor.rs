@@ -1,19 +1,28 @@
-//! `devplane doctor`: runs the checks, prints their findings, and exits by them.
+//! `devplane doctor`: runs the checks, prints their findings, and exits by them; or looks into recordings.
 
-use super::{ConfigFile, printer, runtime};
+use super::{ConfigFile, printer, recording, runtime};
 use crate::cluster::client;
 use crate::config::{gateway, operator};
 use crate::doctor::{self, Configuration, Role, Status};
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use std::process::ExitCode;
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
     file: ConfigFile,
     /// Whose configuration and permissions to check
     #[arg(long, env = "DEVPLANE_DOCTOR_ROLE", value_enum, default_value = "operator")]
     role: RoleArgument,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Verifies, lists and exports recordings of sessions
+    Recording(recording::Arguments),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -23,6 +32,9 @@ enum RoleArgument {
 }
 
 pub fn run(arguments: &Arguments) -> ExitCode {
+    if let Some(Command::Recording(arguments)) = &arguments.command {
+        return recording::run(arguments);
+    }
     let role = match arguments.role {
         RoleArgument::Operator => Role::Operator,
         RoleArgument::Gateway => Role::Gateway,

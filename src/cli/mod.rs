@@ -7,6 +7,7 @@ mod doctor;
 mod gateway;
 mod operator;
 mod printer;
+mod recording;
 
 use crate::config::setting::{LOG_FORMAT, LOG_LEVEL, Setting};
 use crate::config::source::FileError;

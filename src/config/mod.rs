@@ -8,8 +8,8 @@ pub mod classes;
 pub mod gateway;
 pub mod operator;
 mod pod;
-
 pub mod reader;
+pub mod recording;
 pub mod setting;
 pub mod source;
 pub mod syntax;
@@ -17,5 +17,6 @@ pub mod syntax;
 pub use gateway::GatewayConfig;
 pub use operator::OperatorConfig;
 pub use reader::{Problem, Problems};
+pub use recording::RecordingConfig;
 pub use setting::Setting;
 pub use source::Source;

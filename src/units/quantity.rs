@@ -26,6 +26,11 @@ impl Quantity {
         &self.text
     }
 
+    /// In whole bytes; `None` below one, and above what can be counted.
+    pub fn bytes(&self) -> Option<u64> {
+        self.value.to_bytes_u64().filter(|bytes| *bytes > 0)
+    }
+
     /// The form that Kubernetes objects hold.
     pub fn to_api(&self) -> ApiQuantity {
         ApiQuantity(self.text.clone())

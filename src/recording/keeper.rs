@@ -1,0 +1,296 @@
+//! Recordings that have ended become smaller, and in the end none: compression, and removal by age and by size.
+//!
+//! What is removed is noted in the ledger first. Recordings of other gateways in the same directory are removed too, once they have ended.
+
+use super::layout::{Contents, Files, UNFINISHED, ledger, new_file};
+use super::ledger::Happened;
+use super::manifest::Manifest;
+use super::recorder::{Command, Options, Tell, Trouble};
+use crate::clock::Clock;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+const LOOK_EVERY: Duration = Duration::from_secs(600);
+/// A session that has no end has lost its gateway when neither it nor the gateway's ledger was touched for this long. A gateway
+/// that is there touches its ledger whenever it looks.
+const ABANDONED_AFTER: SignedDuration = SignedDuration::from_hours(24);
+const LEVEL: i32 = 3;
+
+pub struct Keeper {
+    directory: PathBuf,
+    gateway: String,
+    compress: bool,
+    keep_for: Option<Duration>,
+    max_bytes: Option<u64>,
+    commands: Sender<Command>,
+    clock: Arc<dyn Clock>,
+    tell: Tell,
+    closed: Sender<Files>,
+    sessions: Receiver<Files>,
+}
+
+/// A session that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ended {
+    id: String,
+    at: Timestamp,
+    bytes: u64,
+}
+
+impl Keeper {
+    pub fn new(options: &Options, commands: Sender<Command>, clock: Arc<dyn Clock>, tell: Tell) -> Self {
+        let (closed, sessions) = channel();
+        Self {
+            directory: options.directory.clone(),
+            gateway: options.gateway.clone(),
+            compress: options.compress,
+            keep_for: options.keep_for,
+            max_bytes: options.max_bytes,
+            commands,
+            clock,
+            tell,
+            closed,
+            sessions,
+        }
+    }
+
+    /// Where sessions that have ended are named.
+    pub fn closed(&self) -> Sender<Files> {
+        self.closed.clone()
+    }
+
+    /// Until nobody names sessions any more.
+    pub fn run(self) {
+        let Self {
+            closed,
+            sessions,
+            directory,
+            gateway,
+            compress,
+            keep_for,
+            max_bytes,
+            commands,
+            clock,
+            tell,
+        } = self;
+        // Its own end would keep it waiting.
+        drop(closed);
+        let sweep = || {
+            let result = sweep(&directory, &gateway, keep_for, max_bytes, clock.now(), &commands);
+            if let Err(error) = result {
+                tell(Trouble::Retention, &error.to_string());
+            }
+        };
+        sweep();
+        loop {
+            match sessions.recv_timeout(LOOK_EVERY) {
+                Ok(files) => {
+                    if compress && let Err(error) = pack(&files, &gateway) {
+                        tell(Trouble::Compression, &error.to_string());
+                    }
+                    if max_bytes.is_some() {
+                        sweep();
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => sweep(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+}
+
+/// Puts a compressed file in the place of the records.
+fn pack(files: &Files, gateway: &str) -> io::Result<()> {
+    let path = files.compressed();
+    let mut unfinished = path.clone().into_os_string();
+    unfinished.push(format!(".{gateway}{UNFINISHED}"));
+    let result = (|| {
+        let target = new_file().create(true).truncate(true).write(true).open(&unfinished)?;
+        zstd::stream::copy_encode(File::open(files.records())?, &target, LEVEL)?;
+        target.sync_all()?;
+        fs::rename(&unfinished, path)?;
+        fs::remove_file(files.records())
+    })();
+    if result.is_err() {
+        let _ = fs::remove_file(&unfinished);
+    }
+    result
+}
+
+fn sweep(
+    directory: &Path,
+    gateway: &str,
+    keep_for: Option<Duration>,
+    max_bytes: Option<u64>,
+    now: Timestamp,
+    commands: &Sender<Command>,
+) -> io::Result<()> {
+    if keep_for.is_none() && max_bytes.is_none() {
+        return Ok(());
+    }
+    // A gateway that had nothing to write for long is not gone.
+    let ledger_of_own = File::options().append(true).open(ledger(directory, gateway))?;
+    ledger_of_own.set_modified(now.into())?;
+    let contents = Contents::of(directory)?;
+    let mut ended: Vec<Ended> = vec![];
+    let mut open_bytes = 0;
+    for id in &contents.sessions {
+        let files = Files::new(directory, id);
+        match ended_at(directory, &files, now) {
+            Some(at) => ended.push(Ended {
+                id: id.clone(),
+                at,
+                bytes: bytes(&files),
+            }),
+            None => open_bytes += bytes(&files),
+        }
+    }
+    for (id, reason) in to_remove(ended, open_bytes, keep_for, max_bytes, now) {
+        let removal = Happened::Removed {
+            session: id.clone(),
+            reason: reason.to_owned(),
+        };
+        if noted(commands, removal) {
+            for path in Files::new(directory, &id).all() {
+                remove(&path)?;
+            }
+        }
+    }
+    forget_ledgers(directory, gateway, keep_for, now, commands)
+}
+
+/// The sessions that must go, oldest first, each with the reason.
+fn to_remove(
+    mut ended: Vec<Ended>,
+    open_bytes: u64,
+    keep_for: Option<Duration>,
+    max_bytes: Option<u64>,
+    now: Timestamp,
+) -> Vec<(String, &'static str)> {
+    ended.sort_by(|a, b| (a.at, &a.id).cmp(&(b.at, &b.id)));
+    let mut bytes = open_bytes + ended.iter().map(|session| session.bytes).sum::<u64>();
+    let mut removed = vec![];
+    for session in ended {
+        let too_old = keep_for.is_some_and(|limit| is_older(session.at, limit, now));
+        let too_much = max_bytes.is_some_and(|limit| bytes > limit);
+        let reason = match (too_old, too_much) {
+            (true, _) => "age",
+            (false, true) => "size",
+            (false, false) => continue,
+        };
+        bytes -= session.bytes;
+        removed.push((session.id, reason));
+    }
+    removed
+}
+
+fn is_older(at: Timestamp, limit: Duration, now: Timestamp) -> bool {
+    SignedDuration::try_from(limit).is_ok_and(|limit| now.duration_since(at) > limit)
+}
+
+/// Asks the writing thread to note a removal.
+fn noted(commands: &Sender<Command>, removal: Happened) -> bool {
+    let (done, answer) = channel();
+    commands.send(Command::Remove { removal, done }).is_ok() && answer.recv().unwrap_or(false)
+}
+
+/// When a session ended; `None` while it may still go on.
+fn ended_at(directory: &Path, files: &Files, now: Timestamp) -> Option<Timestamp> {
+    let manifest = fs::read(files.manifest()).ok();
+    let manifest: Option<Manifest> = manifest.and_then(|text| serde_json::from_slice(&text).ok());
+    if let Some(closed_at) = manifest.as_ref().and_then(|manifest| manifest.closed_at.as_ref()) {
+        return closed_at.parse().ok();
+    }
+    let ledger = manifest.map(|manifest| ledger(directory, &manifest.meta.gateway));
+    let touched = files.all().into_iter().chain(ledger);
+    let written = touched.filter_map(|path| modified(&path)).max()?;
+    (now.duration_since(written) > ABANDONED_AFTER).then_some(written)
+}
+
+fn modified(path: &Path) -> Option<Timestamp> {
+    let modified = fs::metadata(path).ok()?.modified().ok()?;
+    Timestamp::try_from(modified).ok()
+}
+
+fn bytes(files: &Files) -> u64 {
+    let lengths = files
+        .all()
+        .map(|path| fs::metadata(path).map_or(0, |metadata| metadata.len()));
+    lengths.iter().sum()
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the ledgers of gateways that have no session left and are silent for as long as sessions are kept.
+fn forget_ledgers(
+    directory: &Path,
+    own: &str,
+    keep_for: Option<Duration>,
+    now: Timestamp,
+    commands: &Sender<Command>,
+) -> io::Result<()> {
+    let Some(keep_for) = keep_for else { return Ok(()) };
+    let contents = Contents::of(directory)?;
+    let in_use: BTreeSet<String> = contents
+        .sessions
+        .iter()
+        .filter_map(|id| fs::read(Files::new(directory, id).manifest()).ok())
+        .filter_map(|text| serde_json::from_slice::<Manifest>(&text).ok())
+        .map(|manifest| manifest.meta.gateway)
+        .collect();
+    for gateway in contents.gateways.difference(&in_use).filter(|gateway| *gateway != own) {
+        let path = ledger(directory, gateway);
+        let limit = keep_for.max(ABANDONED_AFTER.unsigned_abs());
+        let silent = modified(&path).is_some_and(|at| is_older(at, limit, now));
+        let removal = Happened::LedgerRemoved {
+            ledger: gateway.clone(),
+        };
+        if silent && noted(commands, removal) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_go_first_and_no_more_than_must() {
+        let now: Timestamp = "2026-02-01T00:00:00Z".parse().unwrap();
+        let day = |day: u64| now - SignedDuration::from_hours(24 * day as i64);
+        let session = |id: &str, age, bytes| Ended {
+            id: id.to_owned(),
+            at: day(age),
+            bytes,
+        };
+        let all = || vec![session("c", 1, 30), session("a", 40, 10), session("b", 5, 20)];
+        let days = |days: u64| Some(Duration::from_secs(days * 86400));
+        for (keep_for, max_bytes, open, expected) in [
+            (None, None, 0, &[][..]),
+            (days(30), None, 0, &[("a", "age")]),
+            (days(40), None, 0, &[]),
+            (None, Some(60), 0, &[]),
+            (None, Some(59), 0, &[("a", "size")]),
+            (None, Some(50), 5, &[("a", "size"), ("b", "size")]),
+            (days(30), Some(50), 0, &[("a", "age")]),
+            (days(30), Some(1), 9, &[("a", "age"), ("b", "size"), ("c", "size")]),
+        ] {
+            let removed = to_remove(all(), open, keep_for, max_bytes, now);
+            let removed: Vec<_> = removed.iter().map(|(id, reason)| (id.as_str(), *reason)).collect();
+            assert_eq!(removed, expected, "{keep_for:?} {max_bytes:?} {open}");
+        }
+    }
+}

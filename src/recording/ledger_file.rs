@@ -1,0 +1,99 @@
+//! What happened to the sessions of this process becomes lines of its ledger. A line that the disk does not take is tried again.
+
+use super::chain::hex_sha256;
+use super::layout::{self, Contents};
+use super::ledger::{Entry, Happened, Seen};
+use super::seal::{Seal, SigningKey};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+pub struct LedgerFile {
+    file: File,
+    gateway: String,
+    /// Lines that are wholly on disk, and the bytes of them.
+    seq: u64,
+    length: u64,
+    head: String,
+    waiting: VecDeque<(Happened, String)>,
+}
+
+impl LedgerFile {
+    /// Begins the ledger of `gateway`, with the ends of all others in the directory.
+    pub fn start(directory: &Path, gateway: &str, key: Option<&SigningKey>, now: String) -> io::Result<Self> {
+        let seen = Contents::of(directory)?
+            .gateways
+            .iter()
+            .filter_map(|other| seen(directory, other))
+            .collect();
+        let path = layout::ledger(directory, gateway);
+        let mut ledger = Self {
+            file: layout::new_file().create_new(true).append(true).open(path)?,
+            gateway: gateway.to_owned(),
+            seq: 0,
+            length: 0,
+            head: String::new(),
+            waiting: VecDeque::new(),
+        };
+        ledger.note(Happened::Started { seen }, now);
+        ledger.write(key)?;
+        Ok(ledger)
+    }
+
+    /// Adds what happened, to be written next.
+    pub fn note(&mut self, happened: Happened, now: String) {
+        self.waiting.push_back((happened, now));
+    }
+
+    /// Takes back what was noted last and is not written.
+    pub fn take_back(&mut self) {
+        self.waiting.pop_back();
+    }
+
+    /// Writes what waits.
+    pub fn write(&mut self, key: Option<&SigningKey>) -> io::Result<()> {
+        let mut written = false;
+        while let Some((happened, now)) = self.waiting.front() {
+            let mut entry = Entry {
+                gateway: self.gateway.clone(),
+                seq: self.seq + 1,
+                timestamp_utc: now.clone(),
+                happened: happened.clone(),
+                prev_hash: self.head.clone(),
+                seal: Seal::default(),
+            };
+            if let Some(key) = key {
+                key.sign(&mut entry);
+            }
+            let line = entry.line() + "\n";
+            if let Err(error) = self.file.write_all(line.as_bytes()) {
+                // Half a line would make the next one unreadable.
+                self.file.set_len(self.length)?;
+                return Err(error);
+            }
+            self.seq = entry.seq;
+            self.length += line.len() as u64;
+            self.head = entry.hash();
+            self.waiting.pop_front();
+            written = true;
+        }
+        if written { self.file.sync_data() } else { Ok(()) }
+    }
+}
+
+/// The last whole line of another gateway's ledger, which may be in use.
+fn seen(directory: &Path, gateway: &str) -> Option<Seen> {
+    let text = std::fs::read(layout::ledger(directory, gateway)).ok()?;
+    let end = text.iter().rposition(|byte| *byte == b'\n')?;
+    let start = text[..end]
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |at| at + 1);
+    let entry: Entry = serde_json::from_slice(&text[start..end]).ok()?;
+    Some(Seen {
+        gateway: gateway.to_owned(),
+        seq: entry.seq,
+        entry_hash: hex_sha256(&text[start..end]),
+    })
+}

@@ -1,0 +1,211 @@
+//! A directory becomes a verdict on all of it: each session by itself, each ledger, and whether they speak of the same.
+
+use super::{SessionReport, exactly, session, signature};
+use crate::recording::layout::{Contents, Files, ledger};
+use crate::recording::ledger::{Entry, Happened};
+use crate::recording::read::{Line, Lines};
+use crate::recording::seal::TrustedKeys;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// What was found of a directory.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    pub sessions: Vec<SessionReport>,
+    pub ledgers: usize,
+    /// Of ledgers, and of sessions that are missing.
+    pub problems: Vec<String>,
+    pub notes: Vec<String>,
+}
+
+impl Verdict {
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty() && self.sessions.iter().all(|session| session.problems.is_empty())
+    }
+}
+
+/// Verifies all sessions and ledgers of a directory.
+///
+/// # Errors
+/// When the directory can't be read.
+pub fn directory(path: &Path, keys: &TrustedKeys) -> io::Result<Verdict> {
+    let contents = Contents::of(path)?;
+    let mut verdict = Verdict {
+        ledgers: contents.gateways.len(),
+        ..Verdict::default()
+    };
+    let mut told = Told::default();
+    for gateway in &contents.gateways {
+        let entries = read_ledger(path, gateway, keys, &mut verdict);
+        told.add(gateway, entries);
+    }
+    verdict.sessions = contents
+        .sessions
+        .iter()
+        .map(|id| session(&Files::new(path, id), keys))
+        .collect();
+    told.compare(&mut verdict);
+    Ok(verdict)
+}
+
+fn read_ledger(directory: &Path, gateway: &str, keys: &TrustedKeys, verdict: &mut Verdict) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = vec![];
+    let mut wrong = |number: usize, problem: String| {
+        verdict
+            .problems
+            .push(format!("line {number} of the ledger of {gateway} {problem}"));
+    };
+    let result = File::open(ledger(directory, gateway))
+        .map(Lines::of)
+        .and_then(|mut lines| {
+            let mut head = String::new();
+            while let Some(line) = lines.next_line()? {
+                let number = entries.len() + 1;
+                // What a killed gateway was writing. Nothing speaks of it yet.
+                let Line::Whole(text) = line else { break };
+                let entry = match exactly(text, Entry::line) {
+                    Ok(entry) => entry,
+                    Err(problem) => {
+                        wrong(number, problem);
+                        break;
+                    }
+                };
+                if entry.gateway != gateway || entry.seq != number as u64 || entry.prev_hash != head {
+                    wrong(number, "does not follow on the one before".to_owned());
+                    break;
+                }
+                if let Err(problem) = signature(&entry, keys) {
+                    wrong(number, format!("is not genuine: {problem}"));
+                }
+                head = entry.hash();
+                entries.push(entry);
+            }
+            Ok(())
+        });
+    if let Err(error) = result {
+        verdict
+            .problems
+            .push(format!("the ledger of {gateway} can't be read: {error}"));
+    }
+    entries
+}
+
+/// What the ledgers say of sessions, and of each other.
+#[derive(Default)]
+struct Told {
+    ledgers: BTreeMap<String, Vec<Entry>>,
+    opened: BTreeMap<String, String>,
+    closed: BTreeMap<String, String>,
+    removed: BTreeSet<String>,
+    forgotten: BTreeSet<String>,
+}
+
+impl Told {
+    fn add(&mut self, gateway: &str, entries: Vec<Entry>) {
+        for entry in &entries {
+            match entry.happened.clone() {
+                Happened::Opened {
+                    session,
+                    manifest_sha256,
+                } => drop(self.opened.insert(session, manifest_sha256)),
+                Happened::Closed {
+                    session,
+                    manifest_sha256,
+                } => drop(self.closed.insert(session, manifest_sha256)),
+                Happened::Removed { session, .. } => drop(self.removed.insert(session)),
+                Happened::LedgerRemoved { ledger } => drop(self.forgotten.insert(ledger)),
+                Happened::Started { .. } | Happened::Stopped => {}
+            }
+        }
+        self.ledgers.insert(gateway.to_owned(), entries);
+    }
+
+    fn compare(&self, verdict: &mut Verdict) {
+        let present: BTreeSet<&str> = verdict.sessions.iter().map(|session| session.id.as_str()).collect();
+        for session in self.opened.keys() {
+            if !present.contains(session.as_str()) && !self.removed.contains(session) {
+                let problem = format!("the session {session} is missing: its gateway's ledger speaks of it");
+                verdict.problems.push(problem);
+            }
+        }
+        verdict.problems.extend(self.missing_ledgers());
+        for session in &mut verdict.sessions {
+            self.session(session);
+        }
+    }
+
+    /// What a later ledger has seen of an earlier one.
+    fn missing_ledgers(&self) -> Vec<String> {
+        let mut problems = vec![];
+        for (later, entries) in &self.ledgers {
+            for entry in entries {
+                let Happened::Started { seen } = &entry.happened else {
+                    continue;
+                };
+                for seen in seen.iter().filter(|seen| !self.forgotten.contains(&seen.gateway)) {
+                    let entries = self.ledgers.get(&seen.gateway);
+                    let same = entries
+                        .and_then(|entries| entries.get(usize::try_from(seen.seq).ok()?.checked_sub(1)?))
+                        .is_some_and(|entry| entry.hash() == seen.entry_hash);
+                    if !same {
+                        problems.push(format!(
+                            "the ledger of {} is missing or was cut: that of {later} has seen its line {}",
+                            seen.gateway, seen.seq
+                        ));
+                    }
+                }
+            }
+        }
+        problems
+    }
+
+    fn session(&self, session: &mut SessionReport) {
+        if self.removed.contains(&session.id) {
+            session.problems.clear();
+            session.notes.push("it was removed, and this is left of it".to_owned());
+            return;
+        }
+        let Some(manifest) = &session.manifest else { return };
+        let gateway = &manifest.meta.gateway;
+        let Some(entries) = self.ledgers.get(gateway) else {
+            if !self.forgotten.contains(gateway) {
+                let problem = format!("the ledger of its gateway, {gateway}, is missing");
+                session.problems.push(problem);
+            }
+            return;
+        };
+        let is = |told: Option<&String>| told.is_some_and(|sha256| *sha256 == session.manifest_sha256);
+        let stopped = entries.last().is_some_and(|entry| entry.happened == Happened::Stopped);
+        match (self.opened.get(&session.id), self.closed.get(&session.id)) {
+            (_, Some(closed)) if is(Some(closed)) => {}
+            (_, Some(_)) => session.problems.push(
+                "the manifest is not the one with which the session ended, as its gateway's ledger tells".to_owned(),
+            ),
+            (Some(opened), None) if is(Some(opened)) => {}
+            // The gateway was killed, or this was copied, between the two writes.
+            (Some(_), None) if session.is_closed() && !stopped => {
+                session
+                    .notes
+                    .push("its gateway's ledger does not tell of its end yet".to_owned());
+            }
+            (None, None)
+                if !stopped
+                    && entries
+                        .last()
+                        .is_some_and(|last| last.timestamp_utc <= manifest.meta.opened_at) =>
+            {
+                session
+                    .notes
+                    .push("its gateway's ledger does not tell of it yet".to_owned());
+            }
+            (Some(_), None) => session
+                .problems
+                .push("the manifest is not the one that its gateway's ledger tells of".to_owned()),
+            (None, None) => session
+                .problems
+                .push("its gateway's ledger does not know it".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! The queue of messages becomes files: one thread writes all of them, in batches, and signs what it has written.
+//!
+//! Records first, then the checkpoint that speaks of them; the manifest first, then the ledger. So whatever moment the process dies in,
+//! nothing on disk speaks of something that is not there.
+
+use super::chain::{Chain, Message, hex_sha256, written};
+use super::layout::{Files, UNFINISHED, new_file};
+use super::ledger::Happened;
+use super::ledger_file::LedgerFile;
+use super::manifest::{Checkpoint, Manifest};
+use super::recorder::{Command, Failure, OpenSession, Options, Tell, Trouble};
+use crate::clock::Clock;
+use crate::config::recording::Sync;
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+use tokio::sync::{oneshot, watch};
+
+/// How often it is looked whether a checkpoint is due, and a ledger's line tried again.
+const TICK: Duration = Duration::from_millis(500);
+/// What is written at once, at most: commands and bytes.
+const BATCH: usize = 512;
+const BATCH_BYTES: usize = 4 << 20;
+
+pub struct Writer {
+    options: Options,
+    clock: Arc<dyn Clock>,
+    tell: Tell,
+    ledger: LedgerFile,
+    sessions: HashMap<u64, Session>,
+    /// Bytes in the queue.
+    waiting: Arc<AtomicUsize>,
+    closed: Sender<Files>,
+}
+
+/// A session that is open.
+struct Session {
+    files: Files,
+    manifest: Manifest,
+    records: File,
+    checkpoints: File,
+    failed: watch::Sender<Option<Failure>>,
+    /// What is on disk, in whole records and bytes.
+    on_disk: Chain,
+    length: u64,
+    /// With what is about to be written.
+    chain: Chain,
+    buffer: String,
+    /// Of messages whose bytes may leave the queue's count when the buffer is written.
+    weight: usize,
+    sealed: u64,
+    sealed_at: Instant,
+    checkpoints_length: u64,
+    /// Messages that came after the disk took no more.
+    lost: u64,
+    broken: bool,
+}
+
+impl Writer {
+    pub fn start(
+        options: Options,
+        clock: Arc<dyn Clock>,
+        tell: Tell,
+        waiting: Arc<AtomicUsize>,
+        closed: Sender<Files>,
+    ) -> io::Result<Self> {
+        fs::create_dir_all(&options.directory)?;
+        let now = written(clock.now());
+        let ledger = LedgerFile::start(&options.directory, &options.gateway, options.key.as_ref(), now)?;
+        Ok(Self {
+            options,
+            clock,
+            tell,
+            ledger,
+            sessions: HashMap::new(),
+            waiting,
+            closed,
+        })
+    }
+
+    /// Until it is told to stop, or nobody can tell it anything any more.
+    pub fn run(mut self, commands: &Receiver<Command>) {
+        loop {
+            let mut stop = None;
+            match commands.recv_timeout(TICK) {
+                Ok(command) => {
+                    stop = self.handle(command);
+                    let more = commands.try_iter().take(BATCH);
+                    for command in more {
+                        stop = stop.or(self.handle(command));
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.write_all();
+            if let Some(done) = stop {
+                self.finish();
+                let _ = done.send(());
+                return;
+            }
+        }
+    }
+
+    fn now(&self) -> String {
+        written(self.clock.now())
+    }
+
+    fn tell(&self, trouble: Trouble, result: io::Result<()>) -> bool {
+        result.map_err(|error| (self.tell)(trouble, &error.to_string())).is_ok()
+    }
+
+    /// What to answer when it was the last one.
+    fn handle(&mut self, command: Command) -> Option<oneshot::Sender<()>> {
+        match command {
+            Command::Open { session, done } => {
+                let number = session.number;
+                let opened = self.open(*session);
+                // Whoever asked may have given up meanwhile: then nothing will ever come.
+                if done.send(opened).is_err()
+                    && let Some(session) = self.sessions.remove(&number)
+                {
+                    self.close(session, "not_begun", 0);
+                }
+            }
+            Command::Message {
+                session,
+                message,
+                weight,
+            } => self.message(session, &message, weight),
+            Command::Close {
+                session,
+                reason,
+                lost,
+                done,
+            } => {
+                if let Some(session) = self.sessions.remove(&session) {
+                    self.close(session, reason, lost);
+                }
+                let _ = done.send(());
+            }
+            Command::Remove { removal, done } => {
+                let now = self.now();
+                self.ledger.note(removal, now);
+                let noted = self.ledger.write(self.options.key.as_ref());
+                let noted = self.tell(Trouble::Ledger, noted);
+                if !noted {
+                    self.ledger.take_back();
+                }
+                let _ = done.send(noted);
+            }
+            Command::Stop { done } => return Some(done),
+        }
+        None
+    }
+
+    fn open(&mut self, session: OpenSession) -> Result<(), Failure> {
+        let OpenSession {
+            number,
+            id,
+            meta,
+            failed,
+        } = session;
+        let files = Files::new(&self.options.directory, &id);
+        let mut manifest = Manifest::open(&id, self.options.mode, meta);
+        // Whatever is there under this name already is not ours to take away.
+        let records = new(&files.records()).map_err(|error| {
+            (self.tell)(Trouble::Manifest, &error.to_string());
+            Failure::Open
+        })?;
+        let checkpoints = match self.make_files(&files, &mut manifest) {
+            Ok(checkpoints) => checkpoints,
+            Err(error) => {
+                for path in files.all() {
+                    let _ = fs::remove_file(path);
+                }
+                (self.tell)(Trouble::Manifest, &error.to_string());
+                return Err(Failure::Open);
+            }
+        };
+        let session = Session {
+            files,
+            manifest,
+            records,
+            checkpoints,
+            failed,
+            on_disk: Chain::default(),
+            length: 0,
+            chain: Chain::default(),
+            buffer: String::new(),
+            weight: 0,
+            sealed: 0,
+            sealed_at: Instant::now(),
+            checkpoints_length: 0,
+            lost: 0,
+            broken: false,
+        };
+        self.sessions.insert(number, session);
+        Ok(())
+    }
+
+    fn make_files(&mut self, files: &Files, manifest: &mut Manifest) -> io::Result<File> {
+        let checkpoints = new(&files.checkpoints())?;
+        let manifest_sha256 = self.write_manifest(files, manifest)?;
+        let session = files.id.clone();
+        let now = self.now();
+        self.ledger.note(
+            Happened::Opened {
+                session,
+                manifest_sha256,
+            },
+            now,
+        );
+        self.ledger
+            .write(self.options.key.as_ref())
+            .inspect_err(|_| self.ledger.take_back())?;
+        Ok(checkpoints)
+    }
+
+    /// Puts the manifest in the place of the one before, and gives the hash of its text.
+    fn write_manifest(&self, files: &Files, manifest: &mut Manifest) -> io::Result<String> {
+        if let Some(key) = &self.options.key {
+            key.sign(manifest);
+        }
+        let text = manifest.text();
+        let path = files.manifest();
+        let mut unfinished = path.clone().into_os_string();
+        unfinished.push(UNFINISHED);
+        let result = (|| {
+            let mut file = new_file().create(true).truncate(true).write(true).open(&unfinished)?;
+            file.write_all(text.as_bytes())?;
+            if self.options.sync != Sync::Never {
+                file.sync_all()?;
+            }
+            fs::rename(&unfinished, path)?;
+            if self.options.sync != Sync::Never {
+                File::open(&self.options.directory)?.sync_all()?;
+            }
+            Ok(())
+        })();
+        if result.is_err() {
+            let _ = fs::remove_file(&unfinished);
+        }
+        result.map(|()| hex_sha256(text.as_bytes()))
+    }
+
+    fn message(&mut self, number: u64, message: &Message, weight: usize) {
+        let Some(session) = self.sessions.get_mut(&number).filter(|session| !session.broken) else {
+            if let Some(session) = self.sessions.get_mut(&number) {
+                session.lost += 1 + message.lost_before;
+            }
+            self.waiting.fetch_sub(weight, Ordering::Relaxed);
+            return;
+        };
+        let record = session.chain.append(message);
+        session.buffer.push_str(&record.line());
+        session.buffer.push('\n');
+        session.weight += weight;
+        let unsealed = session.chain.count - session.sealed;
+        if session.buffer.len() >= BATCH_BYTES || unsealed >= self.options.checkpoint_records {
+            self.write(number);
+            self.seal_when_due(number);
+        }
+    }
+
+    /// Writes what is gathered, and the checkpoints that are due.
+    fn write_all(&mut self) {
+        let numbers: Vec<u64> = self.sessions.keys().copied().collect();
+        for number in numbers {
+            self.write(number);
+            self.seal_when_due(number);
+        }
+        let ledger = self.ledger.write(self.options.key.as_ref());
+        self.tell(Trouble::Ledger, ledger);
+    }
+
+    fn write(&mut self, number: u64) {
+        if let Some(session) = self.sessions.get_mut(&number) {
+            session.write(self.options.sync);
+            self.waiting
+                .fetch_sub(std::mem::take(&mut session.weight), Ordering::Relaxed);
+        }
+    }
+
+    fn seal_when_due(&mut self, number: u64) {
+        let (records, every) = (self.options.checkpoint_records, self.options.checkpoint_every);
+        let Some(session) = self.sessions.get_mut(&number) else {
+            return;
+        };
+        let unsealed = session.on_disk.count - session.sealed;
+        if unsealed == 0 || (unsealed < records && session.sealed_at.elapsed() < every) {
+            return;
+        }
+        let now = written(self.clock.now());
+        let mut checkpoint = Checkpoint::of(&session.files.id, &session.on_disk, now);
+        if let Some(key) = &self.options.key {
+            key.sign(&mut checkpoint);
+        }
+        // Tried again when the next one is due.
+        session.sealed_at = Instant::now();
+        let result = session.write_checkpoint(&checkpoint, self.options.sync);
+        if result.is_ok() {
+            session.sealed = checkpoint.frame_count;
+        }
+        self.tell(Trouble::Checkpoint, result);
+    }
+
+    fn close(&mut self, mut session: Session, reason: &str, lost: u64) {
+        session.write(self.options.sync);
+        self.waiting
+            .fetch_sub(std::mem::take(&mut session.weight), Ordering::Relaxed);
+        let now = self.now();
+        session.manifest.lost_after = session.lost + lost;
+        session.manifest.close(&session.on_disk, now.clone(), reason);
+        let result = (|| {
+            if self.options.sync != Sync::Never {
+                session.records.sync_data()?;
+            }
+            self.write_manifest(&session.files, &mut session.manifest)
+        })();
+        match result {
+            Ok(manifest_sha256) => {
+                let closed = Happened::Closed {
+                    session: session.files.id.clone(),
+                    manifest_sha256,
+                };
+                self.ledger.note(closed, now);
+                // The keeper may have ended with an error of its own.
+                let _ = self.closed.send(session.files);
+            }
+            Err(error) => (self.tell)(Trouble::Manifest, &error.to_string()),
+        }
+    }
+
+    fn finish(&mut self) {
+        let now = self.now();
+        self.ledger.note(Happened::Stopped, now);
+        let result = self.ledger.write(self.options.key.as_ref());
+        self.tell(Trouble::Ledger, result);
+    }
+}
+
+/// A file that was not there before.
+fn new(path: &Path) -> io::Result<File> {
+    new_file().create_new(true).append(true).open(path)
+}
+
+impl Session {
+    fn write(&mut self, sync: Sync) {
+        if self.buffer.is_empty() {
+            return;
+        }
+        let result = self
+            .records
+            .write_all(self.buffer.as_bytes())
+            .and_then(|()| match sync {
+                Sync::Batch => self.records.sync_data(),
+                Sync::Never | Sync::Checkpoint => Ok(()),
+            });
+        match result {
+            Ok(()) => {
+                self.length += self.buffer.len() as u64;
+                self.on_disk = self.chain.clone();
+            }
+            Err(error) => self.fail(&error),
+        }
+        self.buffer.clear();
+        // One large paste must not hold its memory for hours.
+        self.buffer.shrink_to(BATCH_BYTES / 64);
+    }
+
+    /// What is on disk ends with a whole record again, and nothing more is added.
+    fn fail(&mut self, error: &io::Error) {
+        self.broken = true;
+        self.lost += self.chain.count - self.on_disk.count;
+        let _ = self.records.set_len(self.length);
+        tracing::error!(recording = self.files.id, %error, "a session can't be recorded any more");
+        self.failed.send_replace(Some(Failure::Write));
+    }
+
+    fn write_checkpoint(&mut self, checkpoint: &Checkpoint, sync: Sync) -> io::Result<()> {
+        // Strings and numbers always become JSON.
+        let line = serde_json::to_string(checkpoint).unwrap_or_default() + "\n";
+        if sync != Sync::Never {
+            self.records.sync_data()?;
+        }
+        let result = self.checkpoints.write_all(line.as_bytes());
+        if let Err(error) = result {
+            self.checkpoints.set_len(self.checkpoints_length)?;
+            return Err(error);
+        }
+        self.checkpoints_length += line.len() as u64;
+        if sync == Sync::Never {
+            return Ok(());
+        }
+        self.checkpoints.sync_data()
+    }
+}

@@ -1,0 +1,210 @@
+//! A gateway that is killed while it writes, and a disk that is full: what is on disk verifies up to the last checkpoint.
+
+use crate::harness::{begin, converse, options, problems, recorder, say, trusted, verdict};
+use devplane::recording::chain::Direction;
+use devplane::recording::layout::{Contents, Files};
+use devplane::recording::{Failure, Options, verify};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+#[tokio::test]
+async fn wherever_it_is_cut_the_rest_verifies_up_to_the_last_checkpoint() {
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = recorder(Options {
+        checkpoint_records: 2,
+        ..options(directory.path(), "g")
+    });
+    let recording = begin(&recorder, 1).await.unwrap();
+    let session = Files::new(directory.path(), &recording.id);
+    // One after the other is on disk, so that there is a checkpoint at each second record.
+    for number in 1..=5 {
+        say(
+            &recording,
+            Direction::BackendToClient,
+            format!("0line {number}\r\n").as_bytes(),
+        );
+        let mut tries = 0..200;
+        while fs::read_to_string(session.records()).unwrap().lines().count() < number {
+            assert!(tries.next().is_some(), "not written");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let mut tries = 0..200;
+    while fs::read_to_string(session.checkpoints()).unwrap().lines().count() < 2 {
+        assert!(tries.next().is_some(), "no checkpoint");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let whole = fs::read(session.records()).unwrap();
+    let checkpoints = fs::read_to_string(session.checkpoints()).unwrap();
+    assert_eq!(checkpoints.lines().count(), 2);
+    let opened = fs::read(session.manifest()).unwrap();
+    drop((recording, recorder));
+    let mut tries = 0..200;
+    while fs::read(session.manifest()).unwrap() == opened {
+        assert!(tries.next().is_some(), "not closed");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // As if it had been killed before.
+    fs::write(session.manifest(), opened).unwrap();
+    let ends: Vec<usize> = (0..whole.len())
+        .filter(|at| whole[*at] == b'\n')
+        .map(|at| at + 1)
+        .collect();
+    for length in (0..=whole.len()).rev() {
+        fs::write(session.records(), &whole[..length]).unwrap();
+        let report = verify::session(&session, &trusted());
+        let records = ends.iter().filter(|end| **end <= length).count() as u64;
+        assert_eq!(report.records, records, "{length}");
+        assert_eq!(report.sealed, records / 2 * 2, "{length}");
+        if records >= 4 {
+            assert_eq!(report.problems, Vec::<String>::new(), "{length}");
+            let is_torn = !ends.contains(&length);
+            assert_eq!(
+                report.notes.iter().any(|note| note.contains("is torn off")),
+                is_torn,
+                "{length}"
+            );
+            assert!(report.notes.iter().any(|note| note.contains("has no end")));
+        } else {
+            let missing = format!("records {} to 4 are missing", records + 1);
+            assert!(report.problems.contains(&missing), "{length}: {:?}", report.problems);
+        }
+    }
+}
+
+/// This executable again, for the one test that is the child's part.
+fn child(name: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--ignored", "--nocapture", "--test-threads=1"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+#[expect(clippy::disallowed_methods, reason = "how a test tells its child where to write")]
+fn directory_of_the_child() -> PathBuf {
+    std::env::var("DEVPLANE_TEST_RECORDINGS").unwrap().into()
+}
+
+#[tokio::test]
+#[ignore = "the child of the test below: it records until it is killed"]
+async fn records_until_it_is_killed() {
+    let recorder = recorder(Options {
+        checkpoint_records: 50,
+        ..options(&directory_of_the_child(), "killed")
+    });
+    let mut recordings = vec![];
+    for random in 0..3 {
+        recordings.push(begin(&recorder, random).await.unwrap());
+    }
+    let closed = begin(&recorder, 3).await.unwrap();
+    converse(&closed);
+    closed.close("client_closed").await;
+    loop {
+        for recording in &recordings {
+            say(recording, Direction::BackendToClient, &[b'0'; 5000]);
+        }
+        tokio::time::sleep(Duration::from_micros(200)).await;
+    }
+}
+
+#[test]
+fn what_a_killed_gateway_leaves_verifies_up_to_the_last_checkpoint() {
+    for round in 0..5 {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = child("crashes::records_until_it_is_killed")
+            .env("DEVPLANE_TEST_RECORDINGS", directory.path())
+            .spawn()
+            .unwrap();
+        let mut tries = 0..2000;
+        while checkpoints(directory.path()) < 6 {
+            assert!(tries.next().is_some(), "the child does not record");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        std::thread::sleep(Duration::from_millis(13 * round));
+        // SIGKILL.
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // The child made a key of its own, which nobody knows: what it signed is held to nothing but itself here.
+        let verdict = verify::directory(directory.path(), &Default::default()).unwrap();
+        assert!(verdict.is_sound(), "{}", problems(&verdict));
+        assert_eq!(verdict.sessions.len(), 4);
+        for session in verdict.sessions.iter().filter(|session| !session.is_closed()) {
+            assert!(session.sealed > 0 && session.sealed <= session.records, "{session:?}");
+            assert!(session.notes.iter().any(|note| note.contains("has no end")));
+        }
+        assert_eq!(verdict.sessions.iter().filter(|session| session.is_closed()).count(), 1);
+    }
+}
+
+fn checkpoints(directory: &Path) -> usize {
+    let Ok(contents) = Contents::of(directory) else {
+        return 0;
+    };
+    let count = |id: &String| {
+        fs::read_to_string(Files::new(directory, id).checkpoints()).map_or(0, |text| text.lines().count())
+    };
+    contents.sessions.iter().map(count).sum()
+}
+
+#[tokio::test]
+#[ignore = "the child of the test below, on a disk of its own"]
+async fn records_until_the_disk_is_full() {
+    let directory = directory_of_the_child();
+    let recorder = recorder(options(&directory, "full"));
+    let recording = begin(&recorder, 1).await.unwrap();
+    let session = Files::new(&directory, &recording.id);
+    let failure = tokio::time::timeout(Duration::from_secs(30), async {
+        let filling = async {
+            loop {
+                say(&recording, Direction::BackendToClient, &[b'0'; 5000]);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            failure = recording.failed() => failure,
+            () = filling => unreachable!(),
+        }
+    });
+    assert_eq!(failure.await.unwrap(), Failure::Write);
+    // What comes later is counted, and nothing waits.
+    for _ in 0..3 {
+        say(&recording, Direction::BackendToClient, b"0more");
+    }
+    recording.close("recording_failed").await;
+    // No new session begins on it.
+    fs::write(directory.join("filler"), vec![0; 1 << 20]).unwrap_err();
+    assert!(matches!(begin(&recorder, 2).await, Err(Failure::Open)));
+    fs::remove_file(directory.join("filler")).unwrap();
+    recorder.finish(Duration::from_secs(10)).await;
+    let verdict = verdict(&directory);
+    assert!(verdict.is_sound(), "{}", problems(&verdict));
+    let report = &verdict.sessions[0];
+    assert!(report.records > 4 && report.sealed >= 4, "{report:?}");
+    let text = fs::read_to_string(session.records()).unwrap();
+    assert!(text.ends_with('\n'), "the last record is whole");
+    fs::write(directory.join("passed"), "").unwrap();
+}
+
+/// In a mount namespace of its own there is a disk of 256 KiB, which goes away with the child.
+#[test]
+fn a_full_disk_ends_the_recording_and_spoils_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = child("crashes::records_until_the_disk_is_full");
+    let script =
+        r#"mount -t tmpfs -o size=256k recordings "$1" && shift && "$@" && test -e "$DEVPLANE_TEST_RECORDINGS/passed""#;
+    let output = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "sh", "-c", script, "sh"])
+        .arg(directory.path())
+        .arg(program.get_program())
+        .args(program.get_args())
+        .env("DEVPLANE_TEST_RECORDINGS", directory.path())
+        .output()
+        .unwrap();
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{out}\n{err}");
+}

@@ -1,0 +1,111 @@
+//! A directory becomes one with recordings in it, made by the real recorder.
+
+use devplane::clock::{Clock, SystemClock};
+use devplane::config::recording::{Input, Mode, Sync};
+use devplane::recording::chain::{Direction, MessageType};
+use devplane::recording::layout::Files;
+use devplane::recording::seal::{SigningKey, TrustedKeys};
+use devplane::recording::verify::{self, Verdict};
+use devplane::recording::{About, Failure, Options, Recorder, Recording};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// A key pair as files, made once.
+pub fn keys() -> &'static (PathBuf, PathBuf) {
+    static KEYS: OnceLock<(tempfile::TempDir, (PathBuf, PathBuf))> = OnceLock::new();
+    let (_, paths) = KEYS.get_or_init(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let paths = (directory.path().join("key.pem"), directory.path().join("public.pem"));
+        std::fs::write(&paths.0, key.serialize_pem()).unwrap();
+        std::fs::write(&paths.1, key.public_key_pem()).unwrap();
+        (directory, paths)
+    });
+    paths
+}
+
+pub fn trusted() -> TrustedKeys {
+    let mut trusted = TrustedKeys::default();
+    trusted.add(&keys().1).unwrap();
+    trusted
+}
+
+pub fn options(directory: &Path, gateway: &str) -> Options {
+    Options {
+        directory: directory.to_owned(),
+        gateway: gateway.to_owned(),
+        mode: Mode::Full,
+        input: Input::All,
+        sync: Sync::Checkpoint,
+        checkpoint_records: 4,
+        checkpoint_every: Duration::from_secs(3600),
+        key: Some(SigningKey::read(&keys().0).unwrap()),
+        compress: false,
+        keep_for: None,
+        max_bytes: None,
+        queue_bytes: 32 << 20,
+    }
+}
+
+pub fn recorder(options: Options) -> Recorder {
+    Recorder::start(options, Arc::new(SystemClock), Arc::new(|_, _| ())).unwrap()
+}
+
+pub async fn begin(recorder: &Recorder, random: u64) -> Result<Recording, Failure> {
+    begin_as(recorder, random, "alice").await
+}
+
+pub async fn begin_as(recorder: &Recorder, random: u64, user: &str) -> Result<Recording, Failure> {
+    let about = About {
+        request_id: "request-1",
+        issuer: "https://idp.test",
+        subject: user,
+        user_id: user,
+        namespace: "workspaces",
+        workspace: user,
+    };
+    recorder.begin(about, SystemClock.now(), random, [7; 32]).await
+}
+
+pub fn say(recording: &Recording, direction: Direction, payload: &[u8]) {
+    let mut tap = recording.tap(direction);
+    tap.frame(Some(MessageType::Binary), payload, true, || SystemClock.now());
+}
+
+/// A short conversation: six records.
+pub fn converse(recording: &Recording) {
+    use Direction::{BackendToClient as Out, ClientToBackend as In};
+    say(recording, In, br#"{"AuthToken":"","columns":100,"rows":30}"#);
+    say(recording, Out, b"0$ ");
+    say(recording, In, b"0ls\r");
+    say(recording, Out, b"0ls\r\na.txt\r\n$ ");
+    say(recording, In, b"0exit\r");
+    say(recording, Out, b"0exit\r\n");
+}
+
+/// Sessions that have ended, of a gateway that has stopped; their files.
+pub async fn ended(options: Options, sessions: u64) -> Vec<Files> {
+    let directory = options.directory.clone();
+    let recorder = recorder(options);
+    let mut all = vec![];
+    for _ in 0..sessions {
+        let recording = begin(&recorder, rand::random()).await.unwrap();
+        converse(&recording);
+        all.push(Files::new(&directory, &recording.id));
+        recording.close("client_closed").await;
+    }
+    recorder.finish(Duration::from_secs(10)).await;
+    all
+}
+
+pub fn verdict(directory: &Path) -> Verdict {
+    verify::directory(directory, &trusted()).unwrap()
+}
+
+/// Everything that is wrong, in one text.
+pub fn problems(verdict: &Verdict) -> String {
+    let sessions = verdict.sessions.iter().flat_map(|session| &session.problems);
+    let all: Vec<&str> = verdict.problems.iter().chain(sessions).map(String::as_str).collect();
+    all.join("\n")
+}
