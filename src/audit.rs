@@ -109,6 +109,12 @@ pub enum Event<'a> {
         target: Target<'a>,
         reason: &'static str,
     },
+    /// A session is not recorded, or not wholly, though it should be.
+    RecordingFailed {
+        actor: Actor<'a>,
+        target: Target<'a>,
+        reason: &'static str,
+    },
     PhaseTransition {
         target: Target<'a>,
         user_id: &'a str,
@@ -200,6 +206,11 @@ impl<'a> From<&Event<'a>> for Line<'a> {
                 target: Some(target),
                 reason: Some(reason),
                 ..gateway("devplane.audit.ws.session.end", actor, Outcome::Success)
+            },
+            Event::RecordingFailed { actor, target, reason } => Line {
+                target: Some(target),
+                reason: Some(reason),
+                ..gateway("devplane.audit.recording.failed", actor, Outcome::Failure)
             },
             Event::PhaseTransition {
                 target,

@@ -2,6 +2,7 @@
 
 use super::classes::{self, Offer};
 use super::reader::{Problems, Reader};
+use super::recording::RecordingConfig;
 use super::setting::{Setting, setting};
 use super::source::Source;
 use super::syntax;
@@ -33,6 +34,8 @@ pub struct GatewayConfig {
     pub oidc: OidcConfig,
     pub workspace: NewWorkspace,
     pub rate_limit: RateLimits,
+    /// `None` records nothing.
+    pub recording: Option<RecordingConfig>,
 }
 
 #[derive(Clone, Debug)]
@@ -133,9 +136,6 @@ pub const CA_BUNDLE_FILE: Setting =
 pub const AI_PROVIDERS_JSON: Setting = setting("AI_PROVIDERS_JSON", "workspace.aiProviders")
     .default("[]")
     .help("the language models of a new workspace: [{\"name\":..,\"endpoint\":..,\"models\":[..]}]");
-pub const SESSION_RECORDING_ENABLED: Setting = setting("SESSION_RECORDING_ENABLED", "sessionRecording.enabled")
-    .default("false")
-    .help("must be false: this version does not record sessions, and refuses to start rather than to pretend it does");
 pub const DEFAULT_CPU: Setting = setting("DEFAULT_CPU", "workspace.cpu")
     .default("2")
     .help("CPU of a new workspace");
@@ -194,7 +194,19 @@ pub const SETTINGS: &[Setting] = &[
     WS_GLOBAL_BURST,
     WS_PER_USER_RPS,
     WS_PER_USER_BURST,
-    SESSION_RECORDING_ENABLED,
+    super::recording::SESSION_RECORDING_ENABLED,
+    super::recording::SESSION_RECORDING_MODE,
+    super::recording::SESSION_RECORDING_DIR,
+    super::recording::SESSION_RECORDING_ON_FAILURE,
+    super::recording::SESSION_RECORDING_INPUT,
+    super::recording::SESSION_RECORDING_FSYNC,
+    super::recording::SESSION_RECORDING_CHECKPOINT_RECORDS,
+    super::recording::SESSION_RECORDING_CHECKPOINT_INTERVAL,
+    super::recording::SESSION_RECORDING_KEY_FILE,
+    super::recording::SESSION_RECORDING_COMPRESS,
+    super::recording::SESSION_RECORDING_KEEP_FOR,
+    super::recording::SESSION_RECORDING_MAX_SIZE,
+    super::recording::SESSION_RECORDING_NOTICE,
     POD_NAMESPACE,
     POD_NAME,
     super::setting::LOG_LEVEL,
@@ -224,10 +236,7 @@ impl GatewayConfig {
         let ca_bundle = r.optional(&CA_BUNDLE_FILE, syntax::path);
         let workspace = NewWorkspace::read(r);
         let rate_limit = read_rate_limits(r);
-        r.parse(&SESSION_RECORDING_ENABLED, |text| match syntax::boolean(text)? {
-            false => Ok(()),
-            true => Err("false: this version can't record sessions yet, and an unrecorded session must not pass for a recorded one".to_owned()),
-        });
+        let recording = RecordingConfig::read(r);
         let (mut oidc, workspace) = (oidc?, workspace?);
         oidc.known_groups = workspace
             .classes
@@ -256,6 +265,7 @@ impl GatewayConfig {
             oidc,
             workspace,
             rate_limit: rate_limit?,
+            recording: recording?,
         })
     }
 }

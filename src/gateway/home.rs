@@ -16,7 +16,8 @@ use hyper::StatusCode;
 pub async fn page(gateway: &Gateway, asked: &Asked) -> Result<Answer, Rejection> {
     let view = entered(gateway, asked).await?;
     Ok(if view.ttyd_ready {
-        respond::page(StatusCode::OK, &TerminalPage::of(&view))
+        let recorded = gateway.recording.as_ref().map(|recording| recording.notice);
+        respond::page(StatusCode::OK, &TerminalPage::of(&view, recorded.unwrap_or_default()))
     } else {
         respond::page(StatusCode::OK, &StartingPage::of(&view))
     })

@@ -18,6 +18,7 @@ pub mod origin;
 mod pages;
 mod presence;
 pub mod progress;
+mod recording;
 mod reject;
 mod respond;
 pub mod return_path;
@@ -41,6 +42,7 @@ use cookie::Key;
 use kube::Client;
 use limits::Limits;
 use presence::Presence;
+use recording::{RecordingError, SessionRecording};
 use service::Gateway;
 use session::Cookies;
 use session_keys::KeysError;
@@ -68,6 +70,8 @@ pub enum GatewayError {
     Listen { source: ListenError },
     #[snafu(display("{source}"))]
     Keys { source: KeysError },
+    #[snafu(display("can't record sessions: {source}"))]
+    Recording { source: RecordingError },
     #[snafu(display("the watch of Workspaces ended"))]
     WatchEnded,
 }
@@ -90,13 +94,16 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
         keys = session_keys(&client, &config.pod_namespace) => keys.context(KeysSnafu)?,
         () = &mut stop => return Ok(()),
     };
+    let metrics = GatewayMetrics::default();
+    let recording = SessionRecording::start(config.recording, &config.pod_name, &metrics, Arc::clone(&clock));
     let gateway = Arc::new(Gateway {
         provider: Provider::new(config.oidc, trusted, Arc::clone(&clock)),
         cookies: Cookies::new(keys),
         workspaces: Workspaces::new(client, config.namespace, config.pod_name, config.workspace),
         presence: Presence::default(),
         limits: Limits::new(&config.rate_limit),
-        metrics: GatewayMetrics::default(),
+        metrics,
+        recording: recording.context(RecordingSnafu)?,
         clock,
         drain: Drain::default(),
         public_origin: config.public_url.origin().ascii_serialization(),
@@ -131,6 +138,9 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
     let left = gateway.drain.clone().finish(DRAIN_TIMEOUT).await;
     if left > 0 {
         tracing::warn!(connections = left, "connections did not end in time and are broken off");
+    }
+    if let Some(recording) = &gateway.recording {
+        recording.finish().await;
     }
     result
 }

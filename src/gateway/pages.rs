@@ -2,6 +2,7 @@
 
 use super::assets;
 use super::progress::{Step, View};
+use crate::config::recording::Notice;
 use askama::Template;
 
 /// What every page has: the paths of its files.
@@ -25,15 +26,17 @@ pub struct TerminalPage<'a> {
     terminal_style: &'static str,
     script: &'static str,
     view: &'a View,
+    recorded: Notice,
 }
 
 impl<'a> TerminalPage<'a> {
-    pub fn of(view: &'a View) -> Self {
+    pub fn of(view: &'a View, recorded: Notice) -> Self {
         Self {
             files: FILES,
             terminal_style: assets::TERMINAL_STYLE,
             script: assets::TERMINAL_SCRIPT,
             view,
+            recorded,
         }
     }
 }
@@ -113,7 +116,15 @@ mod tests {
             href: "/login",
         };
         [
-            TerminalPage::of(&view).render().unwrap(),
+            TerminalPage::of(
+                &view,
+                Notice {
+                    in_bar: true,
+                    in_title: true,
+                },
+            )
+            .render()
+            .unwrap(),
             StartingPage::of(&view).render().unwrap(),
             MessagePage::new(text, text, text, link, text).render().unwrap(),
         ]

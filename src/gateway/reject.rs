@@ -63,6 +63,8 @@ pub enum Rejection {
     NotOffered,
     WorkspaceUnavailable,
     WorkspaceNotReady,
+    /// Sessions must be recorded, and this one can't be.
+    NotRecorded,
 }
 
 /// What a rejection looks like.
@@ -317,6 +319,15 @@ impl Rejection {
                     "workspace_unavailable",
                     "No workspace",
                     "The cluster refused to find or make your workspace.",
+                )
+            },
+            Self::NotRecorded => Parts {
+                header: Some((RETRY_AFTER, SOON)),
+                ..parts(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "not_recorded",
+                    "Not recorded",
+                    "Sessions are recorded here, and that is not possible at the moment.",
                 )
             },
             Self::WorkspaceNotReady => Parts {

@@ -2,6 +2,7 @@
 
 use super::limits::Limits;
 use super::presence::Presence;
+use super::recording::SessionRecording;
 use super::reject::Rejection;
 use super::respond::{self, Answer};
 use super::route::Route;
@@ -30,6 +31,8 @@ pub struct Gateway {
     pub presence: Presence,
     pub limits: Limits,
     pub metrics: GatewayMetrics,
+    /// `None` records nothing.
+    pub recording: Option<SessionRecording>,
     pub clock: Arc<dyn Clock>,
     pub drain: Drain,
     pub public_url: Url,

@@ -4,6 +4,7 @@ use super::admission::{Admitted, admit};
 use super::authn::Caller;
 use super::keep_alive::{self, ScreenSize};
 use super::progress::is_open;
+use super::recording;
 use super::reject::Rejection;
 use super::respond::Answer;
 use super::service::{Asked, Gateway};
@@ -13,7 +14,8 @@ use crate::api::workspace::KeepAlive;
 use crate::audit::{self, Action, Event, Outcome};
 use crate::clock::until;
 use crate::names::TERMINAL_PORT;
-use crate::proxy::{Cause, End, SUBPROTOCOL, Socket, Stop, dial, is_output, is_typing, relay};
+use crate::proxy::{Cause, End, Recorders, SUBPROTOCOL, Socket, Stop, dial, is_output, is_typing, relay};
+use crate::recording::Recording;
 use crate::serve::listener::Peer;
 use crate::telemetry::metrics::RateLimitEndpoint;
 use data_encoding::HEXLOWER;
@@ -65,6 +67,7 @@ pub async fn open(gateway: &Arc<Gateway>, asked: &mut Asked) -> Result<Answer, R
     });
     let backend = dialled.map_err(|_| Rejection::WorkspaceNotReady)?;
     let (answer, upgraded) = upgrade(&mut asked.request).map_err(|_| Rejection::BadHandshake)?;
+    let recording = recording::begin(gateway, asked, &caller, &name).await?;
     let mut answer = answer.map(BodyExt::boxed_unsync);
     let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
     answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
@@ -77,7 +80,7 @@ pub async fn open(gateway: &Arc<Gateway>, asked: &mut Asked) -> Result<Answer, R
         caller,
         workspace: name,
     };
-    gateway.drain.spawn(terminal.run(upgraded, backend));
+    gateway.drain.spawn(terminal.run(upgraded, backend, recording));
     Ok(answer)
 }
 
@@ -103,12 +106,15 @@ struct Terminal {
 }
 
 impl Terminal {
-    async fn run(self, upgraded: UpgradeFut, backend: Upgraded) {
+    async fn run(self, upgraded: UpgradeFut, backend: Upgraded, recording: Option<Recording>) {
         let client = match upgraded.await {
             Ok(client) => Socket::from(client.into_inner().into_inner()),
             // The client left before it had its 101.
             Err(error) => {
                 tracing::debug!(request_id = self.request.id.as_str(), %error, "a terminal was not taken");
+                if let Some(recording) = recording {
+                    recording.close("not_taken").await;
+                }
                 return;
             }
         };
@@ -130,15 +136,24 @@ impl Terminal {
                 present.used(gateway.clock.now());
             }
         };
-        let end = relay(client, backend.into(), typed, printed, self.stop()).await;
+        let recorders = recording.as_ref().map_or_else(Recorders::default, |recording| {
+            recording::recorders(recording, &*gateway.clock)
+        });
+        let stop = self.stop(recording.as_ref());
+        let end = relay(client, backend.into(), typed, printed, recorders, stop).await;
         drop(present);
         gateway.metrics.open_sessions.dec();
         let (reason, code) = (end.reason(), close_code(end));
+        let recording_id = recording.as_ref().map(|recording| recording.id.clone());
+        if let Some(recording) = recording {
+            recording.close(reason).await;
+        }
         audit::emit(&Event::SessionEnd { actor, target, reason });
         tracing::info!(
             request_id = self.request.id.as_str(),
             session_id = self.caller.session_id,
             terminal_id = self.session.id,
+            recording_id,
             workspace,
             reason,
             code,
@@ -154,10 +169,11 @@ impl Terminal {
         }
     }
 
-    async fn stop(&self) -> Stop {
+    async fn stop(&self, recording: Option<&Recording>) -> Stop {
         tokio::select! {
             () = sleep(self.expires_in) => Stop::SessionExpired,
             stop = self.stopped() => stop,
+            () = recording::must_end(&self.gateway, &self.request, &self.caller, &self.workspace, recording) => Stop::NotRecorded,
             () = self.gateway.drain.stopping() => Stop::Shutdown,
         }
     }

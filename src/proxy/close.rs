@@ -20,6 +20,9 @@ impl Close {
     /// Another one: an administrator has suspended the workspace.
     pub const SUSPENDED: Self = Self::new(4403, "the workspace was suspended");
 
+    /// Another one: what is said can't be recorded, and must be.
+    pub const NOT_RECORDED: Self = Self::new(4503, "the session can't be recorded, so it was ended");
+
     /// Another one: the workspace is being stopped; `word` says why, for programs.
     pub const fn stopped(word: &'static str) -> Self {
         Self::new(4410, word)
@@ -101,6 +104,7 @@ mod tests {
             Close::BACKEND_LOST,
             Close::RESTART,
             Close::SIGNED_OUT,
+            Close::NOT_RECORDED,
         ] {
             assert!(close.reason.len() <= 123);
         }

@@ -30,6 +30,33 @@ const MAX_CONTROLS: u32 = 100;
 /// Of each message, how many bytes an observer sees.
 const SEEN: usize = 1024;
 
+/// Some bytes of a message, in their order and without their mask.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    /// What kind of message begins with it.
+    pub begins: Option<Kind>,
+    pub payload: &'a [u8],
+    /// Whether the message ends with it.
+    pub is_last: bool,
+}
+
+/// RFC 6455, section 5.6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    Binary,
+}
+
+/// Is shown every piece of every message, before it is passed on.
+pub type OnPiece<'a> = Box<dyn FnMut(Piece<'_>) + Send + 'a>;
+
+/// Who is to see all that is said. Nobody costs nothing.
+#[derive(Default)]
+pub struct Recorders<'a> {
+    pub from_client: Option<OnPiece<'a>>,
+    pub from_workspace: Option<OnPiece<'a>>,
+}
+
 /// How a conversation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -175,18 +202,21 @@ impl Outgoing {
 }
 
 /// Carries messages until one side ends, or `stop` does. `on_message` sees how each message of the client begins, and
-/// `on_output` each of the workspace. When this returns, both sides were told and closed.
+/// `on_output` each of the workspace; `recorders` see all of it. When this returns, both sides were told and closed.
 pub async fn relay(
     client: Socket,
     workspace: Socket,
     on_message: impl FnMut(&[u8]),
     on_output: impl FnMut(&[u8]),
+    recorders: Recorders<'_>,
     stop: impl Future<Output = Stop>,
 ) -> End {
     let to_client = Outgoing::new(Side::Client, client.writer);
     let to_workspace = Outgoing::new(Side::Workspace, workspace.writer);
-    let from_client = Incoming::new(client.reader, &client.buffered, &to_client, &to_workspace);
-    let from_workspace = Incoming::new(workspace.reader, &workspace.buffered, &to_workspace, &to_client);
+    let mut from_client = Incoming::new(client.reader, &client.buffered, &to_client, &to_workspace);
+    from_client.record = recorders.from_client;
+    let mut from_workspace = Incoming::new(workspace.reader, &workspace.buffered, &to_workspace, &to_client);
+    from_workspace.record = recorders.from_workspace;
     let from_client = from_client.forward(on_message).fuse();
     let from_workspace = from_workspace.forward(on_output).fuse();
     tokio::pin!(from_client, from_workspace);
@@ -239,6 +269,7 @@ struct Incoming<'a> {
     reader: Reader,
     buffer: Buffer,
     sequence: Sequence,
+    record: Option<OnPiece<'a>>,
     back: &'a Outgoing,
     to: &'a Outgoing,
     controls: u32,
@@ -261,6 +292,7 @@ impl<'a> Incoming<'a> {
             reader,
             buffer: Buffer::new(buffered),
             sequence: Sequence::default(),
+            record: None,
             back,
             to,
             controls: 0,
@@ -319,6 +351,9 @@ impl<'a> Incoming<'a> {
             if is_large {
                 return (whole, Next::Large(head));
             }
+            if let Some(record) = &mut self.record {
+                hand_over(record, &head, &rest[..head.total()], 0);
+            }
             whole += head.total();
         }
     }
@@ -351,6 +386,9 @@ impl<'a> Incoming<'a> {
         let mut left = head.total();
         loop {
             let piece = self.buffer.filled().len().min(left);
+            if let Some(record) = &mut self.record {
+                hand_over(record, head, &self.buffer.filled()[..piece], head.total() - left);
+            }
             if writer.write_all(&self.buffer.filled()[..piece]).await.is_err() {
                 return Err((to.to, Cause::Lost));
             }
@@ -404,6 +442,30 @@ fn show(head: &Head, frame: &[u8], seen: &mut impl FnMut(&[u8])) {
     }
 }
 
+/// Hands the bytes of a frame over to its recorder; the frame's first one is `offset` before them.
+fn hand_over(record: &mut OnPiece<'_>, head: &Head, bytes: &[u8], offset: usize) {
+    let before = offset.saturating_sub(head.length);
+    let payload = &bytes[head.length.saturating_sub(offset).min(bytes.len())..];
+    let kind = match head.opcode {
+        Opcode::Text => Some(Kind::Text),
+        Opcode::Binary => Some(Kind::Binary),
+        _ => None,
+    };
+    let mut piece = Piece {
+        begins: kind.filter(|_| offset == 0),
+        payload,
+        is_last: head.fin && offset + bytes.len() == head.total(),
+    };
+    let Some(mut mask) = head.mask else {
+        return record(piece);
+    };
+    let mut unmasked = payload.to_vec();
+    mask.rotate_left(before % 4);
+    frame::unmask(&mut unmasked, mask);
+    piece.payload = &unmasked;
+    record(piece);
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::MAX_MESSAGE;
@@ -428,7 +490,7 @@ mod tests {
         let (workspace, workspace_side) = duplex(64 * 1024);
         let end = tokio::spawn(async move {
             let (client, workspace) = (Socket::new(client_side), Socket::new(workspace_side));
-            relay(client, workspace, |_| (), |_| (), stop).await
+            relay(client, workspace, |_| (), |_| (), Recorders::default(), stop).await
         });
         let mut peers = [
             WebSocket::after_handshake(client, Role::Client),
@@ -592,6 +654,7 @@ mod tests {
                 Socket::new(workspace_side),
                 |frame| sink.lock().unwrap().push(frame.to_vec()),
                 |_| (),
+                Recorders::default(),
                 pending(),
             )
             .await
@@ -622,7 +685,15 @@ mod tests {
         client.write_all(bytes).await.unwrap();
         client.shutdown().await.unwrap();
         let (client_side, workspace_side) = (Socket::new(client_side), Socket::new(workspace_side));
-        relay(client_side, workspace_side, |_| (), |_| (), pending()).await
+        relay(
+            client_side,
+            workspace_side,
+            |_| (),
+            |_| (),
+            Recorders::default(),
+            pending(),
+        )
+        .await
     }
 
     #[tokio::test]
@@ -665,6 +736,7 @@ mod tests {
                     Socket::new(workspace_side),
                     |_| (),
                     |_| (),
+                    Recorders::default(),
                     pending(),
                 )
                 .await
@@ -695,6 +767,73 @@ mod tests {
             }
             drop(writing.await.unwrap());
             assert_eq!(relaying.await.unwrap(), End::By(Side::Workspace, Cause::Lost));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_recorder_sees_all_that_is_said() {
+        let (client, client_side) = duplex(4096);
+        let (workspace, workspace_side) = duplex(4096);
+        type Messages = StdMutex<Vec<(Option<Kind>, Vec<u8>)>>;
+        let told: [std::sync::Arc<Messages>; 2] = Default::default();
+        let recorder = |index: usize| -> Option<OnPiece<'static>> {
+            let told = std::sync::Arc::clone(&told[index]);
+            let mut is_over = true;
+            Some(Box::new(move |piece: Piece<'_>| {
+                let mut told = told.lock().unwrap();
+                assert_eq!(
+                    piece.begins.is_some(),
+                    is_over,
+                    "a message begins where the one before ended"
+                );
+                if is_over {
+                    told.push((piece.begins, vec![]));
+                }
+                told.last_mut().unwrap().1.extend_from_slice(piece.payload);
+                is_over = piece.is_last;
+            }))
+        };
+        let recorders = Recorders {
+            from_client: recorder(0),
+            from_workspace: recorder(1),
+        };
+        let end = tokio::spawn(async move {
+            let (client, workspace) = (Socket::new(client_side), Socket::new(workspace_side));
+            relay(client, workspace, |_| (), |_| (), recorders, pending()).await
+        });
+        let mut client = WebSocket::after_handshake(client, Role::Client);
+        let mut workspace = WebSocket::after_handshake(workspace, Role::Server);
+        let long: Vec<u8> = (0..300_001u32).map(|number| (number % 251) as u8).collect();
+        let frames = |long: &[u8]| {
+            [
+                (true, OpCode::Text, b"{}".to_vec()),
+                (false, OpCode::Binary, b"0l".to_vec()),
+                (false, OpCode::Continuation, vec![]),
+                (true, OpCode::Continuation, long.to_vec()),
+                (true, OpCode::Binary, vec![]),
+                (true, OpCode::Binary, long.to_vec()),
+            ]
+        };
+        let expected = vec![
+            (Some(Kind::Text), b"{}".to_vec()),
+            (Some(Kind::Binary), [&b"0l"[..], &long].concat()),
+            (Some(Kind::Binary), vec![]),
+            (Some(Kind::Binary), long.clone()),
+        ];
+        for (fin, opcode, payload) in frames(&long) {
+            let frame = Frame::new(fin, opcode, None, Payload::Owned(payload));
+            let (sent, _) = tokio::join!(client.write_frame(frame), workspace.read_frame());
+            sent.unwrap();
+        }
+        for (fin, opcode, payload) in frames(&long) {
+            let frame = Frame::new(fin, opcode, None, Payload::Owned(payload));
+            let (sent, _) = tokio::join!(workspace.write_frame(frame), client.read_frame());
+            sent.unwrap();
+        }
+        drop((client, workspace));
+        end.await.unwrap();
+        for told in &told {
+            assert_eq!(*told.lock().unwrap(), expected);
         }
     }
 }

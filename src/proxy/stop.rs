@@ -11,6 +11,8 @@ pub enum Stop {
     Workspace(StopReason),
     /// The Workspace was deleted.
     Deleted,
+    /// What is said can't be recorded, and must be.
+    NotRecorded,
     Shutdown,
 }
 
@@ -25,6 +27,7 @@ impl Stop {
             Self::Workspace(StopReason::Update) => "workspace_update",
             Self::Workspace(StopReason::Ended) => "workspace_ended",
             Self::Deleted => "workspace_deleted",
+            Self::NotRecorded => "not_recorded",
             Self::Shutdown => "shutdown",
         }
     }
@@ -36,6 +39,7 @@ impl Stop {
             Self::Workspace(StopReason::Suspended) => Close::SUSPENDED,
             Self::Workspace(reason) => Close::stopped(reason.word()),
             Self::Deleted => Close::stopped("deleted"),
+            Self::NotRecorded => Close::NOT_RECORDED,
             Self::Shutdown => Close::RESTART,
         }
     }
@@ -58,6 +62,9 @@ impl Stop {
             }
             Self::Workspace(StopReason::Ended) => Some("This workspace has ended unexpectedly, and is started again."),
             Self::Deleted => Some("This workspace is being stopped: it was deleted."),
+            Self::NotRecorded => {
+                Some("This session ends: it must be recorded, and that is not possible at the moment.")
+            }
         }
     }
 }

@@ -251,6 +251,25 @@ impl Drop for StageTimer {
     }
 }
 
+label_value! {
+    /// What recordings lack: of one session the first three, else of all that is kept.
+    RecordingFault {
+        OpenFailed = "open_failed",
+        WriteFailed = "write_failed",
+        QueueFull = "queue_full",
+        Ledger = "ledger",
+        Checkpoint = "checkpoint",
+        Manifest = "manifest",
+        Compression = "compression",
+        Retention = "retention",
+    }
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+pub struct RecordingFailure {
+    pub reason: RecordingFault,
+}
+
 /// The gateway's families.
 pub struct GatewayMetrics {
     registry: Registry,
@@ -258,6 +277,7 @@ pub struct GatewayMetrics {
     pub rate_limit_hits: Family<RateLimitHit, Counter>,
     /// Terminals open now.
     pub open_sessions: Gauge,
+    pub recording_failures: Family<RecordingFailure, Counter>,
 }
 
 impl Default for GatewayMetrics {
@@ -282,11 +302,21 @@ impl Default for GatewayMetrics {
             "Terminals that are open",
             open_sessions.clone(),
         );
+        let recording_failures = Family::<RecordingFailure, Counter>::default();
+        for &reason in RecordingFault::ALL {
+            drop(recording_failures.get_or_create(&RecordingFailure { reason }));
+        }
+        registry.register(
+            "gateway_recording_failures",
+            "Sessions that are not recorded, and what else recordings lack",
+            recording_failures.clone(),
+        );
         Self {
             registry,
             json_api_errors,
             rate_limit_hits,
             open_sessions,
+            recording_failures,
         }
     }
 }

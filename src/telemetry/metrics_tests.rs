@@ -53,6 +53,8 @@ fn gateway() -> String {
         json_api_errors,
         rate_limit_hits,
         open_sessions,
+        // All of them are there from the start.
+        recording_failures: _,
     } = &metrics;
     let error = JsonApiError {
         http_status: 401,

@@ -50,6 +50,8 @@ bad_values() {
   refused "a quantity" "/workspace/defaultResources/memory" render minimal --set workspace.defaultResources.memory=2GB
   refused "a provider without models" "/workspace/ai/providers/0" \
     render minimal --set-json 'workspace.ai.providers=[{"name":"a","endpoint":"http://a"}]'
+  refused "a recording mode" "/gateway/sessionRecording/mode" render minimal --set gateway.sessionRecording.mode=everything
+  refused "a size of recordings" "/gateway/sessionRecording/maxSize" render minimal --set gateway.sessionRecording.maxSize=much
   refused "an image with a blank" "/image" render minimal --set 'image=a b'
 }
 
@@ -64,8 +66,8 @@ settings_agree() {
     given=$(cat "$work/full.yaml" "$work/existing-secret.yaml" | awk -v role="args: [$role]|- $role" '
       /^kind:/ { kind = $2 } /^  name: workspace-/ && kind == "Deployment" { name = $2 }
       kind == "Deployment" && /^        - name: [A-Z]/ { print name, $3 }' | sed -n "s/^workspace-$role //p" | sort -u)
-    # Set by flags, or must not be set at all.
-    local otherwise='^(LEADER_ELECT|METRICS_BIND_ADDRESS|HEALTH_PROBE_BIND_ADDRESS|SESSION_RECORDING_ENABLED)$'
+    # Set by flags.
+    local otherwise='^(LEADER_ELECT|METRICS_BIND_ADDRESS|HEALTH_PROBE_BIND_ADDRESS)$'
     claim "the chart gives the $role exactly the settings it has" \
       diff <(grep -vE "$otherwise" <<<"$known") <(echo "$given")
   done

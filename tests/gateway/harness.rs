@@ -9,7 +9,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -156,10 +156,28 @@ impl Site {
     }
 
     async fn gateway_at(&self, port: u16, settings: &[(&str, &str)]) -> Gateway {
+        self.start(Command::new(env!("CARGO_BIN_EXE_devplane")), port, settings)
+            .await
+    }
+
+    /// A gateway that has a disk of its own at `directory`, with room for 256 KiB. It is there in the gateway's own mount namespace
+    /// only, and goes away with it.
+    pub async fn gateway_with_small_disk(&self, directory: &Path, settings: &[(&str, &str)]) -> Gateway {
+        let script = r#"mount -t tmpfs -o size=256k recordings "$1" && shift && exec "$@""#;
+        let mut program = Command::new("unshare");
+        program
+            .args(["--map-root-user", "--mount", "sh", "-c", script, "sh"])
+            .arg(directory)
+            .arg(env!("CARGO_BIN_EXE_devplane"));
+        self.start(program, self.ports[0], settings).await
+    }
+
+    async fn start(&self, mut program: Command, port: u16, settings: &[(&str, &str)]) -> Gateway {
         let log = tempfile::NamedTempFile::new().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_devplane"))
+        let child = program
             .arg("gateway")
             .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("KUBECONFIG", self.server.kubeconfig("gateway"))
             .env("NAMESPACE", &self.namespace)
             .env("POD_NAMESPACE", &self.namespace)

@@ -12,6 +12,7 @@ mod harness;
 #[path = "../harness/openmetrics.rs"]
 mod openmetrics;
 mod presence;
+mod recording;
 mod refusals;
 mod sign_in;
 mod terminal;

@@ -48,3 +48,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- if $ceilings -}}{{- toJson $ceilings -}}{{- end -}}
 {{- end }}
+
+{{/* Not empty when terminals are recorded. */}}
+{{- define "devplane.recording" -}}
+{{- if and .Values.gateway.sessionRecording.enabled (ne .Values.gateway.sessionRecording.mode "off") }}true{{ end -}}
+{{- end }}

@@ -39,6 +39,9 @@ const RESTARTS: Record<string, string> = {
   update: 'Your workspace is being restarted: the platform has new settings for it.',
 };
 const LOST = 'Connection lost. Connecting again…';
+/** And that of a session that must be recorded, and can't be. */
+const NOT_RECORDED = 4503;
+const UNRECORDED = 'Sessions can’t be recorded at the moment, so this one was ended. Trying again…';
 /** What is typed while the connection is down, in bytes; more is not taken. */
 const MAX_KEPT = 64 * 1024;
 /** What may wait in the browser's own buffer, in bytes. */
@@ -119,6 +122,7 @@ export class Connection {
       if (code === SIGNED_OUT) this.surroundings.signIn();
       else if (code === SUSPENDED) this.surroundings.reload();
       else if (code === STOPPED) this.leave(reason);
+      else if (code === NOT_RECORDED) void this.recover(UNRECORDED);
       else void this.recover(LOST);
     };
   }

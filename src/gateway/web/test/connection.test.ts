@@ -106,6 +106,14 @@ test('a workspace that was suspended leads to the page that says so', async () =
   assert.deepEqual([reloaded(), sockets.length, pauses.length], [1, 1, 0]);
 });
 
+test('a session that must be recorded and can’t be says why it ended', async () => {
+  const { sockets, states } = setUp([]);
+  sockets[0]!.open();
+  sockets[0]!.close(4503);
+  await settle();
+  assert.match(JSON.stringify(states), /can’t be recorded/);
+});
+
 test('a workspace that was stopped is not woken by a page that is left open', async () => {
   const { sockets, states } = setUp([[view({ phase: 'Stopped' })]]);
   sockets[0]!.open();
