@@ -12,6 +12,8 @@
 #[path = "../../tests/harness/apiserver.rs"]
 #[allow(dead_code, reason = "shared with the test tiers")]
 mod apiserver;
+#[path = "../../tests/harness/audit_schema.rs"]
+mod audit_schema;
 mod backend;
 #[path = "../../tests/gateway/browser.rs"]
 #[allow(dead_code, reason = "shared with the test tier")]

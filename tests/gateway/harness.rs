@@ -1,6 +1,7 @@
 //! A real provider, a real ttyd and real gateways, each a process of its own on loopback addresses.
 
 use crate::apiserver::{self, ApiServer, free_ports};
+use crate::audit_schema;
 use crate::browser::Browser;
 use crate::eventually::eventually;
 use devplane::api::Workspace;
@@ -17,6 +18,15 @@ use std::time::{Duration, Instant};
 pub const CLIENT_SECRET: &str = "planted-client-secret-0123456789";
 /// Another client of the provider, whose tokens are for it alone.
 pub const OTHER_SECRET: &str = "planted-other-secret-0123456789";
+
+/// What every audit line of a gateway must be.
+fn check_audit_lines(log: &str) {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    for line in lines.filter(|line| line["target"] == "devplane_audit") {
+        let violations = audit_schema::violations(line.as_object().unwrap());
+        assert_eq!(violations, Vec::<String>::new(), "{line}");
+    }
+}
 
 /// A process that ends with the test.
 pub struct Process(Child);
@@ -249,6 +259,14 @@ pub struct Gateway {
     process: Process,
     pub origin: String,
     log: tempfile::NamedTempFile,
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            check_audit_lines(&self.log());
+        }
+    }
 }
 
 impl Gateway {

@@ -5,6 +5,8 @@
 
 #[path = "../harness/apiserver.rs"]
 mod apiserver;
+#[path = "../harness/audit_schema.rs"]
+mod audit_schema;
 mod browser;
 #[path = "../harness/eventually.rs"]
 mod eventually;

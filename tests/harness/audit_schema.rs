@@ -1,0 +1,25 @@
+//! An audit line becomes what its JSON Schema in the reference has against it. Of JSON Schema only what that file uses is understood.
+
+use serde_json::{Map, Value};
+
+/// What is wrong with a line; empty when nothing is.
+pub fn violations(line: &Map<String, Value>) -> Vec<String> {
+    let schema: Value = serde_json::from_str(include_str!("../../docs/reference/audit.schema.json")).unwrap();
+    let properties = schema["properties"].as_object().unwrap();
+    assert_eq!(schema["additionalProperties"], false);
+    let required = schema["required"].as_array().unwrap().iter();
+    let missing = required.filter_map(|key| key.as_str().filter(|key| !line.contains_key(*key)));
+    let mut wrong: Vec<String> = missing.map(|key| format!("{key} is missing")).collect();
+    for (key, value) in line {
+        let Some(property) = properties.get(key) else {
+            wrong.push(format!("{key} is not in the schema"));
+            continue;
+        };
+        assert_eq!(property["type"], "string", "every property is a string");
+        let allowed = property.get("enum").and_then(Value::as_array);
+        if !value.is_string() || allowed.is_some_and(|allowed| !allowed.contains(value)) {
+            wrong.push(format!("{key} is {value}"));
+        }
+    }
+    wrong
+}
