@@ -37,6 +37,9 @@ pub fn remediation(reason: Reason) -> &'static str {
         Reason::NameConflict => {
             "An object of this name belongs to someone else: rename or delete it, or give the workspace another user.id."
         }
+        Reason::Unschedulable => {
+            "Check the free CPU and memory, taints and labels of the nodes, and the volume's zone, for what the message names; a new node is used by itself."
+        }
         Reason::PodFailed => "Check the pod's events and its last log lines; the node may have evicted it.",
         Reason::PodUnknown => "Check the node that runs the pod: the control plane has lost contact with it.",
         Reason::ImagePullBackOff | Reason::ErrImagePull => {
@@ -45,7 +48,10 @@ pub fn remediation(reason: Reason) -> &'static str {
         Reason::InvalidImageName => "Correct the workspace image in the operator's settings.",
         Reason::CrashLoopBackOff => "Read the log of the container's last run: kubectl logs --previous.",
         Reason::Forbidden => {
-            "Check the operator's Role, and the namespace's ResourceQuota and Pod Security level, for what the message names."
+            "Check the operator's Role, and the namespace's LimitRange and Pod Security level, for what the message names."
+        }
+        Reason::QuotaExceeded => {
+            "Raise the ResourceQuota that the message names, or stop or delete other workspaces; it is tried again by itself."
         }
         Reason::Timeout => "Check that the API server and its admission webhooks answer; it is tried again by itself.",
         Reason::AdmissionWebhook => "Check the admission policy or webhook that the message names.",

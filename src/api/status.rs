@@ -45,6 +45,11 @@ pub struct WorkspaceStatus {
     /// The last restart request that was acted upon, as it was given (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarted_at: Option<Time>,
+    /// How many pods in a row have ended by themselves. Each is replaced later than the one before; a start that someone asked for,
+    /// and ten minutes of taking connections, begin anew.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0))]
+    pub pod_failures: u32,
     /// The terminals that are open. Each gateway writes its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
@@ -68,6 +73,10 @@ impl WorkspaceStatus {
                 .condition(ConditionType::Ready)
                 .is_some_and(|condition| condition.status == "True")
     }
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// One open terminal.
@@ -229,6 +238,7 @@ reasons! {
     PodCreateFailed,
     ServiceEnsureFailed,
     NameConflict,
+    Unschedulable,
     PodFailed,
     PodUnknown,
     ImagePullBackOff,
@@ -236,6 +246,7 @@ reasons! {
     InvalidImageName,
     CrashLoopBackOff,
     Forbidden,
+    QuotaExceeded,
     Timeout,
     AdmissionWebhook,
     APIError,

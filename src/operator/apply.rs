@@ -4,15 +4,18 @@ use super::observe::{Observed, is_controlled_by};
 use super::plan::Step;
 use super::pod_state::shortened;
 use super::retain;
+use crate::labels::OWNER_ID;
 use crate::render::Desired;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use snafu::{ResultExt, Snafu};
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 /// Owns every field that the operator sets (Kubernetes: server-side apply).
@@ -147,8 +150,7 @@ impl Writer<'_> {
         };
         if matches!(&error, kube::Error::Api(status) if status.code == 409) {
             let there = self.api::<K>().get_metadata_opt(&object.name_any()).await?;
-            let owner = object.owner_references().first().map(|owner| owner.uid.as_str());
-            if there.is_some_and(|there| !is_controlled_by(&there, owner.unwrap_or_default())) {
+            if there.is_some_and(|there| !is_same(&there, object)) {
                 let object = format!("{} {}", K::kind(&()), object.name_any());
                 return ForeignSnafu { object }.fail();
             }
@@ -204,6 +206,22 @@ impl Writer<'_> {
     }
 }
 
+/// Whether what is there is what we wanted to make: the cache lags. A volume claim that is to be retained has no owner to go by.
+fn is_same<K: Object>(there: &PartialObjectMeta<K>, object: &K) -> bool {
+    match object.owner_references().first() {
+        Some(owner) => is_controlled_by(there, &owner.uid),
+        None => {
+            let owner_id = |annotations: &BTreeMap<String, String>| annotations.get(OWNER_ID).cloned();
+            there.owner_references().is_empty()
+                && object
+                    .labels()
+                    .iter()
+                    .all(|(key, value)| there.labels().get(key) == Some(value))
+                && owner_id(there.annotations()) == owner_id(object.annotations())
+        }
+    }
+}
+
 /// What every kind that we write has in common.
 trait Object:
     Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize
@@ -213,4 +231,45 @@ trait Object:
 impl<K> Object for K where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize
 {
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::validate::tests as given;
+    use super::super::validate::validate;
+    use super::*;
+    use crate::api::workspace::ReclaimPolicy;
+    use crate::render::{ValidWorkspace, desired};
+
+    /// As it is there once it was made from `object`.
+    fn there(object: &PersistentVolumeClaim) -> PartialObjectMeta<PersistentVolumeClaim> {
+        PartialObjectMeta {
+            metadata: object.metadata.clone(),
+            ..PartialObjectMeta::default()
+        }
+    }
+
+    #[test]
+    fn what_we_made_a_moment_ago_is_no_foreign_object() {
+        let workspace = validate(&given::workspace(given::spec()), &given::settings()).unwrap();
+        let retained = ValidWorkspace {
+            reclaim_policy: ReclaimPolicy::Retain,
+            ..workspace.clone()
+        };
+        let owned_by_other = ValidWorkspace {
+            owner: Some("other".parse().unwrap()),
+            ..retained.clone()
+        };
+        let claim = |workspace| desired(workspace, None).pvc;
+        assert!(is_same(&there(&claim(&workspace)), &claim(&workspace)));
+        assert!(is_same(&there(&claim(&retained)), &claim(&retained)));
+        for foreign in [
+            claim(&workspace),
+            claim(&owned_by_other),
+            PersistentVolumeClaim::default(),
+        ] {
+            assert!(!is_same(&there(&foreign), &claim(&retained)), "{foreign:?}");
+        }
+        assert!(!is_same(&there(&claim(&retained)), &claim(&workspace)));
+    }
 }

@@ -4,16 +4,29 @@ use super::apply::WriteError;
 use super::plan::Step;
 use crate::api::Reason;
 use kube::core::Status;
+use std::time::Duration;
 
 /// What an error of a step means for the Workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Meaning {
     /// A watch cache lags behind the API server; the next pass sees what is there.
     Stale,
+    /// The namespace is being deleted, and everything in it with it.
+    NamespaceEnds,
     Failure {
         reason: Reason,
         message: String,
     },
+}
+
+impl Meaning {
+    /// Of an API server that has kept us waiting.
+    pub fn no_answer(waited: Duration) -> Self {
+        Self::Failure {
+            reason: Reason::Timeout,
+            message: format!("the API server has not answered within {} s", waited.as_secs()),
+        }
+    }
 }
 
 /// First by what the API server says, then by the kind of object.
@@ -38,15 +51,25 @@ pub fn meaning(step: Step, error: &WriteError) -> Meaning {
     if status.code == 409 || (status.code == 404 && step == Step::DeletePod) {
         return Meaning::Stale;
     }
+    if namespace_ends(status) {
+        return Meaning::NamespaceEnds;
+    }
     Meaning::Failure {
         reason: classified(status).unwrap_or_else(|| by_kind(step)),
         message: message(),
     }
 }
 
+/// Kubernetes says so of each object that would be new there.
+fn namespace_ends(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 403 && causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+}
+
 fn classified(status: &Status) -> Option<Reason> {
     let text = status.message.to_lowercase();
     match status.code {
+        403 if text.contains("exceeded quota") => Some(Reason::QuotaExceeded),
         403 => Some(Reason::Forbidden),
         408 | 503 | 504 => Some(Reason::Timeout),
         _ if text.contains("webhook") || text.contains("admission") => Some(Reason::AdmissionWebhook),
@@ -66,7 +89,7 @@ fn by_kind(step: Step) -> Reason {
 }
 
 /// The API server's own sentence when there is one.
-fn error_text(error: &kube::Error) -> String {
+pub fn error_text(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),
@@ -90,7 +113,7 @@ mod tests {
 
     fn reason(step: Step, error: &WriteError) -> Option<Reason> {
         match meaning(step, error) {
-            Meaning::Stale => None,
+            Meaning::Stale | Meaning::NamespaceEnds => None,
             Meaning::Failure { reason, .. } => Some(reason),
         }
     }
@@ -99,7 +122,18 @@ mod tests {
     fn the_server_s_word_comes_first_then_the_kind() {
         use Step::{ApplyPolicy, ApplyRole, ApplyService, CreatePod, CreateVolumeClaim, DeletePod};
         for (step, code, message, expected) in [
-            (CreatePod, 403, "exceeded quota", Some(Reason::Forbidden)),
+            (
+                CreatePod,
+                403,
+                "pods \"p\" is forbidden: exceeded quota: q",
+                Some(Reason::QuotaExceeded),
+            ),
+            (
+                CreatePod,
+                403,
+                "pods \"p\" is forbidden: violates PodSecurity",
+                Some(Reason::Forbidden),
+            ),
             (CreatePod, 503, "", Some(Reason::Timeout)),
             (
                 CreatePod,

@@ -2,9 +2,10 @@
 //!
 //! All of it may be lost at any time: it only spaces out attempts and waits for a cache that lags.
 
+use super::backoff;
 use super::volume::Refusal;
+use jiff::Timestamp;
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,29 +20,53 @@ pub struct Memory {
 #[derive(Default)]
 struct Remembered {
     failures: u32,
+    try_again_at: Option<Timestamp>,
     written: Option<u64>,
+    /// The watch has not shown our own last write yet.
+    echo_expected: bool,
+    let_go: bool,
     growth_refused: Option<Refusal>,
 }
 
 impl Memory {
-    /// Counts a failure and says how long to wait: twice as long each time, up to five minutes, spread by up to a quarter
-    /// so that many Workspaces that fail together do not come back together.
-    pub fn failed(&self, uid: &str) -> Duration {
+    /// Counts a failure and says when to try again.
+    pub fn failed(&self, uid: &str, now: Timestamp) -> Timestamp {
         let mut workspaces = self.lock();
         let remembered = workspaces.entry(uid.to_owned()).or_default();
-        let delay = FIRST_DELAY
-            .saturating_mul(2u32.saturating_pow(remembered.failures))
-            .min(LONGEST_DELAY);
-        remembered.failures = remembered.failures.saturating_add(1).min(30);
-        let mut hasher = DefaultHasher::new();
-        (uid, remembered.failures).hash(&mut hasher);
-        delay.mul_f64(1.0 - 0.25 * f64::from(hasher.finish() as u8) / 255.0)
+        remembered.failures = remembered.failures.saturating_add(1);
+        let at = now + backoff::delay(FIRST_DELAY, LONGEST_DELAY, remembered.failures, uid);
+        remembered.try_again_at = Some(at);
+        at
     }
 
     pub fn succeeded(&self, uid: &str) {
         if let Some(remembered) = self.lock().get_mut(uid) {
             remembered.failures = 0;
+            remembered.try_again_at = None;
         }
+    }
+
+    /// When to try again, if nothing but our own telling of the failure has brought this pass about. Said once for each such
+    /// write. Some failures are worded differently each time, and would otherwise be tried again without pause.
+    pub fn is_echo(&self, uid: &str, resource_version: Option<&str>) -> Option<Timestamp> {
+        let mut workspaces = self.lock();
+        let remembered = workspaces.get_mut(uid)?;
+        let version = resource_version.and_then(|version| version.parse().ok());
+        if remembered.echo_expected && version == remembered.written {
+            remembered.echo_expected = false;
+            return remembered.try_again_at;
+        }
+        None
+    }
+
+    /// Notes that a Workspace was let go because its namespace is being deleted; false when that was noted already.
+    pub fn let_go(&self, uid: &str) -> bool {
+        let mut workspaces = self.lock();
+        !std::mem::replace(&mut workspaces.entry(uid.to_owned()).or_default().let_go, true)
+    }
+
+    pub fn is_let_go(&self, uid: &str) -> bool {
+        self.lock().get(uid).is_some_and(|remembered| remembered.let_go)
     }
 
     pub fn refuse_growth(&self, uid: &str, refusal: Refusal) {
@@ -56,7 +81,10 @@ impl Memory {
     /// Notes the version that our own write has made.
     pub fn wrote(&self, uid: &str, resource_version: Option<&str>) {
         let version = resource_version.and_then(|version| version.parse().ok());
-        self.lock().entry(uid.to_owned()).or_default().written = version;
+        let mut workspaces = self.lock();
+        let remembered = workspaces.entry(uid.to_owned()).or_default();
+        remembered.written = version;
+        remembered.echo_expected = true;
     }
 
     /// Whether a cached version is older than our own last write. Versions that are no numbers are never old.
@@ -80,20 +108,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_double_up_to_the_cap_and_start_anew_after_a_success() {
+    fn delays_grow_and_start_anew_after_a_success() {
         let memory = Memory::default();
-        let delays: Vec<Duration> = (0..20).map(|_| memory.failed("a")).collect();
-        for (index, delay) in delays.iter().enumerate() {
-            let full = FIRST_DELAY
-                .saturating_mul(2u32.saturating_pow(index as u32))
-                .min(LONGEST_DELAY);
-            assert!(
-                *delay <= full && *delay >= full.mul_f64(0.75),
-                "{index}: {delay:?} of {full:?}"
-            );
-        }
+        let now = Timestamp::UNIX_EPOCH;
+        let delays: Vec<i64> = (0..20).map(|_| memory.failed("a", now).as_second()).collect();
+        assert!(delays[0] <= 1 && delays[5] > 20 && delays[19] > 200, "{delays:?}");
         memory.succeeded("a");
-        assert!(memory.failed("a") <= FIRST_DELAY);
+        assert!(memory.failed("a", now).as_second() <= 1);
+    }
+
+    #[test]
+    fn what_we_said_of_a_failure_ourselves_brings_no_pass_about() {
+        let memory = Memory::default();
+        let now = Timestamp::UNIX_EPOCH;
+        memory.wrote("a", Some("7"));
+        assert_eq!(memory.is_echo("a", Some("7")), None, "no failure");
+        memory.wrote("a", Some("8"));
+        let at = memory.failed("a", now);
+        assert_eq!(memory.is_echo("a", Some("9")), None, "someone changed it");
+        assert_eq!(memory.is_echo("a", Some("8")), Some(at));
+        assert_eq!(memory.is_echo("a", Some("8")), None, "something else has changed");
     }
 
     #[test]

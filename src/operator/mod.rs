@@ -4,7 +4,9 @@
 //! `observe`, `apply`, `report` and `reconcile` is pure. Watches bring every change; nothing is polled.
 
 mod apply;
+mod backoff;
 mod drift;
+mod ended;
 mod failure;
 mod memory;
 mod observe;
@@ -211,6 +213,7 @@ async fn work(
         client: client.clone(),
         clock,
         settings: config.workspace,
+        workspaces: workspaces.clone(),
         caches: caches.clone(),
         filled: all_filled,
         memory: Memory::default(),
@@ -247,6 +250,9 @@ async fn work(
     let workspace_stream = workspace_stream.inspect_ok(move |workspace| own.add(&workspace.name_any()));
     Controller::for_stream(workspace_stream, workspaces)
         .with_config(controller::Config::default().concurrency(CONCURRENT_PASSES))
+        // Each watch waits by itself. A pause in common is one for each watch that fails, and holds up all the others: minutes
+        // would go by before an API server that was away is noticed.
+        .trigger_backoff(backoff::NoPause)
         .owns_stream(service_account_stream)
         .owns_stream(role_stream)
         .owns_stream(role_binding_stream)
@@ -349,7 +355,7 @@ where
 {
     let (store, writer) = reflector::store();
     let stream = watcher(Api::<K>::namespaced(client.clone(), namespace), config)
-        .default_backoff()
+        .backoff(backoff::of_watch(&K::kind(&())))
         .modify(move |object| {
             object.managed_fields_mut().clear();
             trim(object);

@@ -6,11 +6,12 @@
 //! in the terminal is told why before it goes.
 
 use super::drift;
+use super::ended::{Ended, ended};
 use super::observe::Observed;
 use super::pod_state::{self, PodState};
 use super::retain;
 use super::volume::{self, Refusal, Size, SizePlan};
-use crate::api::status::{ConditionType, StopReason, TerminalSession};
+use crate::api::status::{StopReason, TerminalSession};
 use crate::api::workspace::{KeepAlive, UpdatePolicy};
 use crate::api::{Phase, Reason, WorkspaceStatus};
 use crate::render::{Desired, ValidWorkspace};
@@ -18,13 +19,9 @@ use crate::units::go_duration::GoDuration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use serde_json::Value;
-use std::time::Duration;
-
-/// How long an ended pod is left to be looked at before it is replaced.
-const REPLACE_ENDED_AFTER: Duration = Duration::from_secs(30);
 
 /// Watches do not tell of objects that are not ours, so a conflict of names is looked at again after this long. It costs no request.
-const LOOK_AT_CONFLICT_AFTER: Duration = Duration::from_secs(60);
+const LOOK_AT_CONFLICT_AFTER: SignedDuration = SignedDuration::from_secs(10);
 
 /// With [`UpdatePolicy::WhenIdle`], how long nobody must have typed.
 const UPDATE_WHEN_IDLE_FOR: SignedDuration = SignedDuration::from_mins(5);
@@ -73,6 +70,8 @@ pub struct State {
     pub stops_at: Option<Timestamp>,
     /// The last restart request that was acted upon.
     pub restarted_at: Option<Timestamp>,
+    /// Pods in a row that have ended by themselves.
+    pub pod_failures: u32,
     pub volume_size: Size,
     /// What the pod was made from that has changed since.
     pub outdated: Vec<&'static str>,
@@ -107,7 +106,7 @@ pub fn plan(
     let restart = requests
         .restart_requested_at
         .filter(|requested| last.restarted_at.as_ref().is_none_or(|done| *requested > done.0));
-    let mut state = State {
+    let state = State {
         phase: Phase::Creating,
         reason: Reason::Progressing,
         message: String::new(),
@@ -119,152 +118,185 @@ pub fn plan(
         stop_reason: last.stop_reason,
         stops_at: None,
         restarted_at: restart.or(last.restarted_at.as_ref().map(|done| done.0)),
+        pod_failures: last.pod_failures,
         volume_size: size,
         outdated: vec![],
         limited: workspace.limited.clone(),
         sessions: observed.sessions.clone(),
     };
+    let plan = |steps, state, look_again_at| Plan {
+        steps,
+        state,
+        stop: None,
+        look_again_at,
+    };
     let foreign = observed.foreign(workspace);
     if !foreign.is_empty() {
         let message = format!("{} of this name does not belong to this Workspace", foreign.join(", "));
-        return Plan {
-            steps: vec![],
-            state: failed(state, Reason::NameConflict, message),
-            stop: None,
-            look_again_at: Some(now + LOOK_AT_CONFLICT_AFTER),
-        };
+        let state = failed(state, Reason::NameConflict, message);
+        return plan(vec![], state, Some(now + LOOK_AT_CONFLICT_AFTER));
     }
     let mut steps = missing_or_different(desired, observed, &workspace.uid);
     if observed.pvc.as_deref().is_some_and(|pvc| claim_phase(pvc) == "Lost") {
         let message = "the volume behind the claim is gone".to_owned();
-        return Plan {
-            steps,
-            state: failed(state, Reason::PVCLost, message),
-            stop: None,
-            look_again_at: None,
-        };
+        return plan(steps, failed(state, Reason::PVCLost, message), None);
     }
     if grow {
         steps.push(Step::GrowVolumeClaim);
     }
-    let mut look_again_at = size_again_at;
-    if state.stopped_at.is_some() {
-        state.stop_reason = Some(reason_to_be_stopped(workspace, last));
+    let mut plan = plan(steps, state, size_again_at);
+    if plan.state.stopped_at.is_some() {
+        plan.state.stop_reason = Some(reason_to_be_stopped(workspace, last));
     }
-    let Some(pod) = observed.pod.as_deref() else {
-        if state.stopped_at.is_some() {
-            state = stopped(workspace, last, state);
-        } else if let (Some(name), None) = (&workspace.ca_bundle, &observed.ca_digest) {
-            // Kubernetes would wait for it without a word to the user.
-            let message = format!("the ConfigMap {name} with CA certificates is not there");
-            state = failed(state, Reason::CABundleNotFound, message);
-        } else {
-            steps.push(Step::CreatePod);
-            "Making the pod".clone_into(&mut state.message);
+    match observed.pod.as_deref() {
+        None if plan.state.stopped_at.is_some() => stopped_without_pod(workspace, last, plan),
+        None => start(workspace, observed, restart.is_some(), plan),
+        Some(pod) if plan.state.stopped_at.is_some() => stop(workspace, pod, last, plan),
+        Some(pod) => {
+            let since = Since {
+                active: last_activity(pod, last, requests).unwrap_or(now),
+                now,
+            };
+            let outdated = drift::changed(pod, &desired.pod);
+            keep(workspace, pod, outdated, last, restart.is_some(), since, plan)
         }
-        return Plan {
-            steps,
-            state,
-            stop: None,
-            look_again_at,
-        };
-    };
-    let pod_state = pod_state::of(pod);
-    if state.stopped_at.is_some() {
-        let is_told = last.stopped_at.is_some() && last.stop_reason == state.stop_reason;
-        let stop = state.stop_reason.filter(|_| is_told && pod_state != PodState::Ending);
-        steps.extend(stop.map(|_| Step::DeletePod));
-        return Plan {
-            steps,
-            state: stopped(workspace, last, state),
-            stop,
-            look_again_at,
-        };
     }
-    let active = last_activity(pod, last, requests).unwrap_or(now);
-    let mut stop = None;
+}
+
+/// It is stopped, and nothing runs.
+fn stopped_without_pod(workspace: &ValidWorkspace, last: &WorkspaceStatus, mut plan: Plan) -> Plan {
+    plan.state = stopped(workspace, last, plan.state);
+    plan
+}
+
+/// It is stopped, and the pod has to go, once the status has told why.
+fn stop(workspace: &ValidWorkspace, pod: &Pod, last: &WorkspaceStatus, plan: Plan) -> Plan {
+    let mut plan = stopped_without_pod(workspace, last, plan);
+    let is_told = last.stopped_at.is_some() && last.stop_reason == plan.state.stop_reason;
+    let ends = pod_state::of(pod) == PodState::Ending;
+    plan.stop = plan.state.stop_reason.filter(|_| is_told && !ends);
+    plan.steps.extend(plan.stop.map(|_| Step::DeletePod));
+    plan
+}
+
+/// It is to run, and there is no pod.
+fn start(workspace: &ValidWorkspace, observed: &Observed, restart: bool, mut plan: Plan) -> Plan {
+    if let (Some(name), None) = (&workspace.ca_bundle, &observed.ca_digest) {
+        // Kubernetes would wait for it without a word to the user.
+        let message = format!("the ConfigMap {name} with CA certificates is not there");
+        plan.state = failed(plan.state, Reason::CABundleNotFound, message);
+    } else if restart {
+        // Told first: an operator that dies behind the making of the pod would have it replaced once more.
+        "Making the pod: a restart was asked for".clone_into(&mut plan.state.message);
+    } else {
+        plan.steps.push(Step::CreatePod);
+        "Making the pod".clone_into(&mut plan.state.message);
+    }
+    plan
+}
+
+/// When someone was last there, and the time that it is.
+#[derive(Clone, Copy)]
+struct Since {
+    active: Timestamp,
+    now: Timestamp,
+}
+
+/// It is to run, and there is a pod: it stays, or is replaced.
+fn keep(
+    workspace: &ValidWorkspace,
+    pod: &Pod,
+    outdated: Vec<&'static str>,
+    last: &WorkspaceStatus,
+    restart: bool,
+    since: Since,
+    mut plan: Plan,
+) -> Plan {
+    let pod_state = pod_state::of(pod);
+    let state = &mut plan.state;
     if pod_state != PodState::Ending {
-        state.outdated = drift::changed(pod, &desired.pod);
+        state.outdated = outdated;
         if state.container_started {
             // What was stopped is past.
             state.stop_reason = None;
         }
     }
+    let if_told = |reason| Some(reason).filter(|reason| last.stop_reason == Some(*reason));
     match pod_state {
         PodState::Ending => "Waiting for the last pod to end".clone_into(&mut state.message),
-        _ if restart.is_some() => {
+        _ if restart => {
             "Restarting: the user or an administrator asked for it".clone_into(&mut state.message);
             state.stop_reason = Some(StopReason::Restart);
-            stop = state.stop_reason.filter(|reason| last.stop_reason == Some(*reason));
-            if stop.is_none() {
+            state.pod_failures = 0;
+            plan.stop = if_told(StopReason::Restart);
+            if plan.stop.is_none() {
                 // Told of, and not done yet.
                 state.restarted_at = last.restarted_at.as_ref().map(|done| done.0);
             }
         }
-        _ if update_is_due(workspace, last, &state, active, now) => {
+        _ if update_is_due(workspace, last, state, since) => {
             state.message = format!("Restarting with other settings: {}", state.outdated.join(", "));
             state.stop_reason = Some(StopReason::Update);
-            stop = state.stop_reason.filter(|reason| last.stop_reason == Some(*reason));
+            state.pod_failures = 0;
+            plan.stop = if_told(StopReason::Update);
         }
         PodState::Ended { message } => {
+            let Ended {
+                failures,
+                replace_at,
+                told,
+            } = ended(last, pod, since.now);
             state.stop_reason = Some(StopReason::Ended);
-            let told = ended_since(last, pod);
-            let replace_at = told.unwrap_or(now) + REPLACE_ENDED_AFTER;
-            if told.is_some() && now >= replace_at {
-                stop = Some(StopReason::Ended);
+            state.pod_failures = failures;
+            if told && since.now >= replace_at {
+                plan.stop = Some(StopReason::Ended);
             } else {
-                look_again_at = earlier(look_again_at, Some(replace_at));
+                plan.look_again_at = earlier(plan.look_again_at, Some(replace_at));
             }
-            state = failed(state, Reason::PodFailed, message);
+            plan.state = failed(plan.state, Reason::PodFailed, message);
         }
-        PodState::Troubled { reason, message } => state = failed(state, reason, message),
-        PodState::Starting { message } => state.message = message,
-        PodState::Ready => {
-            state.phase = Phase::Running;
-            state.reason = Reason::Running;
-            state.stop_reason = None;
-            "The terminal takes connections".clone_into(&mut state.message);
-            if workspace.update_policy == UpdatePolicy::WhenIdle
-                && !state.outdated.is_empty()
-                && state.sessions.is_empty()
-            {
-                look_again_at = earlier(look_again_at, Some(active + UPDATE_WHEN_IDLE_FOR));
-            }
-            match idle_deadline(workspace, &state, active) {
-                Some(deadline) if now > deadline => {
-                    state.stopped_at = Some(now);
-                    state.stop_reason = Some(StopReason::Idle);
-                    state = stopped(workspace, last, state);
-                }
-                deadline => {
-                    state.stops_at = deadline;
-                    let after = deadline.map(|deadline| deadline + SignedDuration::from_secs(1));
-                    look_again_at = earlier(look_again_at, after);
-                }
-            }
+        PodState::Troubled { reason, message } => plan.state = failed(plan.state, reason, message),
+        PodState::Starting { reason, message } => {
+            state.reason = reason;
+            state.message = message;
+        }
+        PodState::Ready => return run(workspace, last, since, plan),
+    }
+    if plan.stop.is_some() {
+        plan.steps.push(Step::DeletePod);
+    }
+    plan
+}
+
+/// The terminal takes connections, until nobody has been there for long enough.
+fn run(workspace: &ValidWorkspace, last: &WorkspaceStatus, since: Since, mut plan: Plan) -> Plan {
+    let state = &mut plan.state;
+    state.phase = Phase::Running;
+    state.reason = Reason::Running;
+    state.stop_reason = None;
+    "The terminal takes connections".clone_into(&mut state.message);
+    if workspace.update_policy == UpdatePolicy::WhenIdle && !state.outdated.is_empty() && state.sessions.is_empty() {
+        plan.look_again_at = earlier(plan.look_again_at, Some(since.active + UPDATE_WHEN_IDLE_FOR));
+    }
+    match idle_deadline(workspace, state, since.active) {
+        Some(deadline) if since.now > deadline => {
+            state.stopped_at = Some(since.now);
+            state.stop_reason = Some(StopReason::Idle);
+            plan.state = stopped(workspace, last, plan.state);
+        }
+        deadline => {
+            state.stops_at = deadline;
+            let after = deadline.map(|deadline| deadline + SignedDuration::from_secs(1));
+            plan.look_again_at = earlier(plan.look_again_at, after);
         }
     }
-    if stop.is_some() {
-        steps.push(Step::DeletePod);
-    }
-    Plan {
-        steps,
-        state,
-        stop,
-        look_again_at,
-    }
+    plan
 }
 
 /// Whether the pod is to be replaced now, because what it was made from has changed. A pod whose container does not run serves
 /// nobody, and what has changed may be what keeps it from running. What users were told of is done, whether or not they come
 /// back meanwhile.
-fn update_is_due(
-    workspace: &ValidWorkspace,
-    last: &WorkspaceStatus,
-    state: &State,
-    active: Timestamp,
-    now: Timestamp,
-) -> bool {
+fn update_is_due(workspace: &ValidWorkspace, last: &WorkspaceStatus, state: &State, since: Since) -> bool {
     if state.outdated.is_empty() {
         return false;
     }
@@ -272,7 +304,7 @@ fn update_is_due(
         || last.stop_reason == Some(StopReason::Update)
         || match workspace.update_policy {
             UpdatePolicy::Immediate => true,
-            UpdatePolicy::WhenIdle => state.sessions.is_empty() && now >= active + UPDATE_WHEN_IDLE_FOR,
+            UpdatePolicy::WhenIdle => state.sessions.is_empty() && since.now >= since.active + UPDATE_WHEN_IDLE_FOR,
             UpdatePolicy::Manual => false,
         }
 }
@@ -394,15 +426,6 @@ fn idle_deadline(workspace: &ValidWorkspace, state: &State, active: Timestamp) -
     active.checked_add(idle).ok()
 }
 
-/// Since when the status has told of an ended pod. A pod that ended without ever being ready did not change the status of
-/// `Ready`, whose time may lie long before the pod's: such pods, refused by a node again and again, would be replaced without pause.
-fn ended_since(last: &WorkspaceStatus, pod: &Pod) -> Option<Timestamp> {
-    let ready = last.condition(ConditionType::Ready)?;
-    let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    let told = ready.last_transition_time.0;
-    (ready.reason == Reason::PodFailed.as_str()).then_some(created.map_or(told, |created| created.max(told)))
-}
-
 fn failed(state: State, reason: Reason, message: String) -> State {
     State {
         phase: Phase::Failed,
@@ -440,6 +463,7 @@ fn stopped(workspace: &ValidWorkspace, last: &WorkspaceStatus, state: State) -> 
             Reason::Stopped
         },
         message,
+        pod_failures: 0,
         ..state
     }
 }

@@ -8,6 +8,7 @@ use crate::render::desired;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
@@ -476,8 +477,10 @@ fn an_ended_pod_is_told_of_and_then_replaced() {
         (first.state.phase, first.state.reason),
         (Phase::Failed, Reason::PodFailed)
     );
-    assert_eq!((first.steps, first.look_again_at), (vec![], Some(at(40))));
     assert_eq!(first.state.stop_reason, Some(StopReason::Ended));
+    let replace_at = first.look_again_at.unwrap();
+    assert!(replace_at > at(30) && replace_at <= at(40), "{replace_at}");
+    assert_eq!((first.steps, first.state.pod_failures), (vec![], 1));
 
     let told = WorkspaceStatus {
         conditions: vec![Condition {
@@ -488,10 +491,23 @@ fn an_ended_pod_is_told_of_and_then_replaced() {
             last_transition_time: Time(at(10)),
             observed_generation: None,
         }],
+        pod_failures: 1,
         ..accessed(0)
     };
-    assert_eq!(planned(&observed, &told, None, 39).steps, []);
-    assert_eq!(planned(&observed, &told, None, 40).steps, [Step::DeletePod]);
+    let waiting = planned(&observed, &told, None, 30);
+    assert_eq!((waiting.steps, waiting.look_again_at), (vec![], Some(replace_at)));
+    let replaced = planned(&observed, &told, None, 40);
+    assert_eq!(
+        (replaced.steps, replaced.state.pod_failures),
+        (vec![Step::DeletePod], 1)
+    );
+    // Whoever restarts it has looked at it, and a stop ends the row.
+    assert_eq!(restarted(&observed, 50, None, 60).state.pod_failures, 0);
+    let stopped = WorkspaceStatus {
+        pod_failures: 3,
+        ..stopped_status(100)
+    };
+    assert_eq!(planned(&observed, &stopped, None, 110).state.pod_failures, 0);
 }
 
 #[test]
@@ -566,7 +582,8 @@ fn a_pod_that_never_was_ready_is_not_replaced_at_once() {
         at(1000),
     ));
     let second = planned(&observed, workspace.status.as_ref().unwrap(), None, 1001);
-    assert_eq!((second.steps, second.look_again_at), (vec![], Some(at(1029))));
+    assert_eq!((second.steps, second.state.pod_failures), (vec![], 1));
+    assert!(second.look_again_at > Some(at(1015)), "{:?}", second.look_again_at);
     assert_eq!(
         planned(&observed, workspace.status.as_ref().unwrap(), None, 1029).steps,
         [Step::DeletePod]
@@ -658,12 +675,11 @@ fn a_restart_request_acts_once() {
     assert_eq!(restarted(&running, 50, Some(50), 70).steps, []);
     let again = restarted_after(&running, &told(StopReason::Restart), 80, Some(50), 90);
     assert_eq!(again.steps, [Step::DeletePod]);
-    // The pod is away already: there is nothing more to do than to take note.
+    // The pod is away already: that is noted before another one is made.
     let gone = restarted(&without_pod(&desired), 50, None, 60);
-    assert_eq!(
-        (gone.steps, gone.state.restarted_at),
-        (vec![Step::CreatePod], Some(at(50)))
-    );
+    assert_eq!((gone.steps, gone.state.restarted_at), (vec![], Some(at(50))));
+    let noted = restarted(&without_pod(&desired), 50, Some(50), 61);
+    assert_eq!(noted.steps, [Step::CreatePod]);
 }
 
 #[test]

@@ -13,8 +13,8 @@ pub enum PodState {
     Ended { message: String },
     /// Something is wrong that Kubernetes goes on trying to overcome.
     Troubled { reason: Reason, message: String },
-    /// It is on its way.
-    Starting { message: String },
+    /// It is on its way; the reason says if something is in it.
+    Starting { reason: Reason, message: String },
     /// The terminal takes connections.
     Ready,
 }
@@ -62,6 +62,11 @@ pub fn of(pod: &Pod) -> PodState {
         return PodState::Ready;
     }
     PodState::Starting {
+        reason: if is_unschedulable(pod) {
+            Reason::Unschedulable
+        } else {
+            Reason::Progressing
+        },
         message: starting_message(pod),
     }
 }
@@ -69,6 +74,12 @@ pub fn of(pod: &Pod) -> PodState {
 /// Whether the scheduler has found a node.
 pub fn is_scheduled(pod: &Pod) -> bool {
     condition(pod, "PodScheduled").is_some_and(|scheduled| scheduled.status == "True")
+}
+
+/// Whether the scheduler has looked at every node in vain. It goes on trying, and a new node may come.
+fn is_unschedulable(pod: &Pod) -> bool {
+    condition(pod, "PodScheduled")
+        .is_some_and(|scheduled| scheduled.status == "False" && scheduled.reason.as_deref() == Some("Unschedulable"))
 }
 
 /// Whether the container runs.
@@ -192,12 +203,19 @@ mod tests {
                 }
             );
         }
-        assert!(matches!(waiting("ContainerCreating"), PodState::Starting { .. }));
+        assert!(matches!(
+            waiting("ContainerCreating"),
+            PodState::Starting {
+                reason: Reason::Progressing,
+                ..
+            }
+        ));
         let unschedulable = state(json!({"phase": "Pending", "conditions": [
             {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}]}));
         assert_eq!(
             unschedulable,
             PodState::Starting {
+                reason: Reason::Unschedulable,
                 message: "Waiting for a node with room: 0/3 nodes".into()
             }
         );

@@ -1,7 +1,7 @@
 //! The driver: one Workspace goes through observe, validate, desired, plan, apply and status.
 
 use super::apply::{Applied, FIELD_MANAGER, WriteError, apply, release_claim};
-use super::failure::{Meaning, meaning};
+use super::failure::{Meaning, error_text, meaning};
 use super::memory::Memory;
 use super::observe::Caches;
 use super::plan::{Plan, Requests, State, Step, plan};
@@ -23,6 +23,7 @@ use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::Store;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use snafu::{ResultExt, Snafu};
@@ -36,6 +37,7 @@ pub struct Context {
     pub client: Client,
     pub clock: Arc<dyn Clock>,
     pub settings: WorkspaceSettings,
+    pub workspaces: Store<DeserializeGuard<Workspace>>,
     pub caches: Caches,
     /// True once every cache has had its first list: an unfilled one would look like missing objects.
     pub filled: watch::Receiver<bool>,
@@ -49,11 +51,11 @@ pub struct Context {
 pub enum ReconcileError {
     #[snafu(display("the watches have ended: {source}"))]
     Watches { source: RecvError },
-    #[snafu(display("can't write the finalizers of Workspace {name}: {source}"))]
+    #[snafu(display("can't write the finalizers of Workspace {name}: {}", error_text(source)))]
     Finalizer { name: String, source: kube::Error },
     #[snafu(display("can't keep the volume of Workspace {name}: {source}"))]
     Release { name: String, source: WriteError },
-    #[snafu(display("can't write the status of Workspace {name}: {source}"))]
+    #[snafu(display("can't write the status of Workspace {name}: {}", error_text(source)))]
     Status { name: String, source: kube::Error },
     #[snafu(display("the API server has not answered for Workspace {name}"))]
     NoAnswer { name: String },
@@ -67,6 +69,9 @@ pub enum ReconcileError {
 
 /// A pass that takes longer has lost an answer; the next one sees what came of it.
 const LONGEST_PASS: Duration = Duration::from_secs(20);
+
+/// Leaves time to tell of it: a webhook may keep the API server waiting for longer (Kubernetes: up to 30 s).
+const LONGEST_APPLY: Duration = Duration::from_secs(15);
 
 /// One pass over one Workspace.
 ///
@@ -115,9 +120,13 @@ async fn reconcile_one(guarded: &DeserializeGuard<Workspace>, ctx: &Context) -> 
         return Ok(Action::await_change());
     }
     if workspace.metadata.deletion_timestamp.is_some() {
-        ctx.memory.forget(&uid);
         let _timed = ctx.reporter.metrics.time(TimedStage::Finalizer);
         keep_volume(workspace, ctx).await?;
+        let done = set_finalizer(workspace, ctx, false).await?;
+        ctx.memory.forget(&uid);
+        return Ok(done);
+    }
+    if ctx.memory.is_let_go(&uid) {
         return set_finalizer(workspace, ctx, false).await;
     }
     if !workspace
@@ -129,7 +138,15 @@ async fn reconcile_one(guarded: &DeserializeGuard<Workspace>, ctx: &Context) -> 
         return set_finalizer(workspace, ctx, true).await;
     }
     let now = ctx.clock.now();
+    let version = workspace.metadata.resource_version.as_deref();
+    if let Some(at) = ctx.memory.is_echo(&uid, version).filter(|at| *at > now) {
+        return Ok(Action::requeue(until(at, now)));
+    }
     let pass = pass(workspace, ctx, now).await;
+    if pass.failure == Some(Meaning::NamespaceEnds) {
+        let_go_of_all(ctx).await?;
+        return Ok(Action::await_change());
+    }
     write_status(workspace, &pass, ctx, now).await?;
     match pass.failure {
         Some(Meaning::Failure { reason, message }) => ApplySnafu {
@@ -139,7 +156,7 @@ async fn reconcile_one(guarded: &DeserializeGuard<Workspace>, ctx: &Context) -> 
         }
         .fail(),
         // The watch will bring what was missing; this is for the case that it has done so already.
-        Some(Meaning::Stale) => Ok(Action::requeue(Duration::from_secs(1))),
+        Some(Meaning::Stale | Meaning::NamespaceEnds) => Ok(Action::requeue(Duration::from_secs(1))),
         None => {
             ctx.memory.succeeded(&uid);
             Ok(pass
@@ -185,7 +202,11 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Pass {
     );
     drop(planning);
     let applying = (!steps.is_empty()).then(|| ctx.reporter.metrics.time(TimedStage::Apply));
-    let applied = apply(&ctx.client, &valid.namespace, &desired, &observed, &steps).await;
+    let apply = apply(&ctx.client, &valid.namespace, &desired, &observed, &steps);
+    let applied = match tokio::time::timeout(LONGEST_APPLY, apply).await {
+        Ok(applied) => applied.map_err(|error| meaning(error.step, &error.source)),
+        Err(_) => Err(Meaning::no_answer(LONGEST_APPLY)),
+    };
     drop(applying);
     if let (Ok(_), Some(reason)) = (&applied, stop.filter(|_| steps.contains(&Step::DeletePod))) {
         ctx.reporter.pod_deleted(reason);
@@ -201,10 +222,10 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Pass {
             ctx.memory.refuse_growth(&valid.uid, Refusal { at: now, message });
             None
         }
-        Err(error) => {
+        Err(meaning) => {
             // Not done yet: the next pass sees the request again.
             state.restarted_at = last.restarted_at.as_ref().map(|done| done.0);
-            Some(meaning(error.step, &error.source))
+            Some(meaning)
         }
     };
     if let Some(Meaning::Failure { reason, message }) = &failure {
@@ -252,6 +273,7 @@ impl Pass {
                 stop_reason: last.stop_reason,
                 stops_at: None,
                 restarted_at: last.restarted_at.as_ref().map(|at| at.0),
+                pod_failures: last.pod_failures,
                 volume_size: Size::Unbound,
                 outdated: vec![],
                 limited: vec![],
@@ -384,6 +406,19 @@ async fn set_finalizer(workspace: &Workspace, ctx: &Context, wanted: bool) -> Re
     }
 }
 
+/// Takes our finalizer off every Workspace: the namespace is being deleted, and our own rights in it may go at any moment, before the
+/// Workspaces. Nobody could take it off then, and the namespace would never end.
+async fn let_go_of_all(ctx: &Context) -> Result<(), ReconcileError> {
+    tracing::info!("the namespace is being deleted: nothing more is made in it");
+    for guarded in ctx.workspaces.state() {
+        let Ok(workspace) = &guarded.0 else { continue };
+        if ctx.memory.let_go(&workspace.uid().unwrap_or_default()) {
+            set_finalizer(workspace, ctx, false).await?;
+        }
+    }
+    Ok(())
+}
+
 fn api(workspace: &Workspace, ctx: &Context) -> Api<Workspace> {
     Api::namespaced(ctx.client.clone(), &workspace.namespace().unwrap_or_default())
 }
@@ -392,7 +427,8 @@ fn api(workspace: &Workspace, ctx: &Context) -> Api<Workspace> {
 pub fn backoff(guarded: Arc<DeserializeGuard<Workspace>>, error: &ReconcileError, ctx: Arc<Context>) -> Action {
     let uid = guarded.uid().unwrap_or_default();
     ctx.reporter.pass_failed(error.stage());
-    let delay = ctx.memory.failed(&uid);
+    let now = ctx.clock.now();
+    let delay = until(ctx.memory.failed(&uid, now), now);
     tracing::warn!(workspace = guarded.name_any(), %error, retry_in_ms = delay.as_millis() as u64, "a pass failed");
     Action::requeue(delay)
 }

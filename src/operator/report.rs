@@ -1,6 +1,7 @@
 //! A status that was written becomes what others hear of it: an audit line, a metric, an Event, a log line.
 
-use crate::api::status::StopReason;
+use super::failure::error_text;
+use crate::api::status::{ConditionType, StopReason};
 use crate::api::{Phase, Reason, Workspace, WorkspaceStatus};
 use crate::audit;
 use crate::telemetry::metrics::{OperatorMetrics, PhaseTransition, ReconcileError, ReconcileStage, Stop};
@@ -38,12 +39,31 @@ impl Reporter {
         self.metrics.status_patch_failures.inc();
     }
 
-    /// Tells of a change of phase; everything else about a status is for those who read it.
+    /// Tells of a change of phase, and of another trouble; everything else about a status is for those who read it.
     pub async fn status_written(&self, workspace: &Workspace, new: &WorkspaceStatus, reason: Reason) {
-        let from = workspace.status.as_ref().and_then(|status| status.phase);
-        let Some(to) = new.phase.filter(|to| Some(*to) != from) else {
-            return;
-        };
+        let last = workspace.status.as_ref();
+        let from = last.and_then(|status| status.phase);
+        let Some(to) = new.phase else { return };
+        if Some(to) != from {
+            self.phase_changed(workspace, new, from, to, reason);
+        }
+        let told = last
+            .and_then(|status| status.condition(ConditionType::Ready))
+            .map(|ready| ready.reason.as_str());
+        let other_trouble = !new.remediation_hint.is_empty() && told != Some(reason.as_str());
+        if Some(to) != from || other_trouble {
+            self.record(workspace, new, reason).await;
+        }
+    }
+
+    fn phase_changed(
+        &self,
+        workspace: &Workspace,
+        new: &WorkspaceStatus,
+        from: Option<Phase>,
+        to: Phase,
+        reason: Reason,
+    ) {
         let name = workspace.name_any();
         let namespace = workspace.namespace().unwrap_or_default();
         let transition = PhaseTransition {
@@ -64,8 +84,11 @@ impl Reporter {
             service_endpoint: &new.service_endpoint,
             message: &new.message,
         });
-        let failed = to == Phase::Failed;
-        let mut note = if failed {
+    }
+
+    async fn record(&self, workspace: &Workspace, new: &WorkspaceStatus, reason: Reason) {
+        let trouble = !new.remediation_hint.is_empty() && reason != Reason::Suspended;
+        let mut note = if trouble {
             format!("{} {}", new.message, new.remediation_hint)
         } else {
             new.message.clone()
@@ -74,14 +97,15 @@ impl Reporter {
             note.pop();
         }
         let event = Event {
-            type_: if failed { EventType::Warning } else { EventType::Normal },
+            type_: if trouble { EventType::Warning } else { EventType::Normal },
             reason: reason.as_str().to_owned(),
             note: Some(note),
             action: "Reconcile".to_owned(),
             secondary: None,
         };
         if let Err(error) = self.recorder.publish(&event, &workspace.object_ref(&())).await {
-            tracing::warn!(workspace = name, %error, "can't record an Event");
+            let name = workspace.name_any();
+            tracing::warn!(workspace = name, error = error_text(&error), "can't record an Event");
         }
     }
 }

@@ -118,6 +118,7 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
         stop_reason: state.stop_reason,
         stops_at: state.stops_at.map(Time),
         restarted_at: state.restarted_at.map(Time),
+        pod_failures: state.pod_failures,
         sessions: state.sessions.clone(),
         observed_generation: generation,
     }
@@ -169,6 +170,7 @@ mod tests {
             stop_reason: None,
             stops_at: None,
             restarted_at: None,
+            pod_failures: 0,
             volume_size: Size::AsRequested,
             outdated: vec![],
             limited: vec![],
