@@ -26,7 +26,8 @@ tier_lint() {
 tier_unit() { cargo test --locked --lib --bins --test architecture --test golden; }
 tier_web() { tests/web/run.sh; }
 tier_cli() { cargo test --locked --test cli --test recording; }
-tier_apiserver() { deploy/local/hyperkube.sh >/dev/null && cargo test --locked --test apiserver; }
+# More threads than processors: most of a test is waiting.
+tier_apiserver() { deploy/local/hyperkube.sh >/dev/null && cargo test --locked --test apiserver -- --test-threads 8; }
 tier_gateway() {
   deploy/local/hyperkube.sh >/dev/null && deploy/local/oidc-provider.sh >/dev/null && tests/gateway/ttyd.sh >/dev/null
   cargo test --locked --test gateway

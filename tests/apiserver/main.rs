@@ -8,8 +8,14 @@ mod apiserver;
 mod doctor;
 #[path = "../harness/eventually.rs"]
 mod eventually;
+mod faults;
+mod leadership;
 #[path = "../harness/openmetrics.rs"]
 mod openmetrics;
 mod operator;
+mod outage;
+mod proxy;
+mod recovery;
 mod schema;
+mod volumes;
 mod workspaces;

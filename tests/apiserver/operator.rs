@@ -2,9 +2,10 @@
 
 use crate::apiserver::{self, ApiServer, free_ports};
 use crate::eventually::eventually;
-use devplane::api::Workspace;
+use devplane::api::status::ConditionType;
+use devplane::api::{Phase, Workspace};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Patch, PatchParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -26,7 +27,10 @@ pub struct Operator {
 
 impl Site {
     pub async fn new(namespace: &str) -> Self {
-        let server = apiserver::shared();
+        Self::at(apiserver::shared(), namespace).await
+    }
+
+    pub async fn at(server: &'static ApiServer, namespace: &str) -> Self {
         server.install_crd();
         server.kubectl_ok(&["create", "namespace", namespace], None);
         let roles = include_str!("roles.yaml").replace("NAMESPACE", namespace);
@@ -56,17 +60,62 @@ impl Site {
             .kubectl_ok(&["apply", "--validate=strict", "-f", "-"], Some(&object.to_string()));
     }
 
-    /// What the kubelet would write: there is none in this tier.
-    pub async fn make_ready(&self, pod: &str) {
-        let status = json!({"status": {
-            "phase": "Running",
-            "conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"}],
-            "containerStatuses": [{"name": "workspace", "image": "i", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}}],
-        }});
-        self.pods()
-            .patch_status(pod, &PatchParams::default(), &Patch::Merge(status))
+    /// The same without kubectl.
+    pub async fn create(&self, name: &str, spec: &Value) -> Workspace {
+        let object = json!({
+            "apiVersion": "workspace.devplane.io/v1alpha1", "kind": "Workspace", "metadata": {"name": name}, "spec": spec,
+        });
+        let object = serde_json::from_value(object).unwrap();
+        self.workspaces().create(&PostParams::default(), &object).await.unwrap()
+    }
+
+    /// Changes a Workspace (RFC 7396).
+    pub async fn patch(&self, name: &str, patch: &Value) {
+        self.workspaces()
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
             .await
             .unwrap();
+    }
+
+    /// What the kubelet would write: there is none in this tier.
+    pub async fn make_ready(&self, pod: &str) {
+        self.try_make_ready(pod).await.unwrap();
+    }
+
+    /// The same for a pod that may be gone in this moment.
+    pub async fn try_make_ready(&self, pod: &str) -> Result<(), kube::Error> {
+        self.set_pod_status(
+            pod,
+            &json!({
+                "phase": "Running",
+                "conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"}],
+                "containerStatuses": [{"name": "workspace", "image": "i", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}}],
+            }),
+        )
+        .await
+    }
+
+    /// Creates an object, or a list of some.
+    pub fn create_objects(&self, objects: &Value) {
+        self.server.kubectl_ok(
+            &["create", "-n", &self.namespace, "-f", "-"],
+            Some(&objects.to_string()),
+        );
+    }
+
+    /// kubectl in this namespace.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        let arguments: Vec<&str> = [&["-n", &self.namespace], arguments].concat();
+        self.server.kubectl_ok(&arguments, None)
+    }
+
+    /// Changes the status of a pod (RFC 7396).
+    pub async fn set_pod_status(&self, pod: &str, status: &Value) -> Result<(), kube::Error> {
+        let patch = Patch::Merge(json!({ "status": status }));
+        self.pods()
+            .patch_status(pod, &PatchParams::default(), &patch)
+            .await
+            .map(drop)
     }
 
     /// Waits until the Workspace is as `holds` says.
@@ -108,6 +157,28 @@ impl Site {
     }
 }
 
+/// What a Workspace needs at least.
+pub fn spec(id: &str) -> Value {
+    json!({
+        "user": {"id": id, "email": format!("{id}@example.test"), "issuer": "https://idp.test", "subject": id},
+        "resources": {"cpu": "1", "memory": "1Gi", "storage": "1Gi"},
+        "aiConfig": {"providers": [{"name": "local", "endpoint": "http://llm.ai-system.svc:8000", "models": ["m"]}]},
+    })
+}
+
+pub fn phase(workspace: &Workspace) -> Option<Phase> {
+    workspace.status.as_ref().and_then(|status| status.phase)
+}
+
+/// Of the condition `Ready`.
+pub fn reason(workspace: &Workspace) -> String {
+    let ready = workspace
+        .status
+        .as_ref()
+        .and_then(|status| status.condition(ConditionType::Ready));
+    ready.map(|ready| ready.reason.clone()).unwrap_or_default()
+}
+
 impl Operator {
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log.path()).unwrap()
@@ -117,6 +188,11 @@ impl Operator {
         let answer = get(self.metrics, "/metrics").unwrap_or_default();
         let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
         body.to_owned()
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_exited(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// SIGTERM, and the exit code.

@@ -2,32 +2,12 @@
 
 use crate::eventually::eventually;
 use crate::openmetrics;
-use crate::operator::Site;
+use crate::operator::{Site, phase, reason, spec};
 use devplane::api::status::{ConditionType, StopReason};
 use devplane::api::{Phase, Workspace};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
-
-fn spec(id: &str) -> Value {
-    json!({
-        "user": {"id": id, "email": format!("{id}@example.test"), "issuer": "https://idp.test", "subject": id},
-        "resources": {"cpu": "1", "memory": "1Gi", "storage": "1Gi"},
-        "aiConfig": {"providers": [{"name": "local", "endpoint": "http://llm.ai-system.svc:8000", "models": ["m"]}]},
-    })
-}
-
-fn phase(workspace: &Workspace) -> Option<Phase> {
-    workspace.status.as_ref().and_then(|status| status.phase)
-}
-
-fn reason(workspace: &Workspace) -> String {
-    let ready = workspace
-        .status
-        .as_ref()
-        .and_then(|status| status.condition(ConditionType::Ready));
-    ready.map(|ready| ready.reason.clone()).unwrap_or_default()
-}
 
 const OWNED: &str = "serviceaccounts,roles,rolebindings,networkpolicies,services,persistentvolumeclaims,pods";
 

@@ -5,33 +5,49 @@
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Once, OnceLock};
+use std::sync::{Mutex, Once, OnceLock};
 use std::time::{Duration, Instant};
 
 pub struct ApiServer {
     directory: PathBuf,
     binaries: PathBuf,
     port: u16,
-    /// Its standard input keeps both processes running.
-    _owner: Child,
+    /// Its standard input keeps the processes running.
+    owner: Mutex<Child>,
+    crd: Once,
+    garbage: Once,
 }
 
-/// `{b}` binaries, `{d}` directory, `{e}` and `{p}` etcd's ports, `{a}` the API server's.
+/// `{b}` binaries, `{d}` directory, `{e}` and `{p}` etcd's ports, `{a}` the API server's. It takes orders from its standard input.
 const OWNER: &str = r#"
 set -u
-'{b}/etcd' --name test --data-dir '{d}/etcd' --listen-client-urls http://127.0.0.1:{e} --advertise-client-urls http://127.0.0.1:{e} \
-  --listen-peer-urls http://127.0.0.1:{p} --initial-advertise-peer-urls http://127.0.0.1:{p} --initial-cluster test=http://127.0.0.1:{p} \
-  --unsafe-no-fsync --log-level warn >'{d}/etcd.log' 2>&1 </dev/null & etcd=$!
-'{b}/kube-apiserver' --bind-address=127.0.0.1 --advertise-address=127.0.0.1 --secure-port={a} --cert-dir='{d}/certs' \
-  --etcd-servers=http://127.0.0.1:{e} --service-cluster-ip-range=10.96.0.0/16 --authorization-mode=RBAC \
-  --service-account-issuer=https://kubernetes.default.svc --service-account-key-file='{d}/sa.pub' --service-account-signing-key-file='{d}/sa.key' \
-  --token-auth-file='{d}/tokens.csv' --disable-admission-plugins=ServiceAccount --endpoint-reconciler-type=none >'{d}/apiserver.log' 2>&1 </dev/null & api=$!
-read -r _
+start() {
+  '{b}/etcd' --name test --data-dir '{d}/etcd' --listen-client-urls http://127.0.0.1:{e} --advertise-client-urls http://127.0.0.1:{e} \
+    --listen-peer-urls http://127.0.0.1:{p} --initial-advertise-peer-urls http://127.0.0.1:{p} --initial-cluster test=http://127.0.0.1:{p} \
+    --unsafe-no-fsync --log-level warn >>'{d}/etcd.log' 2>&1 </dev/null & etcd=$!
+  '{b}/kube-apiserver' --bind-address=127.0.0.1 --advertise-address=127.0.0.1 --secure-port={a} --cert-dir='{d}/certs' \
+    --etcd-servers=http://127.0.0.1:{e} --service-cluster-ip-range=10.96.0.0/16 --authorization-mode=RBAC \
+    --service-account-issuer=https://kubernetes.default.svc --service-account-key-file='{d}/sa.pub' --service-account-signing-key-file='{d}/sa.key' \
+    --token-auth-file='{d}/tokens.csv' --disable-admission-plugins=ServiceAccount --endpoint-reconciler-type=none >>'{d}/apiserver.log' 2>&1 </dev/null & api=$!
+}
 # Not by SIGTERM: an API server whose etcd goes first never ends by itself.
-kill -KILL "$api" "$etcd"; wait 2>/dev/null; rm -rf '{d}'
+stop() { [ -z "$api" ] || kill -KILL "$api" "$etcd"; wait "$api" "$etcd" 2>/dev/null; api= etcd=; }
+controllers=
+start
+while read -r order; do
+  case $order in
+    start) start ;;
+    stop) stop ;;
+    collect-garbage)
+      '{b}/kube-controller-manager' --kubeconfig='{d}/admin.kubeconfig' --controllers=garbage-collector-controller,namespace-controller,persistentvolumeclaim-protection-controller \
+        --leader-elect=false --secure-port=0 >'{d}/controllers.log' 2>&1 </dev/null & controllers=$! ;;
+  esac
+done
+[ -z "$controllers" ] || kill -KILL "$controllers"
+stop; wait 2>/dev/null; rm -rf '{d}'
 "#;
 
 const TOKENS: &str = "admin-token,admin,1,system:masters\noperator-token,operator,2\ngateway-token,gateway,3\n";
@@ -43,7 +59,8 @@ pub fn shared() -> &'static ApiServer {
 }
 
 impl ApiServer {
-    fn start() -> Self {
+    /// One of its own, for a test that stops it. It ends with the process.
+    pub fn start() -> Self {
         let binaries = binaries();
         let directory = tempfile::Builder::new()
             .prefix("devplane-apiserver-")
@@ -70,7 +87,9 @@ impl ApiServer {
             directory,
             binaries,
             port,
-            _owner: owner,
+            owner: Mutex::new(owner),
+            crd: Once::new(),
+            garbage: Once::new(),
         };
         server.write_kubeconfigs();
         server.wait_until_ready();
@@ -116,8 +135,7 @@ impl ApiServer {
 
     /// Installs the CustomResourceDefinition that this build prints, once.
     pub fn install_crd(&self) {
-        static INSTALLED: Once = Once::new();
-        INSTALLED.call_once(|| {
+        self.crd.call_once(|| {
             let printed = Command::new(env!("CARGO_BIN_EXE_devplane"))
                 .arg("crd-gen")
                 .output()
@@ -173,6 +191,35 @@ impl ApiServer {
             text(&output.stderr)
         );
         text(&output.stdout)
+    }
+}
+
+#[allow(dead_code, reason = "not every tier has something go wrong with its API server")]
+impl ApiServer {
+    fn order(&self, order: &str) {
+        let mut owner = self.owner.lock().unwrap();
+        writeln!(owner.stdin.as_mut().unwrap(), "{order}").unwrap();
+    }
+
+    /// SIGKILL for etcd and the API server. What they have stored stays.
+    pub fn stop(&self) {
+        self.order("stop");
+        let address = ("127.0.0.1", self.port);
+        while TcpStream::connect(address).is_ok() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Starts both again, where they were.
+    pub fn start_again(&self) {
+        self.order("start");
+        self.wait_until_ready();
+    }
+
+    /// Deletes what has lost its owner, and what is in a deleted namespace, from now on. The definition must be installed before: what
+    /// comes later is noticed late.
+    pub fn collect_garbage(&self) {
+        self.garbage.call_once(|| self.order("collect-garbage"));
     }
 }
 

@@ -1,0 +1,170 @@
+//! Volumes that outlive their Workspace, volumes that wait for a restart, and certificates that change.
+
+use crate::eventually::eventually;
+use crate::operator::{Site, phase, reason, spec};
+use devplane::api::status::ConditionType;
+use devplane::api::{Phase, Workspace};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+
+fn claims(site: &Site) -> Api<PersistentVolumeClaim> {
+    Api::namespaced(site.client.clone(), &site.namespace)
+}
+
+async fn delete(site: &Site, name: &str) {
+    site.workspaces().delete(name, &DeleteParams::default()).await.unwrap();
+    assert!(eventually(async || site.workspaces().get_opt(name).await.unwrap().is_none()).await);
+}
+
+fn is_made(workspace: &Workspace) -> bool {
+    let status = workspace.status.as_ref();
+    phase(workspace) == Some(Phase::Creating) && status.is_some_and(|status| !status.pod_name.is_empty())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retained_volume_waits_for_its_owner_alone() {
+    let site = Site::new("retain").await;
+    site.server.collect_garbage();
+    let operator = site.operator(&[]);
+    let mut kept = spec("dev1");
+    kept["persistence"] = json!({"reclaimPolicy": "Retain"});
+    site.create("dev1", &kept).await;
+    site.until("dev1", "made", is_made).await;
+    let volume = claims(&site).get("dev1-workspace-pvc").await.unwrap();
+    assert_eq!(volume.owner_references(), []);
+    delete(&site, "dev1").await;
+    // The garbage collector has been here.
+    assert!(eventually(async || site.pods().get_opt("dev1-workspace-pod").await.unwrap().is_none()).await);
+    assert!(
+        eventually(async || site
+            .kubectl(&["get", "services,networkpolicies", "-o", "name"])
+            .is_empty())
+        .await
+    );
+    let left = claims(&site).get("dev1-workspace-pvc").await.unwrap();
+    assert_eq!(
+        (left.uid(), left.metadata.deletion_timestamp.is_some()),
+        (volume.uid(), false)
+    );
+    assert_eq!(left.labels()["workspace.devplane.io/reclaim-policy"], "Retain");
+
+    let mut other = spec("dev1");
+    other["user"]["subject"] = json!("someone else");
+    site.create("other", &other).await;
+    let refused = site.until("other", "refused", |w| reason(w) == "NameConflict").await;
+    let message = refused.status.unwrap().message;
+    assert!(
+        message.contains("PersistentVolumeClaim dev1-workspace-pvc"),
+        "{message}"
+    );
+    let untouched = claims(&site).get("dev1-workspace-pvc").await.unwrap();
+    assert_eq!(untouched.resource_version(), left.resource_version());
+    delete(&site, "other").await;
+
+    site.create("dev1", &spec("dev1")).await;
+    let again = site.until("dev1", "made", is_made).await;
+    let adopted = claims(&site).get("dev1-workspace-pvc").await.unwrap();
+    assert_eq!(
+        (adopted.uid(), adopted.owner_references()[0].uid.clone()),
+        (volume.uid(), again.uid().unwrap())
+    );
+    delete(&site, "dev1").await;
+    assert!(eventually(async || claims(&site).get_opt("dev1-workspace-pvc").await.unwrap().is_none()).await);
+    operator.assert_never_forbidden();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_system_that_grows_at_the_next_start_is_told_of() {
+    let site = Site::new("resize").await;
+    let _operator = site.operator(&[]);
+    let class = json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "resize"},
+        "provisioner": "none.test", "allowVolumeExpansion": true,
+    });
+    site.create_objects(&class);
+    let mut given = spec("dev1");
+    given["persistence"] = json!({"storageClass": "resize"});
+    site.create("dev1", &given).await;
+    site.until("dev1", "made", is_made).await;
+    let told = async |status: Value| {
+        let patch = Patch::Merge(json!({ "status": status }));
+        claims(&site)
+            .patch_status("dev1-workspace-pvc", &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    };
+    let size = |w: &Workspace| {
+        let status = w.status.as_ref();
+        let condition = status.and_then(|status| status.condition(ConditionType::VolumeSizeAsRequested));
+        condition.map(|condition| (condition.reason.clone(), condition.message.clone()))
+    };
+    told(json!({"phase": "Bound", "capacity": {"storage": "1Gi"}})).await;
+    site.patch("dev1", &json!({"spec": {"resources": {"storage": "3Gi"}}}))
+        .await;
+    site.until("dev1", "Resizing", |w| {
+        size(w).is_some_and(|(reason, _)| reason == "Resizing")
+    })
+    .await;
+    told(json!({"conditions": [{"type": "FileSystemResizePending", "status": "True"}]})).await;
+    site.until("dev1", "waiting for a start", |w| {
+        size(w).is_some_and(|(reason, message)| reason == "Resizing" && message.contains("when the pod starts again"))
+    })
+    .await;
+    told(json!({"conditions": [], "capacity": {"storage": "3Gi"}})).await;
+    site.until("dev1", "AsRequested", |w| {
+        size(w).is_some_and(|(reason, _)| reason == "AsRequested")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_certificates_reach_a_pod_as_its_policy_says() {
+    let site = Site::new("certificates").await;
+    let operator = site.operator(&[]);
+    site.create_objects(&json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "authorities"}, "data": {"ca.crt": "one"},
+    }));
+    let pod = |id: &str| format!("{id}-workspace-pod");
+    let mut uids = Vec::new();
+    for (id, policy) in [("atonce", "Immediate"), ("manual", "Manual")] {
+        let mut given = spec(id);
+        given["tls"] = json!({"customCABundle": {"name": "authorities"}});
+        given["lifecycle"] = json!({"updatePolicy": policy});
+        site.create(id, &given).await;
+        site.until(id, "made", is_made).await;
+        assert!(eventually(async || site.pods().get_opt(&pod(id)).await.unwrap().is_some()).await);
+        site.make_ready(&pod(id)).await;
+        site.until(id, "Running", |w| phase(w) == Some(Phase::Running)).await;
+        uids.push(site.pods().get(&pod(id)).await.unwrap().uid());
+    }
+    site.kubectl(&[
+        "patch",
+        "configmap",
+        "authorities",
+        "-p",
+        r#"{"data":{"ca.crt":"two"}}"#,
+    ]);
+    let replaced = async || {
+        let pod = site.pods().get_opt(&pod("atonce")).await.unwrap();
+        pod.is_some_and(|pod| pod.uid() != uids[0])
+    };
+    assert!(eventually(replaced).await);
+    let pending = |w: &Workspace| {
+        let status = w.status.as_ref();
+        let condition = status.and_then(|status| status.condition(ConditionType::UpdatePending));
+        condition.is_some_and(|condition| condition.status == "True" && condition.message.contains("CA certificates"))
+    };
+    site.until("manual", "out of date", pending).await;
+    assert_eq!(site.pods().get(&pod("manual")).await.unwrap().uid(), uids[1]);
+    site.kubectl(&[
+        "patch",
+        "configmap",
+        "authorities",
+        "-p",
+        r#"{"data":{"ca.crt":"one"}}"#,
+    ]);
+    site.until("manual", "up to date", |w| !pending(w)).await;
+    operator.assert_never_forbidden();
+}
