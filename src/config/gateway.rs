@@ -1,6 +1,7 @@
 //! The gateway's settings become a [`GatewayConfig`].
 
 use super::classes::{self, Offer};
+use super::entry::{Entry, SUPPORT_CONTACT};
 use super::reader::{Problems, Reader};
 use super::recording::RecordingConfig;
 use super::setting::{Setting, setting};
@@ -36,6 +37,8 @@ pub struct GatewayConfig {
     pub rate_limit: RateLimits,
     /// `None` records nothing.
     pub recording: Option<RecordingConfig>,
+    /// Whom a refused user may ask; may be empty.
+    pub support_contact: String,
 }
 
 #[derive(Clone, Debug)]
@@ -58,6 +61,7 @@ pub struct OidcConfig {
     pub groups_claim: String,
     /// The groups that something is decided by; others are not looked at.
     pub known_groups: Vec<String>,
+    pub entry: Entry,
 }
 
 /// What a Workspace is made with on a user's first visit.
@@ -174,6 +178,11 @@ pub const SETTINGS: &[Setting] = &[
     OIDC_AUDIENCE,
     OIDC_CLOCK_SKEW,
     OIDC_GROUPS_CLAIM,
+    super::entry::OIDC_ALLOWED_GROUPS,
+    super::entry::OIDC_ALLOWED_EMAIL_DOMAINS,
+    super::entry::OIDC_REQUIRED_CLAIMS,
+    super::entry::OIDC_ADMIN_GROUPS,
+    super::entry::SUPPORT_CONTACT,
     PUBLIC_URL,
     NAMESPACE,
     PORT,
@@ -237,12 +246,10 @@ impl GatewayConfig {
         let workspace = NewWorkspace::read(r);
         let rate_limit = read_rate_limits(r);
         let recording = RecordingConfig::read(r);
+        let support_contact = r.optional(&SUPPORT_CONTACT, syntax::any_text);
         let (mut oidc, workspace) = (oidc?, workspace?);
-        oidc.known_groups = workspace
-            .classes
-            .iter()
-            .flat_map(|offer| offer.groups.clone())
-            .collect();
+        let offered = workspace.classes.iter().flat_map(|offer| &offer.groups);
+        oidc.known_groups = offered.cloned().collect();
         let public_url = public_url?.unwrap_or_else(|| origin_of(&oidc.redirect_url));
         if oidc.redirect_url.origin() != public_url.origin() {
             r.problem(
@@ -266,6 +273,7 @@ impl GatewayConfig {
             workspace,
             rate_limit: rate_limit?,
             recording: recording?,
+            support_contact: support_contact?.unwrap_or_default(),
         })
     }
 }
@@ -283,6 +291,7 @@ impl OidcConfig {
             text.parse::<GoDuration>().map_err(|error| error.to_string())
         });
         let groups_claim = r.text(&OIDC_GROUPS_CLAIM);
+        let entry = Entry::read(r);
         let client_id = client_id?;
         Some(Self {
             issuer: issuer?,
@@ -293,6 +302,7 @@ impl OidcConfig {
             clock_skew: clock_skew?.0,
             groups_claim: groups_claim?,
             known_groups: vec![],
+            entry: entry?,
         })
     }
 }

@@ -108,6 +108,7 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
         drain: Drain::default(),
         public_origin: config.public_url.origin().ascii_serialization(),
         public_url: config.public_url,
+        support_contact: config.support_contact,
     });
     tracing::info!(
         port = config.port,

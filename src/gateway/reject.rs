@@ -6,7 +6,7 @@ use super::route::LOGIN;
 use super::workspaces::EnsureError;
 use crate::api::Reason;
 use crate::api::hint::remediation;
-use crate::oidc::TokenError;
+use crate::oidc::{NotAllowed, SignInError, TokenError};
 use crate::telemetry::metrics::{GatewayMetrics, JsonApiError};
 use crate::telemetry::request_id::RequestId;
 use hyper::StatusCode;
@@ -44,6 +44,10 @@ pub enum Rejection {
     SignInDenied,
     /// The provider's answer could not be used.
     SignInFailed,
+    /// Who it is is known, and that they may not enter.
+    NotAllowed {
+        why: NotAllowed,
+    },
     ForeignWorkspace {
         name: String,
     },
@@ -75,6 +79,8 @@ struct Parts {
     title: &'static str,
     text: Cow<'static, str>,
     hint: &'static str,
+    /// Whether only someone else can help.
+    ask: bool,
     action: Link,
     /// One more header.
     header: Option<(HeaderName, HeaderValue)>,
@@ -105,7 +111,6 @@ const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"devplane
 const INVALID_TOKEN: HeaderValue = HeaderValue::from_static("Bearer realm=\"devplane\", error=\"invalid_token\"");
 /// Seconds until a client may ask again for a workspace that starts.
 const SOON: HeaderValue = HeaderValue::from_static("2");
-const ASK_ADMINISTRATOR: &str = "Show this page to the administrator of your cluster.";
 
 impl Rejection {
     /// Whether signing in is the way on.
@@ -120,6 +125,7 @@ impl Rejection {
             title,
             text: Cow::Borrowed(text),
             hint: "",
+            ask: false,
             action: AGAIN,
             header: None,
         };
@@ -264,9 +270,19 @@ impl Rejection {
                     "The identity provider's answer can't be used.",
                 )
             },
+            Self::NotAllowed { why } => Parts {
+                text: Cow::Owned(format!(
+                    "You are signed in, but you may not use this service. {}",
+                    why.sentence()
+                )),
+                hint: "When that has been changed at the identity provider, sign in again.",
+                ask: true,
+                action: SIGN_IN,
+                ..parts(StatusCode::FORBIDDEN, "forbidden", "No access", "")
+            },
             Self::ForeignWorkspace { name } => Parts {
                 text: Cow::Owned(format!("The workspace {name} belongs to another user.")),
-                hint: ASK_ADMINISTRATOR,
+                ask: true,
                 ..parts(StatusCode::FORBIDDEN, "forbidden", "Not your workspace", "")
             },
             Self::UnboundWorkspace { name } => Parts {
@@ -274,6 +290,7 @@ impl Rejection {
                     "The workspace {name} does not say whose it is: its spec.user.issuer and spec.user.subject are not set."
                 )),
                 hint: "An administrator sets both fields to the owner's `iss` and `sub`.",
+                ask: true,
                 ..parts(StatusCode::FORBIDDEN, "forbidden", "Workspace without an owner", "")
             },
             Self::SeveralWorkspaces { names } => Parts {
@@ -282,6 +299,7 @@ impl Rejection {
                     names.join(", ")
                 )),
                 hint: "An administrator leaves spec.user.issuer and spec.user.subject on one of them only.",
+                ask: true,
                 ..parts(StatusCode::FORBIDDEN, "forbidden", "More than one workspace", "")
             },
             Self::WorkspaceDeleting { name } => Parts {
@@ -301,10 +319,12 @@ impl Rejection {
                     "The workspace {name} was suspended by an administrator. Your files are kept."
                 )),
                 hint: remediation(Reason::Suspended),
+                ask: true,
                 ..parts(StatusCode::FORBIDDEN, "forbidden", "Workspace suspended", "")
             },
             Self::NotOffered => Parts {
-                hint: "Ask the administrator of your cluster for a group that may have one, then sign in again.",
+                hint: "With a group that may have one, sign in again.",
+                ask: true,
                 ..parts(
                     StatusCode::FORBIDDEN,
                     "forbidden",
@@ -343,16 +363,26 @@ impl Rejection {
     }
 
     /// A page for a person, or JSON for a program.
-    pub fn answer(&self, html: bool, id: &RequestId, metrics: &GatewayMetrics) -> Answer {
+    ///
+    /// `contact` is whom a person may ask; empty when nobody said.
+    pub fn answer(&self, html: bool, id: &RequestId, contact: &str, metrics: &GatewayMetrics) -> Answer {
         let Parts {
             status,
             code,
             title,
             text,
             hint,
+            ask,
             action,
             header,
         } = self.parts();
+        let whom = match (ask, contact) {
+            (false, _) => String::new(),
+            (true, "") => "Ask the administrator of your cluster.".to_owned(),
+            (true, contact) => format!("Whom to ask: {contact}"),
+        };
+        let hint = format!("{hint} {whom}");
+        let hint = hint.trim();
         let mut answer = if html {
             respond::page(status, &MessagePage::new(title, &text, hint, action, id.as_str()))
         } else {
@@ -386,7 +416,20 @@ impl From<&TokenError> for Rejection {
             TokenError::Expired => Self::TokenExpired,
             TokenError::Audience | TokenError::AuthorizedParty => Self::WrongAudience,
             TokenError::Provider { .. } => Self::ProviderUnavailable,
+            TokenError::NotAllowed { why } => Self::NotAllowed { why: *why },
             _ => Self::InvalidToken,
+        }
+    }
+}
+
+impl From<&SignInError> for Rejection {
+    fn from(error: &SignInError) -> Self {
+        match error {
+            SignInError::Token {
+                source: TokenError::NotAllowed { why },
+            } => Self::NotAllowed { why: *why },
+            error if error.is_provider_unavailable() => Self::ProviderUnavailable,
+            _ => Self::SignInFailed,
         }
     }
 }
@@ -439,10 +482,10 @@ mod tests {
     fn only_json_counts_as_an_api_error() {
         let metrics = GatewayMetrics::default();
         let id = RequestId::of(&hyper::HeaderMap::new(), 1);
-        let page = Rejection::NotFound.answer(true, &id, &metrics);
+        let page = Rejection::NotFound.answer(true, &id, "", &metrics);
         assert_eq!(page.status(), 404);
         assert!(!metrics.encode().contains("not_found"));
-        let json = Rejection::NotFound.answer(false, &id, &metrics);
+        let json = Rejection::NotFound.answer(false, &id, "", &metrics);
         assert_eq!(json.headers()["content-type"], "application/json");
         assert!(
             metrics

@@ -38,6 +38,8 @@ pub struct Gateway {
     pub public_url: Url,
     /// Its ASCII serialization (RFC 6454, section 6.2).
     pub public_origin: String,
+    /// Whom a refused user may ask; may be empty.
+    pub support_contact: String,
 }
 
 /// One request. Its body is never read: no route needs one.
@@ -172,6 +174,6 @@ impl Gateway {
             let path = uri.path_and_query().map_or("/", |path| path.as_str());
             return respond::redirect(&sign_in::login_url(path));
         }
-        rejection.answer(asked.wants_html(), &asked.id, &self.metrics)
+        rejection.answer(asked.wants_html(), &asked.id, &self.support_contact, &self.metrics)
     }
 }

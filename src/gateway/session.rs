@@ -48,6 +48,8 @@ struct SealedSession {
     email: String,
     #[serde(default)]
     groups: Vec<String>,
+    #[serde(default)]
+    admin: bool,
     /// Seconds since 1970.
     exp: i64,
 }
@@ -77,6 +79,7 @@ impl Cookies {
             identity: Identity { issuer, subject },
             email,
             groups,
+            is_admin,
             expires,
         } = person;
         let sealed = SealedSession {
@@ -85,6 +88,7 @@ impl Cookies {
             sub: subject.clone(),
             email: email.clone(),
             groups: groups.clone(),
+            admin: *is_admin,
             exp: expires.as_second(),
         };
         self.set(SESSION, &sealed, expires.duration_since(now))
@@ -113,6 +117,7 @@ impl Cookies {
                 },
                 email: sealed.email,
                 groups: sealed.groups,
+                is_admin: sealed.admin,
                 expires,
             },
         })
@@ -227,6 +232,7 @@ mod tests {
                 },
                 email: "dev1@example.test".into(),
                 groups: vec!["staff".into()],
+                is_admin: true,
                 expires: now() + SignedDuration::from_secs(lifetime),
             },
         }

@@ -92,12 +92,7 @@ async fn signed_in(gateway: &Gateway, asked: &Asked, attempt: Attempt, path: &st
     let code = asked.parameter("code").unwrap_or_default();
     let person = gateway.provider.finish_sign_in(code, attempt).await.map_err(|error| {
         tracing::warn!(request_id = asked.id.as_str(), %error, "a sign-in failed");
-        let rejection = if error.is_provider_unavailable() {
-            Rejection::ProviderUnavailable
-        } else {
-            Rejection::SignInFailed
-        };
-        failed(asked, error.reason(), rejection)
+        failed(asked, error.reason(), Rejection::from(&error))
     })?;
     let session = Session {
         id: format!("{:032x}", rand::random::<u128>()),

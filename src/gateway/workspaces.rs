@@ -203,6 +203,7 @@ impl Workspaces {
             identity,
             email,
             groups,
+            is_admin: _,
             expires: _,
         } = person;
         let NewWorkspace {

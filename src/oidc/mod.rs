@@ -3,11 +3,13 @@
 //! `discovery -> sign-in (state, nonce, PKCE) -> code -> ID token -> Person`. Tokens are checked in one place, `verify`,
 //! whether they come from a sign-in or from an `Authorization: Bearer` header.
 
+mod entry;
 mod http;
 mod provider;
 mod sign_in;
 mod verify;
 
+pub use entry::NotAllowed;
 pub use http::HttpError;
 pub use provider::{Provider, ProviderError};
 pub use sign_in::{Attempt, SignInError};

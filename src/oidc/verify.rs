@@ -1,7 +1,10 @@
 //! An ID token becomes a person, or a word for why it does not (OpenID Connect Core 1.0, section 3.1.3.7).
 
+use super::entry::{self, NotAllowed};
 use super::provider::{Discovered, Provider, ProviderError};
 use crate::identity::Identity;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use openidconnect::core::{
     CoreGenderClaim, CoreIdTokenVerifier, CoreJsonWebKey, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm,
@@ -11,6 +14,7 @@ use openidconnect::{
     IssuerUrl, Nonce, SignatureVerificationError,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use snafu::Snafu;
 use std::str::FromStr;
 use std::time::Duration;
@@ -39,6 +43,8 @@ pub struct Person {
     pub email: String,
     /// The groups of the token's groups claim that the configuration names.
     pub groups: Vec<String>,
+    /// Whether they are in one of the administrators' groups.
+    pub is_admin: bool,
     /// When the token ends (`exp`).
     pub expires: Timestamp,
 }
@@ -64,6 +70,9 @@ pub enum TokenError {
     Nonce,
     #[snafu(display("it belongs to another access token"))]
     AccessTokenHash,
+    /// The token is valid, but the person may not enter.
+    #[snafu(display("its person may not enter: {}", why.reason()))]
+    NotAllowed { why: NotAllowed },
     #[snafu(display("{source}"))]
     Provider { source: ProviderError },
 }
@@ -81,6 +90,7 @@ impl TokenError {
             Self::NotYetValid => "not_yet_valid",
             Self::Nonce => "nonce",
             Self::AccessTokenHash => "access_token_hash",
+            Self::NotAllowed { why } => why.reason(),
             Self::Provider { .. } => "provider_unavailable",
         }
     }
@@ -92,9 +102,6 @@ struct MoreClaims {
     /// Seconds since 1970 (RFC 7519, section 4.1.5).
     #[serde(default)]
     nbf: Option<f64>,
-    /// The claims that the standard does not name: the groups are in one of them.
-    #[serde(flatten)]
-    others: serde_json::Map<String, serde_json::Value>,
 }
 
 impl AdditionalClaims for MoreClaims {}
@@ -127,18 +134,25 @@ impl Provider {
             return Err(TokenError::Malformed);
         }
         let discovered = self.discovered().map_err(|source| TokenError::Provider { source })?;
-        let token = Token::from_str(token).map_err(|_| TokenError::Malformed)?;
-        match self.check(&discovered, &token, origin) {
+        let text = token;
+        let token = Token::from_str(text).map_err(|_| TokenError::Malformed)?;
+        let claims = match self.check(&discovered, &token, origin) {
             Err(Unverified::UnknownKey) => {
                 let refreshed = self.refresh_keys(&discovered).await;
                 refreshed.map_err(|source| TokenError::Provider { source })?;
-                Ok(self.check(&discovered, &token, origin)?)
+                self.check(&discovered, &token, origin)?
             }
-            result => Ok(result?),
-        }
+            result => result?,
+        };
+        self.person(claims, &payload(text).ok_or(TokenError::Malformed)?)
     }
 
-    fn check(&self, discovered: &Discovered, token: &Token, origin: &Origin<'_>) -> Result<Person, Unverified> {
+    fn check<'t>(
+        &self,
+        discovered: &Discovered,
+        token: &'t Token,
+        origin: &Origin<'_>,
+    ) -> Result<&'t Claims, Unverified> {
         let settings = &self.settings;
         let now = self.clock.now();
         let skew = settings.clock_skew;
@@ -159,8 +173,27 @@ impl Provider {
         if let Origin::SignIn { access_token, .. } = origin {
             check_access_token(token, &verifier, claims, access_token)?;
         }
-        let groups = groups(claims, &settings.groups_claim, &settings.known_groups);
-        person(claims, groups).ok_or(Unverified::Refused(TokenError::Malformed))
+        Ok(claims)
+    }
+
+    /// Who it is, unless they may not enter. `all` are the same claims, with those that the standard does not name.
+    fn person(&self, claims: &Claims, all: &Map<String, Value>) -> Result<Person, TokenError> {
+        let settings = &self.settings;
+        entry::check(&settings.entry, &settings.groups_claim, all).map_err(|why| TokenError::NotAllowed { why })?;
+        let claimed = all.get(&settings.groups_claim);
+        // Nothing is decided by others, and a person can be in more than a cookie holds.
+        let known = settings.known_groups.iter();
+        let groups = known.filter(|group| entry::has_one_of(claimed, std::slice::from_ref(group)));
+        Ok(Person {
+            identity: Identity {
+                issuer: claims.issuer().as_str().to_owned(),
+                subject: subject(claims).ok_or(TokenError::Malformed)?,
+            },
+            email: email(claims),
+            groups: groups.cloned().collect(),
+            is_admin: entry::has_one_of(claimed, &settings.entry.admin_groups),
+            expires: Timestamp::from_second(claims.expiration().timestamp()).map_err(|_| TokenError::Malformed)?,
+        })
     }
 
     /// Whom the token is for. Other audiences beside ours must not make it someone else's token: then `azp` names us.
@@ -258,37 +291,24 @@ fn check_access_token(
     }
 }
 
-/// The groups in the claim `name`, a text or a list of texts, as far as they are `known`: nothing is decided by others, and a person can
-/// be in more than a cookie holds.
-fn groups(claims: &Claims, name: &str, known: &[String]) -> Vec<String> {
-    let claimed = claims.additional_claims().others.get(name);
-    let is_in = |group: &String| match claimed {
-        Some(serde_json::Value::Array(groups)) => groups.iter().any(|claimed| claimed == group),
-        Some(serde_json::Value::String(claimed)) => claimed == group,
-        _ => false,
-    };
-    known.iter().filter(|group| is_in(group)).cloned().collect()
+/// The claims of a token that was verified: its middle part (RFC 7519, section 3.1).
+fn payload(token: &str) -> Option<Map<String, Value>> {
+    let payload = token.split('.').nth(1)?;
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
 }
 
 /// `sub` has 1 to 255 characters (OpenID Connect Core 1.0, section 2). Control characters would go into logs and objects.
-fn person(claims: &Claims, groups: Vec<String>) -> Option<Person> {
+fn subject(claims: &Claims) -> Option<String> {
     let subject = claims.subject().as_str();
-    if subject.is_empty() || subject.chars().count() > 255 || subject.chars().any(char::is_control) {
-        return None;
-    }
+    let is_usable = !subject.is_empty() && subject.chars().count() <= 255 && !subject.chars().any(char::is_control);
+    is_usable.then(|| subject.to_owned())
+}
+
+fn email(claims: &Claims) -> String {
     let email = claims.email().map(|email| email.as_str()).unwrap_or_default();
-    let email = if email.len() <= 320 && !email.chars().any(char::is_control) {
-        email
+    if email.len() <= 320 && !email.chars().any(char::is_control) {
+        email.to_owned()
     } else {
-        ""
-    };
-    Some(Person {
-        identity: Identity {
-            issuer: claims.issuer().as_str().to_owned(),
-            subject: subject.to_owned(),
-        },
-        email: email.to_owned(),
-        groups,
-        expires: Timestamp::from_second(claims.expiration().timestamp()).ok()?,
-    })
+        String::new()
+    }
 }

@@ -170,7 +170,7 @@ impl Browser {
             ("client_id", client.0),
             ("redirect_uri", redirect),
             ("response_type", "code"),
-            ("scope", "openid email"),
+            ("scope", "openid email profile"),
             ("state", "s"),
             ("code_challenge", &challenge),
             ("code_challenge_method", "S256"),

@@ -59,11 +59,16 @@ pub struct Site {
 
 impl Site {
     pub async fn new(namespace: &str) -> Self {
-        Self::with_token_lifetime(namespace, 300).await
+        Self::at_provider(namespace, json!({})).await
     }
 
     /// `seconds` until an ID token ends, and with it a session.
     pub async fn with_token_lifetime(namespace: &str, seconds: u32) -> Self {
+        Self::at_provider(namespace, json!({"ttl": {"idToken": seconds}})).await
+    }
+
+    /// With settings of the provider that are others than usual.
+    pub async fn at_provider(namespace: &str, settings: Value) -> Self {
         let server = apiserver::shared();
         server.install_crd();
         server.kubectl_ok(&["create", "namespace", namespace], None);
@@ -73,15 +78,17 @@ impl Site {
         let directory = tempfile::tempdir().unwrap();
         let issuer = format!("http://127.0.0.1:{provider_port}");
         let redirect = format!("http://127.0.0.1:{first}/callback");
-        let config = json!({
+        let mut config = json!({
             "issuer": issuer,
             "clients": [
                 {"id": "devplane", "secret": CLIENT_SECRET, "redirectUris": [redirect]},
                 {"id": "other", "secret": OTHER_SECRET, "redirectUris": [redirect]},
             ],
             "users": {"dev1": {}, "dev2": {}, "Dev.1": {}},
-            "ttl": {"idToken": seconds},
         });
+        for (key, value) in settings.as_object().unwrap() {
+            config[key] = value.clone();
+        }
         let file = directory.path().join("provider.json");
         std::fs::write(&file, config.to_string()).unwrap();
         Self {

@@ -8,6 +8,7 @@ mod apiserver;
 #[path = "../harness/audit_schema.rs"]
 mod audit_schema;
 mod browser;
+mod entry;
 #[path = "../harness/eventually.rs"]
 mod eventually;
 mod harness;
