@@ -31,6 +31,13 @@ pub const WAKE_REQUESTED_AT: &str = "workspace.devplane.io/wake-requested-at";
 /// Workspace is started.
 pub const RESTART_REQUESTED_AT: &str = "workspace.devplane.io/restart-requested-at";
 
+/// On a Workspace, an RFC 3339 time: every session of its user that began before it is over.
+pub const SESSIONS_REVOKED_BEFORE: &str = "workspace.devplane.io/sessions-revoked-before";
+
+/// On a Workspace, with the id of a session behind it: that session is over. The value is the RFC 3339 time of the revocation;
+/// the gateway puts it there when it is something else, and takes the annotation away when no such session can be left.
+pub const REVOKED_SESSION: &str = "revoked-session.workspace.devplane.io/";
+
 /// On a Pod, the hash of the template that it was made from.
 pub const TEMPLATE_HASH: &str = "workspace.devplane.io/template-hash";
 

@@ -1,12 +1,12 @@
 //! `status` of a Workspace: its phase, the reason for it, and the conditions that people and programs watch.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What became of a Workspace. Written by the operator, but for `lastAccessed` and `sessions`, which the gateway writes.
+/// What became of a Workspace. Written by the operator, but for `lastAccessed`, `sessions` and `signIns`, which the gateway writes.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkspaceStatus {
@@ -54,6 +54,10 @@ pub struct WorkspaceStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
     pub sessions: Vec<TerminalSession>,
+    /// Who is signed in: one entry for each browser, until its session is over. The gateways write it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
+    pub sign_ins: Vec<SignIn>,
     /// The `metadata.generation` that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
@@ -85,6 +89,9 @@ fn is_zero(count: &u32) -> bool {
 pub struct TerminalSession {
     /// Of this terminal alone; log lines have it too.
     pub id: String,
+    /// The `id` of the sign-in that it belongs to; empty for a program that came with a token.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sign_in: String,
     /// When it was opened (RFC 3339).
     pub since: Time,
     /// When its user last typed (RFC 3339), to a minute or so.
@@ -98,6 +105,48 @@ pub struct TerminalSession {
     pub user_agent: String,
     /// The pod of the gateway that serves it.
     pub gateway: String,
+}
+
+/// One browser that is signed in.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SignIn {
+    /// What the session is called in log lines, and revoked by. It lets nobody in.
+    pub id: String,
+    /// When its user signed in (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// When it is over, unless the identity provider confirms it before (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_until: Option<Time>,
+    /// When it was last used (RFC 3339), to some minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_active: Option<Time>,
+    /// A hash of what the identity provider calls its own session.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub provider_session: String,
+    /// When the identity provider is next asked whether it still stands (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_at: Option<Time>,
+    /// How often the identity provider has confirmed it.
+    #[serde(default)]
+    pub refreshes: u32,
+    /// The gateway that is asking the identity provider now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refreshing: Option<Refreshing>,
+    /// What the identity provider answered last, encrypted with a key that only the browser's cookie holds.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sealed: String,
+}
+
+/// A gateway that is asking the identity provider about a session; the others wait.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refreshing {
+    /// Its pod.
+    pub gateway: String,
+    /// Since when (RFC 3339, with fractions).
+    pub since: MicroTime,
 }
 
 /// Where a workspace is in its life.

@@ -2,3 +2,4 @@
 
 pub mod client;
 pub mod lease;
+pub mod watch;

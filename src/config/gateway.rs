@@ -4,6 +4,7 @@ use super::classes::{self, Offer};
 use super::entry::{Entry, SUPPORT_CONTACT};
 use super::reader::{Problems, Reader};
 use super::recording::RecordingConfig;
+use super::session::SessionRules;
 use super::setting::{Setting, setting};
 use super::source::Source;
 use super::syntax;
@@ -37,6 +38,9 @@ pub struct GatewayConfig {
     pub rate_limit: RateLimits,
     /// `None` records nothing.
     pub recording: Option<RecordingConfig>,
+    pub session: SessionRules,
+    /// Where the provider sends browsers back to that signed out there.
+    pub post_logout_url: Option<Url>,
     /// Whom a refused user may ask; may be empty.
     pub support_contact: String,
 }
@@ -62,6 +66,8 @@ pub struct OidcConfig {
     /// The groups that something is decided by; others are not looked at.
     pub known_groups: Vec<String>,
     pub entry: Entry,
+    /// What is asked for beside `openid`; `offline_access` only of a provider that knows it.
+    pub scopes: Vec<String>,
 }
 
 /// What a Workspace is made with on a user's first visit.
@@ -118,6 +124,11 @@ pub const OIDC_CLOCK_SKEW: Setting = setting("OIDC_CLOCK_SKEW", "oidc.clockSkew"
 pub const OIDC_GROUPS_CLAIM: Setting = setting("OIDC_GROUPS_CLAIM", "oidc.groupsClaim")
     .default("groups")
     .help("the claim of the ID token that holds the user's groups, by which classes are given");
+pub const OIDC_SCOPES: Setting = setting("OIDC_SCOPES", "oidc.scopes")
+    .default("openid email profile offline_access")
+    .help("what the provider is asked for, separated by blanks; offline_access, for a refresh token, only where the provider lists it");
+pub const OIDC_POST_LOGOUT_REDIRECT_URL: Setting = setting("OIDC_POST_LOGOUT_REDIRECT_URL", "oidc.postLogoutRedirectURL")
+    .help("the gateway's public address with the path /signed-out, when it is registered at the provider: who signs out comes back there");
 pub const PUBLIC_URL: Setting = setting("PUBLIC_URL", "publicURL")
     .help("where browsers reach the gateway, without a path; the origin of OIDC_REDIRECT_URL when unset");
 pub const NAMESPACE: Setting = setting("NAMESPACE", "namespace")
@@ -182,7 +193,14 @@ pub const SETTINGS: &[Setting] = &[
     super::entry::OIDC_ALLOWED_EMAIL_DOMAINS,
     super::entry::OIDC_REQUIRED_CLAIMS,
     super::entry::OIDC_ADMIN_GROUPS,
+    OIDC_POST_LOGOUT_REDIRECT_URL,
+    OIDC_SCOPES,
     super::entry::SUPPORT_CONTACT,
+    super::session::SESSION_LIFETIME,
+    super::session::SESSION_IDLE_LIFETIME,
+    super::session::SESSION_REFRESH_INTERVAL,
+    super::session::SESSION_REFRESH_GRACE,
+    super::session::SESSION_WATCH_LOSS,
     PUBLIC_URL,
     NAMESPACE,
     PORT,
@@ -246,6 +264,8 @@ impl GatewayConfig {
         let workspace = NewWorkspace::read(r);
         let rate_limit = read_rate_limits(r);
         let recording = RecordingConfig::read(r);
+        let post_logout_url = r.optional(&OIDC_POST_LOGOUT_REDIRECT_URL, post_logout_url);
+        let session = SessionRules::read(r);
         let support_contact = r.optional(&SUPPORT_CONTACT, syntax::any_text);
         let (mut oidc, workspace) = (oidc?, workspace?);
         let offered = workspace.classes.iter().flat_map(|offer| &offer.groups);
@@ -273,6 +293,8 @@ impl GatewayConfig {
             workspace,
             rate_limit: rate_limit?,
             recording: recording?,
+            session: session?,
+            post_logout_url: post_logout_url?,
             support_contact: support_contact?.unwrap_or_default(),
         })
     }
@@ -292,6 +314,7 @@ impl OidcConfig {
         });
         let groups_claim = r.text(&OIDC_GROUPS_CLAIM);
         let entry = Entry::read(r);
+        let scopes = r.parse(&OIDC_SCOPES, scopes);
         let client_id = client_id?;
         Some(Self {
             issuer: issuer?,
@@ -303,6 +326,7 @@ impl OidcConfig {
             groups_claim: groups_claim?,
             known_groups: vec![],
             entry: entry?,
+            scopes: scopes?,
         })
     }
 }
@@ -406,12 +430,33 @@ fn providers(text: &str) -> Result<Vec<Provider>, String> {
     Ok(providers)
 }
 
+/// Scope tokens (RFC 6749, section 3.3) without `openid`, which is always asked for.
+fn scopes(text: &str) -> Result<Vec<String>, String> {
+    let is_scope = |scope: &str| scope.bytes().all(|c| c.is_ascii_graphic() && c != b'"' && c != b'\\');
+    if !text.split_whitespace().all(is_scope) {
+        return Err("scopes separated by blanks, such as openid email profile".to_owned());
+    }
+    let scopes = text.split_whitespace().filter(|scope| *scope != "openid");
+    Ok(scopes.map(str::to_owned).collect())
+}
+
 /// Browsers keep a `__Host-` cookie only over https, and on a loopback address (RFC 6265bis, section 4.1.3.2).
 fn redirect_url(text: &str) -> Result<Url, String> {
     let url = syntax::secure_url(text)?;
     if url.path() != "/callback" || url.query().is_some() || url.fragment().is_some() {
         return Err(format!(
             "the path /callback and nothing behind it, such as {}callback",
+            origin_of(&url)
+        ));
+    }
+    Ok(url)
+}
+
+fn post_logout_url(text: &str) -> Result<Url, String> {
+    let url = syntax::secure_url(text)?;
+    if url.path() != "/signed-out" || url.query().is_some() {
+        return Err(format!(
+            "the path /signed-out and nothing behind it, such as {}signed-out",
             origin_of(&url)
         ));
     }

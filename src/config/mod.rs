@@ -11,6 +11,7 @@ pub mod operator;
 mod pod;
 pub mod reader;
 pub mod recording;
+pub mod session;
 pub mod setting;
 pub mod source;
 pub mod syntax;

@@ -5,10 +5,13 @@ use super::limits::Limited;
 use super::origin::is_same_origin;
 use super::reject::Rejection;
 use super::service::{Asked, Gateway};
+use super::session::Session;
+use super::sign_ins::is_registered;
 use super::workspaces::Ensured;
 use crate::api::Workspace;
 use crate::audit::{self, Action, Event, Outcome, Target};
 use crate::telemetry::metrics::{RateLimitEndpoint, RateLimitHit};
+use jiff::Timestamp;
 use kube::ResourceExt;
 use std::sync::Arc;
 
@@ -22,7 +25,7 @@ pub struct Admitted {
 ///
 /// # Errors
 /// At the first rule that is not met.
-pub async fn admit(gateway: &Gateway, asked: &Asked, endpoint: RateLimitEndpoint) -> Result<Admitted, Rejection> {
+pub async fn admit(gateway: &Arc<Gateway>, asked: &Asked, endpoint: RateLimitEndpoint) -> Result<Admitted, Rejection> {
     let caller = authenticate(gateway, asked).await?;
     if asked.needs_origin() && !is_same_origin(asked.request.headers(), caller.via, &gateway.public_origin) {
         audit::emit(&Event::TokenRejected {
@@ -33,7 +36,24 @@ pub async fn admit(gateway: &Gateway, asked: &Asked, endpoint: RateLimitEndpoint
     }
     take(gateway, asked, &caller, endpoint)?;
     let workspace = ensure(gateway, asked, &caller).await?;
+    if let Some(session) = caller
+        .session
+        .as_ref()
+        .filter(|session| !is_registered(&workspace, session))
+    {
+        register(gateway, session.clone(), workspace.name_any(), asked.now);
+    }
     Ok(Admitted { caller, workspace })
+}
+
+/// Nobody waits for it: the provider can end a session that is not noted too, where it names the user.
+fn register(gateway: &Arc<Gateway>, session: Session, name: String, now: Timestamp) {
+    let own = Arc::clone(gateway);
+    gateway.drain.spawn(async move {
+        if let Err(error) = own.workspaces.register(&name, &session, &own.session_rules, now).await {
+            tracing::warn!(session_id = session.id, workspace = name, %error, "a session can't be noted");
+        }
+    });
 }
 
 fn take(gateway: &Gateway, asked: &Asked, caller: &Caller, endpoint: RateLimitEndpoint) -> Result<(), Rejection> {

@@ -1,17 +1,28 @@
 //! A request becomes a caller: someone whose ID token or session is valid.
 //!
+//! A session is compared with what its Workspace records of it, and confirmed by the provider when that is due. Then, and when it
+//! was not used for a while, the answer brings the browser a newer cookie.
+//!
 //! A Bearer token wins over a cookie, and a bad one is refused whatever the cookie says. Tokens in URLs are not looked at: they
 //! end up in logs and histories.
 
 use super::origin::Via;
+use super::refresh::{catch_up, refresh};
 use super::reject::Rejection;
 use super::service::{Asked, Gateway};
-use super::session::Presented;
+use super::session::{Presented, Session};
+use super::standing::{Over, after, of_session, of_token};
 use crate::audit::{self, Actor, Event};
 use crate::identity::UserId;
 use crate::oidc::Person;
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
+use kube::ResourceExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often in its idle lifetime a session that is used gets a newer cookie.
+const TOUCHES: u32 = 16;
 
 /// Who asks.
 #[derive(Debug)]
@@ -19,18 +30,23 @@ pub struct Caller {
     pub person: Person,
     pub user_id: UserId,
     pub via: Via,
-    /// For the log, when it is a session.
-    pub session_id: Option<String>,
+    /// `None` for a program that came with a token.
+    pub session: Option<Session>,
 }
 
 impl Caller {
-    fn new(person: Person, via: Via, session_id: Option<String>) -> Self {
+    fn new(person: Person, via: Via, session: Option<Session>) -> Self {
         Self {
             user_id: UserId::of(&person.identity),
             person,
             via,
-            session_id,
+            session,
         }
+    }
+
+    /// For the log, when it is a session.
+    pub fn session_id(&self) -> Option<&str> {
+        self.session.as_ref().map(|session| session.id.as_str())
     }
 
     /// This caller in the audit lines of a request.
@@ -45,7 +61,7 @@ impl Caller {
 
 /// # Errors
 /// When nobody is signed in, or what is presented is not valid.
-pub async fn authenticate(gateway: &Gateway, asked: &Asked) -> Result<Caller, Rejection> {
+pub async fn authenticate(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Caller, Rejection> {
     let headers = asked.request.headers();
     let token = bearer(headers).map_err(|NotBearer| {
         rejected(asked, "malformed_header");
@@ -53,28 +69,78 @@ pub async fn authenticate(gateway: &Gateway, asked: &Asked) -> Result<Caller, Re
     })?;
     match token {
         Some(token) => match gateway.provider.verify_bearer(token).await {
-            Ok(person) => Ok(Caller::new(person, Via::BearerToken, None)),
+            Ok(person) => {
+                let workspace = gateway.workspaces.find(&person.identity).ok().flatten();
+                let standing = of_token(&person, workspace.as_deref(), asked.now);
+                standing.map_err(|over| ended(asked, over))?;
+                Ok(Caller::new(person, Via::BearerToken, None))
+            }
             Err(error) => {
                 rejected(asked, error.reason());
                 Err(Rejection::from(&error))
             }
         },
-        None => match gateway.cookies.session(headers, asked.now) {
+        None => match gateway.cookies.session(headers) {
             Presented::Session(session) if session.person.identity.issuer == gateway.provider.issuer() => {
-                Ok(Caller::new(session.person, Via::Cookie, Some(session.id)))
+                let session = keep(gateway, asked, *session)
+                    .await
+                    .map_err(|over| ended(asked, over))?;
+                Ok(Caller::new(session.person.clone(), Via::Cookie, Some(session)))
             }
             // Of a provider that was configured before.
             Presented::Session(_) => {
                 rejected(asked, "issuer");
                 Err(Rejection::SignedOut)
             }
-            Presented::Expired => {
-                rejected(asked, "session_expired");
-                Err(Rejection::SessionExpired)
-            }
             Presented::Nothing => Err(Rejection::SignedOut),
         },
     }
+}
+
+/// A session as it is now, and a newer cookie for its browser where that is called for.
+async fn keep(gateway: &Arc<Gateway>, asked: &Asked, mut session: Session) -> Result<Session, Over> {
+    let (now, rules) = (asked.now, &gateway.session_rules);
+    let seen = session.seen;
+    let mut workspace = gateway.workspaces.find(&session.person.identity).ok().flatten();
+    let mut standing = of_session(&session, workspace.as_deref(), seen, rules, now)?;
+    if let (Some(current), Some(due)) = (&workspace, standing.refresh_at)
+        && due <= now
+    {
+        let name = current.name_any();
+        if let Some(newer) = refresh(gateway, &session, &name, now).await {
+            workspace = Some(newer);
+        }
+        // A revocation is an annotation, which the watch may have shown meanwhile.
+        for workspace in [workspace.clone(), gateway.workspaces.get(&name)] {
+            standing = of_session(&session, workspace.as_deref(), seen, rules, gateway.clock.now())?;
+        }
+    }
+    let mut is_newer = workspace
+        .as_deref()
+        .is_some_and(|workspace| catch_up(&mut session, workspace));
+    let touched_every = rules.idle_lifetime.map_or(Duration::MAX, |idle| idle / TOUCHES);
+    if after(seen, touched_every) <= now {
+        session.seen = now;
+        is_newer = true;
+    }
+    if is_newer {
+        // Its terminals may have it confirmed for as long as it may last at all.
+        let ends = match session.refresh {
+            Some(_) => after(session.began, rules.lifetime),
+            None => standing.ends,
+        };
+        let headers = asked.request.headers();
+        if let Some(cookies) = gateway.cookies.keep_session(&session, ends, headers, now) {
+            // Once in a request.
+            let _ = asked.cookies.set(cookies);
+        }
+    }
+    Ok(session)
+}
+
+fn ended(asked: &Asked, over: Over) -> Rejection {
+    rejected(asked, over.reason());
+    Rejection::SessionExpired
 }
 
 fn rejected(asked: &Asked, reason: &'static str) {

@@ -9,14 +9,16 @@ use super::progress::View;
 use super::reject::Rejection;
 use super::respond::{self, Answer};
 use super::service::{Asked, Gateway};
-use crate::clock::until;
+use super::standing::Over;
+use super::vigil;
 use crate::identity::Identity;
 use bytes::Bytes;
 use futures::stream;
 use kube::ResourceExt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 
 /// Keeps proxies from closing a quiet connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -31,13 +33,16 @@ pub async fn follow(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Rej
     let caller = authenticate(gateway, asked).await?;
     let found = gateway.workspaces.find(&caller.person.identity)?;
     let name = found.map_or_else(|| caller.user_id.to_string(), |workspace| workspace.name_any());
+    let owner = caller.person.identity.clone();
+    let (guarded, watched) = (Arc::clone(gateway), name.clone());
     let following = Following {
         followed: gateway.workspaces.follow(&name),
-        owner: caller.person.identity,
-        expires: Instant::now() + until(caller.person.expires, asked.now),
+        owner,
+        // To look at a page is no use of it: that it is open ends no session, and keeps none.
+        over: Box::pin(async move { vigil::over(&guarded, &caller, &watched, || guarded.clock.now()).await }),
         gateway: Arc::clone(gateway),
         told: None,
-        over: false,
+        ended: false,
     };
     let events = stream::unfold(following, |mut following| async move {
         let event = following.next().await?;
@@ -49,25 +54,29 @@ pub async fn follow(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Rej
 struct Following {
     followed: Followed,
     owner: Identity,
-    expires: Instant,
+    over: Pin<Box<dyn Future<Output = Over> + Send>>,
     gateway: Arc<Gateway>,
     told: Option<View>,
-    over: bool,
+    ended: bool,
 }
 
 impl Following {
     /// The next event; `None` when the stream ends: the session has, or the gateway is stopping, or the Workspace is gone.
     async fn next(&mut self) -> Option<Bytes> {
-        if self.over {
+        if self.ended {
             return None;
         }
-        let (gateway, expires) = (Arc::clone(&self.gateway), self.expires);
-        tokio::select! {
+        let gateway = Arc::clone(&self.gateway);
+        let mut over = std::mem::replace(&mut self.over, Box::pin(std::future::pending()));
+        let event = tokio::select! {
             event = self.event() => event,
             () = sleep(KEEP_ALIVE) => Some(COMMENT),
             () = gateway.drain.stopping() => None,
-            () = sleep_until(expires) => None,
-        }
+            () = gateway.workspaces.lost() => None,
+            _ = &mut over => None,
+        };
+        self.over = over;
+        event
     }
 
     async fn event(&mut self) -> Option<Bytes> {
@@ -89,7 +98,7 @@ impl Following {
     }
 
     fn gone(&mut self) -> Option<Bytes> {
-        self.over = true;
+        self.ended = true;
         Some(GONE)
     }
 

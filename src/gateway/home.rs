@@ -8,12 +8,13 @@ use super::respond::{self, Answer};
 use super::service::{Asked, Gateway};
 use crate::telemetry::metrics::RateLimitEndpoint;
 use hyper::StatusCode;
+use std::sync::Arc;
 
 /// The page at `/`.
 ///
 /// # Errors
 /// When the user may not enter, or has no Workspace.
-pub async fn page(gateway: &Gateway, asked: &Asked) -> Result<Answer, Rejection> {
+pub async fn page(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Rejection> {
     let view = entered(gateway, asked).await?;
     Ok(if view.ttyd_ready {
         let recorded = gateway.recording.as_ref().map(|recording| recording.notice);
@@ -27,12 +28,12 @@ pub async fn page(gateway: &Gateway, asked: &Asked) -> Result<Answer, Rejection>
 ///
 /// # Errors
 /// As for the page.
-pub async fn api(gateway: &Gateway, asked: &Asked) -> Result<Answer, Rejection> {
+pub async fn api(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Rejection> {
     let view = entered(gateway, asked).await?;
     Ok(respond::json(StatusCode::OK, &view))
 }
 
-async fn entered(gateway: &Gateway, asked: &Asked) -> Result<View, Rejection> {
+async fn entered(gateway: &Arc<Gateway>, asked: &Asked) -> Result<View, Rejection> {
     let admitted = admit(gateway, asked, RateLimitEndpoint::Lifecycle).await?;
     Ok(View::of(&admitted.workspace, &gateway.workspaces.namespace))
 }

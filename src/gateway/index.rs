@@ -42,6 +42,15 @@ impl Index {
             .collect()
     }
 
+    /// The one whose status tells of a session of the provider.
+    pub fn with_provider_session(&self, session: &str) -> Option<Arc<Workspace>> {
+        let has_it = |workspace: &&Arc<Workspace>| {
+            let mut sign_ins = workspace.status.iter().flat_map(|status| &status.sign_ins);
+            sign_ins.any(|sign_in| sign_in.provider_session == session)
+        };
+        self.by_name.values().find(has_it).cloned()
+    }
+
     /// Every later change of the Workspace `name`, beginning with how it is now.
     pub fn follow(&mut self, name: &str) -> Followed {
         self.followers.retain(|_, sender| sender.receiver_count() > 0);

@@ -4,11 +4,17 @@
 //! or terminal -> headers, log, audit`.
 //!
 //! `service` takes a request to its handler: `sign_in`, `home`, `events`, `terminal`. `admission` has the rules in between, in
-//! their order; `reject` turns each refusal into an answer. `route`, `return_path`, `origin`, `index` and `progress` are pure.
+//! their order; `reject` turns each refusal into an answer. `route`, `return_path`, `origin`, `index`, `progress` and `standing` are
+//! pure.
+//!
+//! `cookie -> session -> standing (lifetimes, revocations) -> refresh, when that is due -> caller`. `sign_ins` is what gateways tell
+//! each other of sessions through the Workspace, `refresh` asks the provider once for all of them, and `vigil` does the same for
+//! what stays open.
 
 mod admission;
 mod assets;
 mod authn;
+mod backchannel;
 mod events;
 mod home;
 pub mod index;
@@ -19,6 +25,7 @@ mod pages;
 mod presence;
 pub mod progress;
 mod recording;
+mod refresh;
 mod reject;
 mod respond;
 pub mod return_path;
@@ -27,7 +34,10 @@ mod service;
 pub mod session;
 pub mod session_keys;
 mod sign_in;
+mod sign_ins;
+pub mod standing;
 mod terminal;
+mod vigil;
 pub mod workspaces;
 
 use crate::clock::Clock;
@@ -38,6 +48,7 @@ use crate::serve::listener::{self, ListenError};
 use crate::serve::shutdown;
 use crate::telemetry::metrics::GatewayMetrics;
 use crate::tls::{self, ServerCertificate, TlsError};
+use backchannel::Seen;
 use cookie::Key;
 use kube::Client;
 use limits::Limits;
@@ -96,18 +107,28 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
     };
     let metrics = GatewayMetrics::default();
     let recording = SessionRecording::start(config.recording, &config.pod_name, &metrics, Arc::clone(&clock));
+    let following = client.clone();
     let gateway = Arc::new(Gateway {
         provider: Provider::new(config.oidc, trusted, Arc::clone(&clock)),
         cookies: Cookies::new(keys),
-        workspaces: Workspaces::new(client, config.namespace, config.pod_name, config.workspace),
+        logouts_seen: Seen::default(),
+        workspaces: Workspaces::new(
+            client,
+            config.namespace,
+            config.pod_name,
+            config.workspace,
+            config.session.watch_loss,
+        ),
         presence: Presence::default(),
         limits: Limits::new(&config.rate_limit),
         metrics,
         recording: recording.context(RecordingSnafu)?,
+        session_rules: config.session,
         clock,
         drain: Drain::default(),
         public_origin: config.public_url.origin().ascii_serialization(),
         public_url: config.public_url,
+        post_logout_url: config.post_logout_url,
         support_contact: config.support_contact,
     });
     tracing::info!(
@@ -131,6 +152,7 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
         () = serving => Ok(()),
         () = gateway.workspaces.watch() => WatchEndedSnafu.fail(),
         () = gateway.provider.follow() => Ok(()),
+        () = session_keys::follow(&following, &config.pod_namespace, &gateway.cookies) => Ok(()),
         () = gateway.limits.forget() => Ok(()),
         () = follow(certificate.as_deref()) => Ok(()),
         () = &mut stop => Ok(()),

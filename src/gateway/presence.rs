@@ -5,7 +5,6 @@
 //! most once a minute. The operator takes away what a gateway that died has left.
 
 use super::service::Gateway;
-use super::workspaces::EnsureError;
 use crate::api::status::TerminalSession;
 use crate::clock::until;
 use jiff::Timestamp;
@@ -106,6 +105,11 @@ impl Presence {
 }
 
 impl Present {
+    /// When its user last typed.
+    pub fn last_input(&self) -> Option<Timestamp> {
+        time(&self.occupant.last_input)
+    }
+
     /// Its user has typed. Costs two stores: it is called for every key.
     pub fn typed(&self, at: Timestamp) {
         self.occupant.last_input.store(at.as_millisecond(), Ordering::Relaxed);
@@ -194,10 +198,7 @@ async fn write(gateway: Arc<Gateway>, workspace: String, place: Arc<Place>) {
         {
             Ok(()) => failures = 0,
             // Deleted meanwhile.
-            Err(EnsureError::Api {
-                source: kube::Error::Api(status),
-                ..
-            }) if status.code == 404 => failures = 0,
+            Err(error) if error.is_not_found() => failures = 0,
             Err(error) => {
                 failures += 1;
                 tracing::warn!(workspace, %error, "can't write who uses a workspace; it may stop as idle");

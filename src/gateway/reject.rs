@@ -40,6 +40,10 @@ pub enum Rejection {
     ProviderUnavailable,
     /// The sign-in is not one that this browser began, or began too long ago.
     UnknownSignIn,
+    /// What the provider says of someone who signed out can't be believed.
+    InvalidLogout,
+    /// Or can't be acted upon now.
+    LogoutFailed,
     /// The provider did not let the person in.
     SignInDenied,
     /// The provider's answer could not be used.
@@ -251,6 +255,19 @@ impl Rejection {
                     "This sign-in was begun in another browser, more than ten minutes ago, or was used already.",
                 )
             },
+            // Back-Channel Logout 1.0, section 2.8: 400 for both.
+            Self::InvalidLogout => parts(
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                "Not a logout token",
+                "The form has no field logout_token, or one that can't be believed; the gateway's log says why.",
+            ),
+            Self::LogoutFailed => parts(
+                StatusCode::BAD_REQUEST,
+                "logout_failed",
+                "Nobody was signed out",
+                "The session could not be ended now. Send the token again.",
+            ),
             Self::SignInDenied => Parts {
                 action: SIGN_IN,
                 ..parts(

@@ -8,6 +8,10 @@ pub enum Route<'a> {
     Login,
     Callback,
     Logout,
+    /// Where the provider sends a browser that signed out there too.
+    SignedOut,
+    /// Where the provider says that someone signed out.
+    BackchannelLogout,
     Workspace,
     WorkspaceEvents,
     /// The WebSocket.
@@ -23,6 +27,7 @@ pub enum Route<'a> {
 }
 
 pub const LOGIN: &str = "/login";
+pub const SIGNED_OUT: &str = "/signed-out";
 
 impl<'a> Route<'a> {
     /// Paths are compared as they came: nothing is decoded, so that no second spelling of a path exists.
@@ -31,6 +36,8 @@ impl<'a> Route<'a> {
             LOGIN => Self::Login,
             "/callback" => Self::Callback,
             "/logout" => Self::Logout,
+            SIGNED_OUT => Self::SignedOut,
+            "/backchannel-logout" => Self::BackchannelLogout,
             "/api/workspace" => Self::Workspace,
             "/api/workspace/events" => Self::WorkspaceEvents,
             "/ws" => Self::Terminal,
@@ -47,7 +54,7 @@ impl<'a> Route<'a> {
     /// The methods that the route takes, as an `Allow` header has them (RFC 9110, section 10.2.1).
     pub fn allow(self) -> &'static str {
         match self {
-            Self::Logout => "POST",
+            Self::Logout | Self::BackchannelLogout => "POST",
             Self::Workspace => "GET, HEAD, POST",
             Self::Terminal | Self::WorkspaceEvents => "GET",
             _ => "GET, HEAD",
@@ -60,7 +67,10 @@ impl<'a> Route<'a> {
 
     /// Whether programs call it: its errors are JSON whatever `Accept` says.
     pub fn is_api(self) -> bool {
-        matches!(self, Self::Workspace | Self::WorkspaceEvents | Self::Terminal)
+        matches!(
+            self,
+            Self::BackchannelLogout | Self::Workspace | Self::WorkspaceEvents | Self::Terminal
+        )
     }
 
     /// Whether someone calls it every few seconds, so that a log line for each would hide the others.
@@ -74,6 +84,8 @@ impl<'a> Route<'a> {
             Self::Login => "login",
             Self::Callback => "callback",
             Self::Logout => "logout",
+            Self::SignedOut => "signed_out",
+            Self::BackchannelLogout => "backchannel_logout",
             Self::Workspace => "workspace",
             Self::WorkspaceEvents => "workspace_events",
             Self::Terminal => "terminal",
@@ -105,7 +117,7 @@ mod tests {
         assert!(Route::Workspace.allows(&Method::POST));
         assert!(Route::Page.allows(&Method::HEAD));
         assert!(!Route::Terminal.allows(&Method::POST));
-        assert!(!Route::Logout.allows(&Method::GET));
+        assert!(!Route::Logout.allows(&Method::GET) && !Route::BackchannelLogout.allows(&Method::GET));
         assert!(!Route::Page.allows(&Method::OPTIONS));
     }
 }

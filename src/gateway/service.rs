@@ -1,5 +1,6 @@
 //! A request becomes a route, and a route its handler's answer.
 
+use super::backchannel::{self, Seen};
 use super::limits::Limits;
 use super::presence::Presence;
 use super::recording::SessionRecording;
@@ -11,42 +12,59 @@ use super::workspaces::Workspaces;
 use super::{assets, events, home, sign_in, terminal};
 use crate::audit::Actor;
 use crate::clock::Clock;
+use crate::config::session::SessionRules;
 use crate::oidc::Provider;
 use crate::serve::drain::Drain;
 use crate::telemetry::metrics::{self, GatewayMetrics};
 use crate::telemetry::request_id::RequestId;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::header::ACCEPT;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, SET_COOKIE};
 use hyper::{Method, Request};
 use jiff::Timestamp;
-use std::sync::Arc;
-use tokio::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
 use url::Url;
+
+const FORM: &str = "application/x-www-form-urlencoded";
+/// A logout token has at most 32 KiB.
+const MAX_FORM: usize = 64 * 1024;
+const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What all requests share.
 pub struct Gateway {
     pub provider: Provider,
     pub cookies: Cookies,
+    pub logouts_seen: Seen,
     pub workspaces: Workspaces,
     pub presence: Presence,
     pub limits: Limits,
     pub metrics: GatewayMetrics,
     /// `None` records nothing.
     pub recording: Option<SessionRecording>,
+    pub session_rules: SessionRules,
     pub clock: Arc<dyn Clock>,
     pub drain: Drain,
     pub public_url: Url,
     /// Its ASCII serialization (RFC 6454, section 6.2).
     pub public_origin: String,
+    /// Where the provider sends browsers back to that signed out there; it must be registered there.
+    pub post_logout_url: Option<Url>,
     /// Whom a refused user may ask; may be empty.
     pub support_contact: String,
 }
 
-/// One request. Its body is never read: no route needs one.
+/// One request. Its body is not read, but for the one route that needs it.
 pub struct Asked {
     pub id: RequestId,
     pub now: Timestamp,
     pub request: Request<()>,
+    /// For the answer: a session that is newer than what the browser has.
+    pub cookies: OnceLock<Vec<HeaderValue>>,
+    /// A body of `application/x-www-form-urlencoded`, where the route takes one.
+    form: Option<Bytes>,
 }
 
 impl Asked {
@@ -61,12 +79,12 @@ impl Asked {
 
     /// A query parameter; `None` when it is missing, or there twice (RFC 6749, section 3.1).
     pub fn parameter(&self, name: &str) -> Option<String> {
-        let query = self.request.uri().query()?;
-        let mut values = url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
-        match (values.next(), values.next()) {
-            (Some((_, value)), None) => Some(value.into_owned()),
-            _ => None,
-        }
+        only(self.request.uri().query()?.as_bytes(), name)
+    }
+
+    /// A field of the form; `None` when it is missing, or there twice.
+    pub fn form_field(&self, name: &str) -> Option<String> {
+        only(self.form.as_deref()?, name)
     }
 
     /// An actor who is not known yet, in audit lines.
@@ -83,6 +101,8 @@ impl Asked {
             id: self.id.clone(),
             now: self.now,
             request: Request::new(()),
+            cookies: OnceLock::new(),
+            form: None,
         }
     }
 
@@ -95,17 +115,52 @@ impl Asked {
     }
 }
 
+/// The one value of a key; `None` when it is missing, or there twice.
+fn only(encoded: &[u8], name: &str) -> Option<String> {
+    let mut values = url::form_urlencoded::parse(encoded).filter(|(key, _)| key == name);
+    match (values.next(), values.next()) {
+        (Some((_, value)), None) => Some(value.into_owned()),
+        _ => None,
+    }
+}
+
+/// The body of a request that has a small form in it and sends it in time.
+async fn form(headers: &HeaderMap, body: Incoming) -> Option<Bytes> {
+    let kind = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let is_form = kind
+        .split(';')
+        .next()
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case(FORM));
+    let read = timeout(FORM_TIMEOUT, Limited::new(body, MAX_FORM).collect());
+    let read = if is_form { read.await.ok()? } else { return None };
+    Some(read.ok()?.to_bytes())
+}
+
 impl Gateway {
     /// Answers one request.
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
         let started = Instant::now();
+        let id = RequestId::of(request.headers(), rand::random());
+        let (head, body) = request.into_parts();
+        let form = match Route::of(head.uri.path()) {
+            Route::BackchannelLogout => form(&head.headers, body).await,
+            _ => None,
+        };
         let mut asked = Asked {
-            id: RequestId::of(request.headers(), rand::random()),
+            id,
             now: self.clock.now(),
-            request: request.map(drop),
+            request: Request::from_parts(head, ()),
+            cookies: OnceLock::new(),
+            form,
         };
         let answered = self.dispatch(&mut asked).await;
         let mut answer = answered.unwrap_or_else(|rejection| self.refuse(&rejection, &asked));
+        // What signs in or out has its own.
+        if !answer.headers().contains_key(SET_COOKIE) {
+            for cookie in asked.cookies.take().unwrap_or_default() {
+                answer.headers_mut().append(SET_COOKIE, cookie);
+            }
+        }
         respond::complete(&mut answer, &asked.id, self.public_url.scheme() == "https");
         let (route, status) = (asked.route(), answer.status().as_u16());
         let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -138,9 +193,11 @@ impl Gateway {
             return Err(Rejection::MethodNotAllowed { allow: route.allow() });
         }
         match route {
-            Route::Login => sign_in::start(self, asked),
+            Route::Login => sign_in::start(self, asked).await,
             Route::Callback => sign_in::finish(self, asked).await,
-            Route::Logout => sign_in::end(self, asked),
+            Route::Logout => sign_in::end(self, asked).await,
+            Route::SignedOut => Ok(sign_in::signed_out(None)),
+            Route::BackchannelLogout => backchannel::logout(self, asked).await,
             Route::Workspace => home::api(self, asked).await,
             Route::WorkspaceEvents => events::follow(self, asked).await,
             Route::Terminal => terminal::open(self, asked).await,

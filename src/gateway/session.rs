@@ -1,19 +1,26 @@
 //! A person becomes an encrypted cookie, and a cookie the person again: the only place that knows a cookie.
 //!
 //! A cookie is encrypted and authenticated (AES-256-GCM, with its name as associated data) with the first key, and read with
-//! any: keys rotate without signing anyone out. Nothing is kept on the server, and no token in a cookie. The `__Host-` prefix
-//! ties a cookie to this very host over TLS (RFC 6265bis, section 4.1.3.2).
+//! any: keys rotate without signing anyone out. Nothing is kept on the server but what [`Session::seal`] makes, which only this
+//! cookie opens. What is too large for one cookie goes on in others. The `__Host-` prefix ties a cookie to this very host over
+//! TLS (RFC 6265bis, section 4.1.3.2).
 
 use crate::identity::Identity;
 use crate::oidc::{Attempt, Person};
+use arc_swap::ArcSwap;
 use cookie::time::Duration as MaxAge;
 use cookie::{Cookie, CookieJar, Key, SameSite};
 use hyper::header::{COOKIE, HeaderMap, HeaderValue};
 use jiff::{SignedDuration, Timestamp};
+use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
+/// The session, or its first part: then the number of parts and a colon stand in front. The second part ends in `-1`.
 const SESSION: &str = "__Host-devplane-session";
+/// The most parts: with more, a request head would be larger than reverse proxies take.
+const MAX_PARTS: usize = 4;
 /// With the first characters of the state behind it: each tab that signs in has its own.
 const ATTEMPT_PREFIX: &str = "__Host-devplane-login-";
 const STATE_CHARACTERS: usize = 8;
@@ -23,35 +30,86 @@ const ATTEMPT_LIFETIME: SignedDuration = SignedDuration::from_mins(10);
 const MAX_ATTEMPTS: usize = 6;
 /// Browsers keep cookies of at most 4096 bytes, name and attributes included (RFC 6265, section 6.1).
 const MAX_COOKIE: usize = 4096;
+/// Of those, what is left for the value beside the name and the attributes.
+const MAX_PART: usize = 3900;
+/// The name under which a refresh is sealed for the other gateways: no cookie has it.
+const HANDOVER: &str = "devplane-refreshed-session";
 
 /// Someone who is signed in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Session {
-    /// The name of the session in log lines; no secret, and of no use to anyone who knows it.
+    /// The name of the session in log lines and in the Workspace; no secret, and of no use to anyone who knows it.
     pub id: String,
+    /// Opens what gateways leave for each other in the Workspace. At least 32 bytes.
+    secret: SecretString,
+    pub began: Timestamp,
+    /// The last use that the cookie knows of.
+    pub seen: Timestamp,
+    /// How long it stands unless the provider confirms it.
+    pub valid_until: Timestamp,
+    /// Where the provider can be asked.
+    pub refresh: Option<Refresh>,
     pub person: Person,
 }
 
+/// What the provider is asked with.
+#[derive(Clone, Debug)]
+pub struct Refresh {
+    pub token: SecretString,
+    /// When to ask.
+    pub at: Timestamp,
+    /// How often it was asked already.
+    pub count: u32,
+}
+
 /// What the session cookie says.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Presented {
     Nothing,
-    Expired,
-    Session(Session),
+    Session(Box<Session>),
 }
 
 #[derive(Deserialize, Serialize)]
 struct SealedSession {
     id: String,
+    secret: String,
+    person: SealedPerson,
+    /// Milliseconds since 1970, as all times here.
+    began: i64,
+    seen: i64,
+    until: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refresh: Option<SealedRefresh>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct SealedRefresh {
+    token: String,
+    at: i64,
+    count: u32,
+}
+
+#[derive(Deserialize, Serialize)]
+struct SealedPerson {
     iss: String,
     sub: String,
     email: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     groups: Vec<String>,
     #[serde(default)]
     admin: bool,
-    /// Seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sid: Option<String>,
+    iat: i64,
     exp: i64,
+}
+
+/// What one gateway leaves for the others after it has asked the provider.
+#[derive(Deserialize, Serialize)]
+struct Handover {
+    id: String,
+    token: String,
+    person: SealedPerson,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -61,66 +119,184 @@ struct SealedAttempt {
     exp: i64,
 }
 
-/// Makes and reads the cookies.
-pub struct Cookies {
-    keys: Vec<Key>,
-}
-
-impl Cookies {
-    /// `keys` has at least one: the first encrypts.
-    pub fn new(keys: Vec<Key>) -> Self {
-        Self { keys }
+impl Session {
+    /// A new session of `person` with an id and a secret of its own.
+    pub fn begin(person: Person, refresh: Option<Refresh>, valid_until: Timestamp, now: Timestamp) -> Self {
+        Self {
+            id: format!("{:032x}", rand::random::<u128>()),
+            secret: format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>()).into(),
+            began: now,
+            seen: now,
+            valid_until,
+            refresh,
+            person,
+        }
     }
 
-    /// The `Set-Cookie` header that begins a session; `None` when it would be larger than browsers keep.
-    pub fn begin_session(&self, session: &Session, now: Timestamp) -> Option<HeaderValue> {
-        let Session { id, person } = session;
+    /// What the provider has answered, for the gateways that are shown this session's cookie and for no one else.
+    pub fn seal(&self, token: &SecretString, person: &Person) -> Option<String> {
+        let handover = Handover {
+            id: self.id.clone(),
+            token: token.expose_secret().to_owned(),
+            person: SealedPerson::from(person),
+        };
+        seal(&self.key(), HANDOVER, &handover)
+    }
+
+    /// What another gateway has sealed.
+    pub fn open(&self, sealed: &str) -> Option<(SecretString, Person)> {
+        let Handover { id, token, person } = open(&self.key(), HANDOVER, sealed)?;
+        let person = person.opened()?;
+        let is_own = id == self.id && person.identity == self.person.identity;
+        is_own.then(|| (token.into(), person))
+    }
+
+    fn key(&self) -> Key {
+        Key::derive_from(self.secret.expose_secret().as_bytes())
+    }
+}
+
+impl From<&Person> for SealedPerson {
+    fn from(person: &Person) -> Self {
         let Person {
             identity: Identity { issuer, subject },
             email,
             groups,
             is_admin,
+            provider_session,
+            issued,
             expires,
         } = person;
-        let sealed = SealedSession {
-            id: id.clone(),
+        Self {
             iss: issuer.clone(),
             sub: subject.clone(),
             email: email.clone(),
             groups: groups.clone(),
             admin: *is_admin,
-            exp: expires.as_second(),
-        };
-        self.set(SESSION, &sealed, expires.duration_since(now))
-    }
-
-    pub fn end_session(&self) -> HeaderValue {
-        removal(SESSION)
-    }
-
-    pub fn session(&self, headers: &HeaderMap, now: Timestamp) -> Presented {
-        let Some(sealed) = self.read::<SealedSession>(headers, SESSION) else {
-            return Presented::Nothing;
-        };
-        let Ok(expires) = Timestamp::from_second(sealed.exp) else {
-            return Presented::Nothing;
-        };
-        if expires <= now {
-            return Presented::Expired;
+            sid: provider_session.clone(),
+            iat: issued.as_millisecond(),
+            exp: expires.as_millisecond(),
         }
-        Presented::Session(Session {
-            id: sealed.id,
-            person: Person {
-                identity: Identity {
-                    issuer: sealed.iss,
-                    subject: sealed.sub,
-                },
-                email: sealed.email,
-                groups: sealed.groups,
-                is_admin: sealed.admin,
-                expires,
+    }
+}
+
+impl SealedPerson {
+    fn opened(self) -> Option<Person> {
+        Some(Person {
+            identity: Identity {
+                issuer: self.iss,
+                subject: self.sub,
             },
+            email: self.email,
+            groups: self.groups,
+            is_admin: self.admin,
+            provider_session: self.sid,
+            issued: Timestamp::from_millisecond(self.iat).ok()?,
+            expires: Timestamp::from_millisecond(self.exp).ok()?,
         })
+    }
+}
+
+impl SealedSession {
+    fn opened(self) -> Option<Session> {
+        let refresh = self.refresh.map(|refresh| {
+            Some(Refresh {
+                token: refresh.token.into(),
+                at: Timestamp::from_millisecond(refresh.at).ok()?,
+                count: refresh.count,
+            })
+        });
+        Some(Session {
+            id: self.id,
+            secret: (self.secret.len() >= 32).then(|| self.secret.into())?,
+            began: Timestamp::from_millisecond(self.began).ok()?,
+            seen: Timestamp::from_millisecond(self.seen).ok()?,
+            valid_until: Timestamp::from_millisecond(self.until).ok()?,
+            refresh: refresh.map_or(Some(None), |refresh| refresh.map(Some))?,
+            person: self.person.opened()?,
+        })
+    }
+}
+
+/// Makes and reads the cookies.
+pub struct Cookies {
+    keys: ArcSwap<Vec<Key>>,
+}
+
+impl Cookies {
+    /// `keys` has at least one: the first encrypts.
+    pub fn new(keys: Vec<Key>) -> Self {
+        Self {
+            keys: ArcSwap::from_pointee(keys),
+        }
+    }
+
+    pub fn keys(&self) -> Arc<Vec<Key>> {
+        self.keys.load_full()
+    }
+
+    /// Goes on with other keys, of which there is at least one.
+    pub fn set_keys(&self, keys: Vec<Key>) {
+        self.keys.store(Arc::new(keys));
+    }
+
+    /// The `Set-Cookie` headers that keep a session in the browser until `ends`, and take away what is left of a longer one. `None`
+    /// when it would be larger than browsers and proxies take.
+    pub fn keep_session(
+        &self,
+        session: &Session,
+        ends: Timestamp,
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Option<Vec<HeaderValue>> {
+        let Session {
+            id,
+            secret,
+            began,
+            seen,
+            valid_until,
+            refresh,
+            person,
+        } = session;
+        let sealed = SealedSession {
+            id: id.clone(),
+            secret: secret.expose_secret().to_owned(),
+            person: SealedPerson::from(person),
+            began: began.as_millisecond(),
+            seen: seen.as_millisecond(),
+            until: valid_until.as_millisecond(),
+            refresh: refresh.as_ref().map(|refresh| SealedRefresh {
+                token: refresh.token.expose_secret().to_owned(),
+                at: refresh.at.as_millisecond(),
+                count: refresh.count,
+            }),
+        };
+        let text = seal(self.keys.load().first()?, SESSION, &sealed)?;
+        let max_age = MaxAge::seconds(ends.duration_since(now).as_secs().max(0));
+        let parts = parts(&text);
+        let count = parts.len();
+        let set = parts.into_iter().enumerate().map(|(index, value)| {
+            let header = cookie(&part_name(index), value, max_age).to_string();
+            (index < MAX_PARTS && header.len() <= MAX_COOKIE).then(|| HeaderValue::from_str(&header).ok())?
+        });
+        let stale = presented_parts(headers).filter(|(index, _)| *index >= count);
+        set.chain(stale.map(|(_, name)| Some(removal(&name)))).collect()
+    }
+
+    /// Takes every part of the session away.
+    pub fn end_session(&self, headers: &HeaderMap) -> Vec<HeaderValue> {
+        let others = presented_parts(headers).filter(|(index, _)| *index > 0);
+        let names = std::iter::once(SESSION.to_owned()).chain(others.map(|(_, name)| name));
+        names.map(|name| removal(&name)).collect()
+    }
+
+    pub fn session(&self, headers: &HeaderMap) -> Presented {
+        let opened = join(headers).and_then(|text| {
+            let keys = self.keys.load();
+            let sealed: SealedSession = keys.iter().find_map(|key| open(key, SESSION, &text))?;
+            sealed.opened()
+        });
+        opened.map_or(Presented::Nothing, |session| Presented::Session(Box::new(session)))
     }
 
     /// The `Set-Cookie` headers that keep a sign-in in the browser, and take away those of too many others.
@@ -162,22 +338,73 @@ impl Cookies {
 
     fn set(&self, name: &str, value: &impl Serialize, lifetime: SignedDuration) -> Option<HeaderValue> {
         let max_age = MaxAge::seconds(lifetime.as_secs().max(0));
-        let cookie = cookie(name, serde_json::to_string(value).ok()?, max_age);
-        let mut jar = CookieJar::new();
-        jar.private_mut(self.keys.first()?).add(cookie);
-        let header = jar.get(name)?.to_string();
+        let text = seal(self.keys.load().first()?, name, value)?;
+        let header = cookie(name, text, max_age).to_string();
         (header.len() <= MAX_COOKIE).then(|| HeaderValue::from_str(&header).ok())?
     }
 
     fn read<T: DeserializeOwned>(&self, headers: &HeaderMap, name: &str) -> Option<T> {
         let cookie = presented(headers).find(|cookie| cookie.name() == name)?;
-        let jar = CookieJar::new();
-        let opened = self
-            .keys
-            .iter()
-            .find_map(|key| jar.private(key).decrypt(cookie.clone()))?;
-        serde_json::from_str(opened.value()).ok()
+        let keys = self.keys.load();
+        keys.iter().find_map(|key| open(key, name, cookie.value()))
     }
+}
+
+/// A value as text that only who has the key can read, and under this name only.
+fn seal(key: &Key, name: &str, value: &impl Serialize) -> Option<String> {
+    let mut jar = CookieJar::new();
+    let plain = Cookie::new(name.to_owned(), serde_json::to_string(value).ok()?);
+    jar.private_mut(key).add(plain);
+    Some(jar.get(name)?.value().to_owned())
+}
+
+fn open<T: DeserializeOwned>(key: &Key, name: &str, sealed: &str) -> Option<T> {
+    let sealed = Cookie::new(name.to_owned(), sealed.to_owned());
+    let opened = CookieJar::new().private(key).decrypt(sealed)?;
+    serde_json::from_str(opened.value()).ok()
+}
+
+/// The values of the cookies that `text` is kept in. It is base64: ASCII.
+fn parts(text: &str) -> Vec<String> {
+    let count = text.len().div_ceil(MAX_PART).max(1);
+    let mut parts: Vec<String> = (0..count)
+        .map(|index| text[index * MAX_PART..text.len().min((index + 1) * MAX_PART)].to_owned())
+        .collect();
+    if count > 1 {
+        parts[0] = format!("{count}:{}", parts[0]);
+    }
+    parts
+}
+
+/// The text that was kept in one or more cookies.
+fn join(headers: &HeaderMap) -> Option<String> {
+    let part = |index: usize| {
+        let name = part_name(index);
+        presented(headers).find(|cookie| cookie.name() == name)
+    };
+    let first = part(0)?;
+    let Some((count, text)) = first.value().split_once(':') else {
+        return Some(first.value().to_owned());
+    };
+    let count: usize = count.parse().ok().filter(|count| (2..=MAX_PARTS).contains(count))?;
+    let mut text = text.to_owned();
+    for index in 1..count {
+        text.push_str(part(index)?.value());
+    }
+    Some(text)
+}
+
+fn part_name(index: usize) -> String {
+    match index {
+        0 => SESSION.to_owned(),
+        index => format!("{SESSION}-{index}"),
+    }
+}
+
+/// The parts of a session that a browser has, with their names.
+fn presented_parts(headers: &HeaderMap) -> impl Iterator<Item = (usize, String)> {
+    let names = (0..MAX_PARTS).map(|index| (index, part_name(index)));
+    names.filter(|(_, name)| presented(headers).any(|cookie| cookie.name() == name.as_str()))
 }
 
 fn presented(headers: &HeaderMap) -> impl Iterator<Item = Cookie<'static>> {
@@ -214,7 +441,7 @@ fn removal(name: &str) -> HeaderValue {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -222,9 +449,20 @@ mod tests {
         Timestamp::from_second(1_800_000_000).unwrap()
     }
 
-    fn session(lifetime: i64) -> Session {
+    /// A session that began a moment ago, to be refreshed 30 s before it is no longer valid.
+    pub fn session(valid_for: i64) -> Session {
+        let valid_until = now() + SignedDuration::from_secs(valid_for);
         Session {
             id: "s1".into(),
+            secret: "0123456789abcdef0123456789abcdef".to_owned().into(),
+            began: now(),
+            seen: now(),
+            valid_until,
+            refresh: Some(Refresh {
+                token: "planted-refresh-token".to_owned().into(),
+                at: valid_until - SignedDuration::from_secs(30),
+                count: 0,
+            }),
             person: Person {
                 identity: Identity {
                     issuer: "https://idp.test".into(),
@@ -233,48 +471,116 @@ mod tests {
                 email: "dev1@example.test".into(),
                 groups: vec!["staff".into()],
                 is_admin: true,
-                expires: now() + SignedDuration::from_secs(lifetime),
+                provider_session: Some("p1".into()),
+                issued: now(),
+                expires: valid_until,
             },
         }
     }
 
-    /// What a browser sends back for a `Set-Cookie` header.
-    fn sent(set: &HeaderValue) -> HeaderMap {
-        let pair = set.to_str().unwrap().split(';').next().unwrap();
-        HeaderMap::from_iter([(COOKIE, HeaderValue::from_str(&format!("other=1; {pair}")).unwrap())])
+    fn large(characters: usize) -> Session {
+        let mut large = session(60);
+        // What does not repeat: nothing compresses it, and every part differs.
+        let token: String = (0..characters / 8).map(|i| format!("{i:08x}")).collect();
+        large.refresh.as_mut().unwrap().token = token.into();
+        large
+    }
+
+    fn kept(cookies: &Cookies, session: &Session, headers: &HeaderMap) -> Option<Vec<HeaderValue>> {
+        cookies.keep_session(session, session.valid_until, headers, now())
+    }
+
+    /// What a browser sends back for `Set-Cookie` headers.
+    fn sent(set: &[HeaderValue]) -> HeaderMap {
+        let pairs: Vec<_> = set
+            .iter()
+            .map(|set| set.to_str().unwrap().split(';').next().unwrap())
+            .collect();
+        HeaderMap::from_iter([(
+            COOKIE,
+            HeaderValue::from_str(&format!("other=1; {}", pairs.join("; "))).unwrap(),
+        )])
+    }
+
+    fn shown(cookies: &Cookies, headers: &HeaderMap) -> Option<Session> {
+        match cookies.session(headers) {
+            Presented::Session(session) => Some(*session),
+            Presented::Nothing => None,
+        }
     }
 
     #[test]
-    fn a_session_comes_back_until_it_ends() {
+    fn a_session_comes_back_as_it_was() {
         let cookies = Cookies::new(vec![Key::generate()]);
-        let set = cookies.begin_session(&session(60), now()).unwrap();
-        let text = set.to_str().unwrap();
+        let set = kept(&cookies, &session(60), &HeaderMap::new()).unwrap();
+        let [only] = set.as_slice() else { panic!("{set:?}") };
+        let text = only.to_str().unwrap();
         assert!(text.starts_with("__Host-devplane-session="), "{text}");
         for attribute in ["; HttpOnly", "; SameSite=Lax", "; Secure", "; Path=/", "; Max-Age=60"] {
             assert!(text.contains(attribute), "{text} lacks {attribute}");
         }
         assert!(!text.contains("Domain") && !text.contains("dev1"), "{text}");
-        assert_eq!(cookies.session(&sent(&set), now()), Presented::Session(session(60)));
-        assert_eq!(
-            cookies.session(&sent(&set), now() + SignedDuration::from_secs(60)),
-            Presented::Expired
+        let back = shown(&cookies, &sent(&set)).unwrap();
+        assert_eq!(back.person, session(60).person);
+        assert_eq!((back.began, back.valid_until), (now(), session(60).valid_until));
+        assert_eq!(back.refresh.unwrap().token.expose_secret(), "planted-refresh-token");
+        assert!(shown(&cookies, &sent(&cookies.end_session(&HeaderMap::new()))).is_none());
+        assert!(shown(&cookies, &HeaderMap::new()).is_none());
+        assert!(!format!("{:?}", session(60)).contains("planted"));
+    }
+
+    #[test]
+    fn a_large_session_takes_several_cookies() {
+        let cookies = Cookies::new(vec![Key::generate()]);
+        let set = kept(&cookies, &large(6000), &HeaderMap::new()).unwrap();
+        assert_eq!(set.len(), 3);
+        assert!(set.iter().all(|set| set.len() <= MAX_COOKIE));
+        let headers = sent(&set);
+        let token = large(6000).refresh.unwrap().token;
+        let back = shown(&cookies, &headers).unwrap().refresh.unwrap().token;
+        assert_eq!(back.expose_secret(), token.expose_secret());
+        // One that got smaller leaves nothing behind, and neither does one that ended.
+        let smaller = kept(&cookies, &session(60), &headers).unwrap();
+        assert_eq!(smaller.len(), 3);
+        assert!(
+            smaller[1..]
+                .iter()
+                .all(|set| set.to_str().unwrap().contains("Max-Age=0"))
         );
-        assert_eq!(
-            cookies.session(&sent(&cookies.end_session()), now()),
-            Presented::Nothing
-        );
-        assert_eq!(cookies.session(&HeaderMap::new(), now()), Presented::Nothing);
+        assert_eq!(cookies.end_session(&headers).len(), 3);
+        // Parts that are missing, exchanged or of different sessions are no session.
+        let other = kept(&cookies, &large(6000), &HeaderMap::new()).unwrap();
+        let renamed = |set: &HeaderValue, from: &str, to: &str| {
+            HeaderValue::from_str(&set.to_str().unwrap().replacen(from, to, 1)).unwrap()
+        };
+        for wrong in [
+            vec![set[0].clone(), set[1].clone()],
+            vec![set[1].clone(), set[2].clone()],
+            vec![set[0].clone(), other[1].clone(), set[2].clone()],
+            vec![
+                set[0].clone(),
+                renamed(&set[2], "session-2", "session-1"),
+                renamed(&set[1], "session-1", "session-2"),
+            ],
+            vec![renamed(&set[0], "=3:", "=2:"), set[1].clone(), set[2].clone()],
+            vec![renamed(&set[0], "=3:", "=9:"), set[1].clone(), set[2].clone()],
+        ] {
+            assert!(shown(&cookies, &sent(&wrong)).is_none(), "{wrong:?}");
+        }
+        assert!(kept(&cookies, &large(12_000), &HeaderMap::new()).is_none());
     }
 
     #[test]
     fn keys_rotate_and_foreign_or_moved_cookies_are_nothing() {
         let (old, new) = (Key::generate(), Key::generate());
         let before = Cookies::new(vec![old.clone()]);
-        let after = Cookies::new(vec![new, old]);
-        let set = before.begin_session(&session(60), now()).unwrap();
-        assert!(matches!(after.session(&sent(&set), now()), Presented::Session(_)));
-        let set = after.begin_session(&session(60), now()).unwrap();
-        assert_eq!(before.session(&sent(&set), now()), Presented::Nothing);
+        let after = Cookies::new(vec![new.clone(), old.clone()]);
+        let set = kept(&before, &session(60), &HeaderMap::new()).unwrap();
+        assert!(shown(&after, &sent(&set)).is_some());
+        let set = kept(&after, &session(60), &HeaderMap::new()).unwrap();
+        assert!(shown(&before, &sent(&set)).is_none());
+        before.set_keys(vec![old, new]);
+        assert!(shown(&before, &sent(&set)).is_some());
         // The name is part of what is authenticated: a login cookie is no session.
         let (state, other) = ("AbCd-_12345", "AbCd-_12999");
         let attempt: Attempt =
@@ -284,23 +590,37 @@ mod tests {
             .to_str()
             .unwrap()
             .replacen("__Host-devplane-login-AbCd-_12", SESSION, 1);
-        assert_eq!(
-            before.session(&sent(&HeaderValue::from_str(&moved).unwrap()), now()),
-            Presented::Nothing
-        );
-        assert!(before.attempt(&sent(&set[0]), state, now()).is_some());
+        assert!(shown(&before, &sent(&[HeaderValue::from_str(&moved).unwrap()])).is_none());
+        assert!(before.attempt(&sent(&set[..1]), state, now()).is_some());
         // The same first characters, but another state.
-        assert!(before.attempt(&sent(&set[0]), other, now()).is_none());
+        assert!(before.attempt(&sent(&set[..1]), other, now()).is_none());
         let late = now() + SignedDuration::from_mins(10);
-        assert!(before.attempt(&sent(&set[0]), state, late).is_none());
+        assert!(before.attempt(&sent(&set[..1]), state, late).is_none());
     }
 
     #[test]
-    fn a_cookie_that_no_browser_keeps_is_not_set() {
-        let cookies = Cookies::new(vec![Key::generate()]);
-        let mut large = session(60);
-        large.person.identity.issuer = "https://idp.test/".to_owned() + &"a".repeat(4000);
-        assert_eq!(cookies.begin_session(&large, now()), None);
+    fn what_gateways_leave_for_each_other_opens_with_the_cookie_alone() {
+        let (one, token) = (session(60), SecretString::from("next".to_owned()));
+        let mut person = one.person.clone();
+        person.groups = vec!["other".into()];
+        let sealed = one.seal(&token, &person).unwrap();
+        let (opened, who) = one.open(&sealed).unwrap();
+        assert_eq!((opened.expose_secret(), who), ("next", person));
+        let mut other = one.clone();
+        other.secret = "another secret of at least 32 bytes".to_owned().into();
+        assert!(other.open(&sealed).is_none());
+        // The same key, but another session or another person.
+        let mut other = one.clone();
+        other.id = "s2".into();
+        assert!(other.open(&sealed).is_none());
+        let mut other = one.clone();
+        other.person.identity.subject = "dev2".into();
+        assert!(other.open(&sealed).is_none());
+        // It is no cookie, and a cookie is none.
+        let cookies = Cookies::new(vec![one.key()]);
+        let headers = HeaderMap::from_iter([(COOKIE, HeaderValue::from_str(&format!("{SESSION}={sealed}")).unwrap())]);
+        assert!(shown(&cookies, &headers).is_none());
+        assert!(one.open("").is_none());
     }
 
     #[test]
@@ -315,11 +635,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_cookie_is_too_strange(value in "[ -~]{0,200}") {
+        fn no_cookie_is_too_strange(value in "[ -~]{0,200}", second in "[ -~]{0,50}") {
             let cookies = Cookies::new(vec![Key::generate()]);
             let mut headers = HeaderMap::new();
-            headers.insert(COOKIE, HeaderValue::from_str(&format!("{SESSION}={value}")).unwrap());
-            prop_assert_eq!(cookies.session(&headers, now()), Presented::Nothing);
+            headers.insert(COOKIE, HeaderValue::from_str(&format!("{SESSION}={value}; {SESSION}-1={second}")).unwrap());
+            prop_assert!(shown(&cookies, &headers).is_none());
         }
     }
 }

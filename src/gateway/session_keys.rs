@@ -1,9 +1,11 @@
 //! A Secret becomes the keys that cookies are encrypted with; the first gateway to start makes it.
 //!
 //! The Secret `workspace-gateway-session-keys` has one entry, `keys`: a line for each key, 64 random bytes in base64. The first
-//! line encrypts and every line decrypts. To rotate: put a new line in front, restart the gateways one by one, and take the old
-//! line away when the last session of its time has ended.
+//! line encrypts and every line decrypts. The Secret is read again every few seconds, and a new first line encrypts only when the
+//! other gateways had time to read it too. To rotate: put a new line in front, and take the old one away when the last session
+//! of its time has ended.
 
+use super::session::Cookies;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cookie::Key;
@@ -12,10 +14,15 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use snafu::{ResultExt, Snafu, ensure};
+use std::time::Duration;
+use tokio::time::sleep;
 
 const NAME: &str = "workspace-gateway-session-keys";
 const ENTRY: &str = "keys";
 const KEY_BYTES: usize = 64;
+const READ_EVERY: Duration = Duration::from_secs(10);
+/// One for reading it here, one for the other gateways, one for an API server that was slow.
+const READ_BEFORE_USE: u32 = 3;
 
 /// Why there are no keys. Holds nothing of the Secret's content.
 #[derive(Debug, Snafu)]
@@ -62,6 +69,42 @@ pub async fn load(client: &Client, namespace: &str) -> Result<Vec<Key>, KeysErro
     Ok(keys)
 }
 
+/// Keeps the cookies' keys as the Secret has them. Never ends. While the Secret can't be used, the last keys stay.
+pub async fn follow(client: &Client, namespace: &str, cookies: &Cookies) {
+    let mut last: Vec<Key> = Vec::new();
+    let mut times = 0;
+    loop {
+        sleep(READ_EVERY).await;
+        let read = match load(client, namespace).await {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::warn!(%error, "the keys for sessions stay as they are");
+                continue;
+            }
+        };
+        times = if read == last { times + 1 } else { 1 };
+        let current = cookies.keys();
+        let next = next(&current, &read, times);
+        if next.first() != current.first() {
+            tracing::info!(namespace, secret = NAME, "cookies are encrypted with another key");
+        }
+        cookies.set_keys(next);
+        last = read;
+    }
+}
+
+/// The keys to go on with when `read` was read so many times: the key that encrypts now stays in front until all gateways can have
+/// read the others, unless it is gone.
+fn next(current: &[Key], read: &[Key], times: u32) -> Vec<Key> {
+    match current.first() {
+        Some(encrypting) if times < READ_BEFORE_USE && read.contains(encrypting) => {
+            let others = read.iter().filter(|key| *key != encrypting);
+            std::iter::once(encrypting).chain(others).cloned().collect()
+        }
+        _ => read.to_vec(),
+    }
+}
+
 fn fresh() -> Secret {
     let line = STANDARD.encode(Key::generate().master());
     Secret {
@@ -93,6 +136,20 @@ fn parse(text: &[u8]) -> Option<Vec<Key>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_key_is_read_by_all_before_it_is_used_by_one() {
+        let (old, new) = (Key::from(&[1; 64]), Key::from(&[2; 64]));
+        let (before, both) = (vec![old.clone()], vec![new.clone(), old.clone()]);
+        let waiting = vec![old.clone(), new.clone()];
+        assert_eq!(next(&before, &both, 1), waiting);
+        assert_eq!(next(&waiting, &both, 2), waiting);
+        assert_eq!(next(&waiting, &both, 3), both);
+        let only = std::slice::from_ref(&new);
+        assert_eq!(next(&both, only, 1), only);
+        // Whoever takes the old one away at once wants it gone.
+        assert_eq!(next(&before, only, 1), only);
+    }
 
     #[test]
     fn keys_are_lines_of_base64() {

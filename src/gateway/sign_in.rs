@@ -1,6 +1,6 @@
 //! A visitor becomes someone who is signed in, and the other way round (OpenID Connect Core 1.0, section 3.1).
 
-use super::authn::authenticate;
+use super::authn::{Caller, authenticate};
 use super::origin::{Via, is_same_origin};
 use super::pages::{Link, MessagePage};
 use super::reject::Rejection;
@@ -8,12 +8,19 @@ use super::respond::{self, Answer};
 use super::return_path::return_path;
 use super::route::LOGIN;
 use super::service::{Asked, Gateway};
-use super::session::Session;
+use super::session::{Refresh, Session};
+use super::sign_ins::valid_until;
+use super::standing::after;
 use crate::audit::{self, Actor, Event};
+use crate::config::session::SessionRules;
 use crate::identity::UserId;
-use crate::oidc::Attempt;
+use crate::oidc::{Attempt, SignedIn};
 use hyper::StatusCode;
-use hyper::header::SET_COOKIE;
+use hyper::header::{HeaderValue, REFRESH, SET_COOKIE};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use std::sync::Arc;
+use url::Url;
 
 /// The query parameter with the path to go on to.
 const RETURN: &str = "return";
@@ -33,9 +40,9 @@ pub fn login_url(path_and_query: &str) -> String {
 ///
 /// # Errors
 /// When the provider was not reached yet.
-pub fn start(gateway: &Gateway, asked: &Asked) -> Result<Answer, Rejection> {
+pub async fn start(gateway: &Gateway, asked: &Asked) -> Result<Answer, Rejection> {
     let wanted = asked.parameter(RETURN).unwrap_or_default();
-    let (url, attempt) = gateway.provider.start_sign_in().map_err(|error| {
+    let (url, attempt) = gateway.provider.start_sign_in().await.map_err(|error| {
         tracing::warn!(request_id = asked.id.as_str(), %error, "nobody can sign in");
         Rejection::ProviderUnavailable
     })?;
@@ -53,7 +60,7 @@ pub fn start(gateway: &Gateway, asked: &Asked) -> Result<Answer, Rejection> {
 ///
 /// # Errors
 /// When this browser did not begin that sign-in. Any other failure is an answer too: it takes the used cookie away.
-pub async fn finish(gateway: &Gateway, asked: &Asked) -> Result<Answer, Rejection> {
+pub async fn finish(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Rejection> {
     let state = asked.parameter("state").unwrap_or_default();
     let attempt = gateway.cookies.attempt(asked.request.headers(), &state, asked.now);
     let Some((attempt, path)) = attempt else {
@@ -90,15 +97,17 @@ async fn signed_in(gateway: &Gateway, asked: &Asked, attempt: Attempt, path: &st
         Some(_) => return Err(failed(asked, "provider_error", Rejection::SignInFailed)),
     }
     let code = asked.parameter("code").unwrap_or_default();
-    let person = gateway.provider.finish_sign_in(code, attempt).await.map_err(|error| {
+    let signed_in = gateway.provider.finish_sign_in(code, attempt).await.map_err(|error| {
         tracing::warn!(request_id = asked.id.as_str(), %error, "a sign-in failed");
         failed(asked, error.reason(), Rejection::from(&error))
     })?;
-    let session = Session {
-        id: format!("{:032x}", rand::random::<u128>()),
-        person,
+    let session = begin(signed_in, &gateway.session_rules, asked.now);
+    let ends = match session.refresh {
+        Some(_) => after(session.began, gateway.session_rules.lifetime),
+        None => session.valid_until,
     };
-    let Some(cookie) = gateway.cookies.begin_session(&session, asked.now) else {
+    let headers = asked.request.headers();
+    let Some(cookies) = gateway.cookies.keep_session(&session, ends, headers, asked.now) else {
         return Err(failed(asked, "session_too_large", Rejection::SignInFailed));
     };
     let identity = &session.person.identity;
@@ -117,8 +126,25 @@ async fn signed_in(gateway: &Gateway, asked: &Asked, attempt: Attempt, path: &st
         },
     });
     let mut answer = respond::redirect(path);
-    answer.headers_mut().append(SET_COOKIE, cookie);
+    for cookie in cookies {
+        answer.headers_mut().append(SET_COOKIE, cookie);
+    }
     Ok(answer)
+}
+
+/// With a refresh token the provider is asked every now and then; without one the session ends with the ID token.
+fn begin(signed_in: SignedIn, rules: &SessionRules, now: Timestamp) -> Session {
+    let SignedIn { person, refresh_token } = signed_in;
+    let refresh = refresh_token.map(|token| Refresh {
+        token,
+        at: after(now, rules.refresh_every),
+        count: 0,
+    });
+    let valid_until = match refresh {
+        Some(_) => valid_until(now, rules, now),
+        None => person.expires,
+    };
+    Session::begin(person, refresh, valid_until, now)
 }
 
 fn failed(asked: &Asked, reason: &'static str, rejection: Rejection) -> Rejection {
@@ -127,14 +153,43 @@ fn failed(asked: &Asked, reason: &'static str, rejection: Rejection) -> Rejectio
     rejection
 }
 
-/// Ends the browser's session. The provider's own goes on.
+/// Ends the browser's session, wherever it was opened, and sends the browser on to the provider, which ends its own.
+///
+/// Not by a redirect: a page may post only to its own origin (`form-action`), and browsers hold that against redirects too.
 ///
 /// # Errors
 /// When another site's page asks for it.
-pub fn end(gateway: &Gateway, asked: &Asked) -> Result<Answer, Rejection> {
+pub async fn end(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Rejection> {
     if !is_same_origin(asked.request.headers(), Via::Cookie, &gateway.public_origin) {
         return Err(Rejection::ForeignOrigin);
     }
+    if let Ok(Caller {
+        session: Some(session), ..
+    }) = authenticate(gateway, asked).await
+    {
+        revoke(gateway, asked, &session).await;
+    }
+    let provider = gateway.provider.end_session_url(gateway.post_logout_url.as_ref());
+    let mut answer = signed_out(provider.as_ref());
+    for cookie in gateway.cookies.end_session(asked.request.headers()) {
+        answer.headers_mut().append(SET_COOKIE, cookie);
+    }
+    Ok(answer)
+}
+
+/// Without the cookie the session is over in this browser, but not for who has a copy of it, nor in open terminals.
+async fn revoke(gateway: &Gateway, asked: &Asked, session: &Session) {
+    let Ok(Some(workspace)) = gateway.workspaces.find(&session.person.identity) else {
+        return;
+    };
+    let name = workspace.name_any();
+    if let Err(error) = gateway.workspaces.revoke(&name, &[&session.id], asked.now).await {
+        tracing::warn!(session_id = session.id, %error, "a session that its user ended can't be revoked");
+    }
+}
+
+/// What a browser shows that has no session any more; it goes on to `provider` by itself.
+pub fn signed_out(provider: Option<&Url>) -> Answer {
     let text = "Your session in this browser has ended. Your workspace keeps what you left in it.";
     let action = Link {
         label: "Sign in again",
@@ -142,8 +197,12 @@ pub fn end(gateway: &Gateway, asked: &Asked) -> Result<Answer, Rejection> {
     };
     let page = MessagePage::new("Signed out", text, "", action, "");
     let mut answer = respond::page(StatusCode::OK, &page);
-    answer.headers_mut().append(SET_COOKIE, gateway.cookies.end_session());
-    Ok(answer)
+    // A URL is ASCII without control characters.
+    let onward = provider.and_then(|url| HeaderValue::from_str(&format!("1; url={url}")).ok());
+    if let Some(onward) = onward {
+        answer.headers_mut().insert(REFRESH, onward);
+    }
+    answer
 }
 
 #[cfg(test)]

@@ -3,16 +3,18 @@
 use super::admission::{Admitted, admit};
 use super::authn::Caller;
 use super::keep_alive::{self, ScreenSize};
+use super::presence::Present;
 use super::progress::is_open;
 use super::recording;
 use super::reject::Rejection;
 use super::respond::Answer;
 use super::service::{Asked, Gateway};
+use super::standing::Over;
+use super::vigil;
 use crate::api::Workspace;
 use crate::api::status::{StopReason, TerminalSession};
 use crate::api::workspace::KeepAlive;
 use crate::audit::{self, Action, Event, Outcome};
-use crate::clock::until;
 use crate::names::TERMINAL_PORT;
 use crate::proxy::{Cause, End, Recorders, SUBPROTOCOL, Socket, Stop, dial, is_output, is_typing, relay};
 use crate::recording::Recording;
@@ -27,8 +29,6 @@ use hyper::upgrade::Upgraded;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::sleep;
 
 /// Of what a browser calls itself, in characters.
 const LONGEST_USER_AGENT: usize = 200;
@@ -73,9 +73,8 @@ pub async fn open(gateway: &Arc<Gateway>, asked: &mut Asked) -> Result<Answer, R
     answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
     let terminal = Terminal {
         gateway: Arc::clone(gateway),
-        expires_in: until(caller.person.expires, asked.now),
         request: asked.without_request(),
-        session: session(asked, &gateway.workspaces.pod_name),
+        session: session(asked, caller.session_id(), &gateway.workspaces.pod_name),
         stays_awake_by_output: workspace.spec.lifecycle.keep_alive == KeepAlive::Output,
         caller,
         workspace: name,
@@ -102,7 +101,6 @@ struct Terminal {
     session: TerminalSession,
     /// Whether what it prints counts as use.
     stays_awake_by_output: bool,
-    expires_in: Duration,
 }
 
 impl Terminal {
@@ -139,8 +137,9 @@ impl Terminal {
         let recorders = recording.as_ref().map_or_else(Recorders::default, |recording| {
             recording::recorders(recording, &*gateway.clock)
         });
-        let stop = self.stop(recording.as_ref());
+        let stop = self.stop(&present, recording.as_ref());
         let end = relay(client, backend.into(), typed, printed, recorders, stop).await;
+        let last_input = present.last_input();
         drop(present);
         gateway.metrics.open_sessions.dec();
         let (reason, code) = (end.reason(), close_code(end));
@@ -151,7 +150,7 @@ impl Terminal {
         audit::emit(&Event::SessionEnd { actor, target, reason });
         tracing::info!(
             request_id = self.request.id.as_str(),
-            session_id = self.caller.session_id,
+            session_id = self.caller.session_id(),
             terminal_id = self.session.id,
             recording_id,
             workspace,
@@ -159,6 +158,12 @@ impl Terminal {
             code,
             "a terminal was closed"
         );
+        if let (Some(session), Some(used)) = (&self.caller.session, last_input) {
+            let (name, now) = (workspace, gateway.clock.now());
+            if let Err(error) = gateway.workspaces.note_use(name, session, used, now).await {
+                tracing::debug!(session_id = session.id, %error, "the last use of a session can't be noted");
+            }
+        }
         if let Some(size) = size
             && self.stays_awake_by_output
             && end.is_departure()
@@ -169,11 +174,18 @@ impl Terminal {
         }
     }
 
-    async fn stop(&self, recording: Option<&Recording>) -> Stop {
+    async fn stop(&self, present: &Present, recording: Option<&Recording>) -> Stop {
+        let gateway = &self.gateway;
+        let used = || present.last_input().unwrap_or(self.request.now);
         tokio::select! {
-            () = sleep(self.expires_in) => Stop::SessionExpired,
+            over = vigil::over(gateway, &self.caller, &self.workspace, used) => match over {
+                Over::Revoked => Stop::SessionRevoked,
+                Over::Expired => Stop::SessionExpired,
+                Over::Idle => Stop::SessionIdle,
+            },
+            () = gateway.workspaces.lost() => Stop::WatchLost,
             stop = self.stopped() => stop,
-            () = recording::must_end(&self.gateway, &self.request, &self.caller, &self.workspace, recording) => Stop::NotRecorded,
+            () = recording::must_end(gateway, &self.request, &self.caller, &self.workspace, recording) => Stop::NotRecorded,
             () = self.gateway.drain.stopping() => Stop::Shutdown,
         }
     }
@@ -194,12 +206,13 @@ impl Terminal {
 }
 
 /// What the status says of a terminal that opens.
-fn session(asked: &Asked, gateway: &str) -> TerminalSession {
+fn session(asked: &Asked, sign_in: Option<&str>, gateway: &str) -> TerminalSession {
     let request = &asked.request;
     let peer = request.extensions().get::<Peer>();
     let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
     TerminalSession {
         id: HEXLOWER.encode(&rand::random::<[u8; 8]>()),
+        sign_in: sign_in.unwrap_or_default().to_owned(),
         since: Time(asked.now),
         last_input: None,
         client_address: peer

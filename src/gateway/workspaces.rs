@@ -4,28 +4,30 @@ use super::index::{Followed, Index, recorded_owner};
 use crate::api::status::TerminalSession;
 use crate::api::workspace::{AiConfig, Persistence, Resources, User};
 use crate::api::{Phase, Workspace, WorkspaceSpec};
+use crate::cluster;
+use crate::cluster::watch::Change;
 use crate::config::gateway::NewWorkspace;
 use crate::identity::{Identity, UserId};
 use crate::labels::{self, WAKE_REQUESTED_AT};
 use crate::oidc::Person;
 use crate::units::quantity::Quantity;
-use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::DeserializeGuard;
-use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use snafu::{ResultExt, Snafu, ensure};
-use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 /// Why a person has no Workspace to enter.
 #[derive(Debug, Snafu)]
+#[snafu(visibility(pub(super)))]
 pub enum EnsureError {
-    #[snafu(display("the Workspaces are not known yet: the watch has not begun"))]
+    #[snafu(display("the Workspaces are not known: the watch has not begun, or is lost"))]
     NotWatched,
     #[snafu(display("several Workspaces record this user: {}", names.join(", ")))]
     Ambiguous { names: Vec<String> },
@@ -47,6 +49,13 @@ pub enum EnsureError {
     },
 }
 
+impl EnsureError {
+    /// Whether the API server says that there is no such Workspace.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Api { source: kube::Error::Api(status), .. } if status.code == 404)
+    }
+}
+
 /// A Workspace, and what was done to have it.
 pub struct Ensured {
     pub workspace: Arc<Workspace>,
@@ -56,68 +65,97 @@ pub struct Ensured {
 
 /// The Workspaces of one namespace.
 pub struct Workspaces {
-    api: Api<Workspace>,
+    pub(super) api: Api<Workspace>,
     pub namespace: String,
     /// This gateway's pod, as `status.sessions` names it.
     pub pod_name: String,
     template: NewWorkspace,
     index: RwLock<Index>,
-    watched: watch::Sender<bool>,
+    watched: watch::Sender<Watched>,
+    /// How long what is known is believed while nothing is heard.
+    watch_loss: Duration,
+}
+
+/// Whether the watch tells of changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watched {
+    NotYet,
+    Yes,
+    Lost,
 }
 
 impl Workspaces {
-    pub fn new(client: Client, namespace: String, pod_name: String, template: NewWorkspace) -> Self {
+    pub fn new(
+        client: Client,
+        namespace: String,
+        pod_name: String,
+        template: NewWorkspace,
+        watch_loss: Duration,
+    ) -> Self {
         Self {
             api: Api::namespaced(client, &namespace),
             namespace,
             pod_name,
             template,
             index: RwLock::default(),
-            watched: watch::Sender::new(false),
+            watched: watch::Sender::new(Watched::NotYet),
+            watch_loss,
         }
     }
 
     /// Keeps the index as the API server has it. Ends only with the program.
     pub async fn watch(&self) {
-        let events = watcher(self.api_of_guards(), watcher::Config::default()).default_backoff();
-        let mut events = pin!(events);
-        let mut listed = Vec::new();
-        loop {
-            match events.try_next().await {
-                Ok(Some(watcher::Event::Init)) => listed.clear(),
-                Ok(Some(watcher::Event::InitApply(object))) => listed.extend(readable(object)),
-                Ok(Some(watcher::Event::InitDone)) => {
-                    self.write(|index| index.replace(std::mem::take(&mut listed)));
-                    if !self.watched.send_replace(true) {
-                        tracing::info!(namespace = self.namespace, "the Workspaces are watched");
-                    }
+        let api: Api<DeserializeGuard<Workspace>> = Api::namespaced(self.api.clone().into_client(), &self.namespace);
+        let alive = watch::Sender::new(Instant::now());
+        let follow = cluster::watch::follow(&api, |change| {
+            match change {
+                Change::All(objects) => {
+                    self.write(|index| index.replace(objects.into_iter().filter_map(readable).collect()))
                 }
-                Ok(Some(watcher::Event::Apply(object))) => {
+                Change::Applied(object) => {
                     if let Some(workspace) = readable(object) {
                         self.write(|index| index.apply(workspace));
                     }
                 }
-                Ok(Some(watcher::Event::Delete(object))) => {
-                    let metadata = object
-                        .0
-                        .map_or_else(|invalid| invalid.metadata, |workspace| workspace.metadata);
-                    self.write(|index| index.remove(metadata.name.as_deref().unwrap_or_default()));
-                }
-                // The stream begins again by itself, after a pause that grows.
-                Err(error) => {
-                    tracing::warn!(namespace = self.namespace, %error, "the watch of Workspaces failed and is started again")
-                }
-                Ok(None) => return,
+                Change::Deleted(object) => self.write(|index| index.remove(&object.name_any())),
+                Change::Alive => {}
             }
-        }
+            alive.send_replace(Instant::now());
+            if self.watched.send_replace(Watched::Yes) != Watched::Yes {
+                tracing::info!(namespace = self.namespace, "the Workspaces are watched");
+            }
+        });
+        let mut heard = alive.subscribe();
+        let silence = async {
+            loop {
+                let last = *heard.borrow_and_update();
+                tokio::select! {
+                    // The sender lives as long as this.
+                    _ = heard.changed() => {}
+                    () = sleep_until(last + self.watch_loss) => {
+                        if self.watched.send_if_modified(|watched| std::mem::replace(watched, Watched::Lost) == Watched::Yes) {
+                            let seconds = self.watch_loss.as_secs();
+                            tracing::error!(namespace = self.namespace, seconds, "nothing is heard of the Workspaces: terminals are closed, as nobody knows which sessions are revoked");
+                        }
+                        // The sender lives as long as this.
+                        let _ = heard.changed().await;
+                    }
+                }
+            }
+        };
+        tokio::join!(follow, silence);
     }
 
-    fn api_of_guards(&self) -> Api<DeserializeGuard<Workspace>> {
-        Api::namespaced(self.api.clone().into_client(), &self.namespace)
-    }
-
+    /// Whether revocations are heard of.
     pub fn is_watched(&self) -> bool {
-        *self.watched.borrow()
+        *self.watched.borrow() == Watched::Yes
+    }
+
+    /// Ends when nothing was heard of the Workspaces for too long.
+    pub async fn lost(&self) {
+        let mut watched = self.watched.subscribe();
+        // The sender lives as long as `self`.
+        let _ = watched.wait_for(|watched| *watched == Watched::Lost).await;
     }
 
     pub fn get(&self, name: &str) -> Option<Arc<Workspace>> {
@@ -151,6 +189,16 @@ impl Workspaces {
             }
         );
         Ok(found.pop())
+    }
+
+    /// The Workspace of whom the provider's session is, as far as sessions are noted.
+    ///
+    /// # Errors
+    /// When the Workspaces are not known.
+    pub fn with_provider_session(&self, session: &str) -> Result<Option<Arc<Workspace>>, EnsureError> {
+        ensure!(self.is_watched(), NotWatchedSnafu);
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(index.with_provider_session(session))
     }
 
     /// The person's Workspace, made if there is none and woken if it is stopped.
@@ -204,6 +252,8 @@ impl Workspaces {
             email,
             groups,
             is_admin: _,
+            provider_session: _,
+            issued: _,
             expires: _,
         } = person;
         let NewWorkspace {
@@ -297,7 +347,7 @@ impl Workspaces {
     pub async fn with_sessions_here(&self) -> Vec<String> {
         let mut watched = self.watched.subscribe();
         // The sender lives as long as `self`.
-        let _ = watched.wait_for(|watched| *watched).await;
+        let _ = watched.wait_for(|watched| *watched == Watched::Yes).await;
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         index.with_session_at(&self.pod_name)
     }

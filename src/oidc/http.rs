@@ -11,7 +11,9 @@ use rustls::ClientConfig;
 use snafu::{ResultExt, Snafu};
 use std::error::Error;
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// For a whole exchange: connecting, asking and reading.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,7 +46,11 @@ fn chain(error: &dyn Error) -> String {
 }
 
 /// The client that openidconnect asks through.
-pub struct HttpClient(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub struct HttpClient {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// When the provider last answered; `None` when it did not the last time.
+    answered: Mutex<Option<Instant>>,
+}
 
 impl HttpClient {
     pub fn new(tls: ClientConfig) -> Self {
@@ -54,12 +60,15 @@ impl HttpClient {
             .https_or_http()
             .enable_http1()
             .build();
-        Self(Client::builder(TokioExecutor::new()).build(connector))
+        Self {
+            client: Client::builder(TokioExecutor::new()).build(connector),
+            answered: Mutex::default(),
+        }
     }
 
     async fn ask(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let exchange = async {
-            let answer = self.0.request(request.map(|body| Full::new(Bytes::from(body))));
+            let answer = self.client.request(request.map(|body| Full::new(Bytes::from(body))));
             let (head, body) = answer.await.context(ConnectSnafu)?.into_parts();
             let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
                 if error.is::<LengthLimitError>() {
@@ -70,9 +79,16 @@ impl HttpClient {
             })?;
             Ok(HttpResponse::from_parts(head, body.to_bytes().to_vec()))
         };
-        tokio::time::timeout(TIMEOUT, exchange)
-            .await
-            .map_err(|_| HttpError::Timeout)?
+        let result = tokio::time::timeout(TIMEOUT, exchange).await;
+        let result = result.unwrap_or(Err(HttpError::Timeout));
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = result.is_ok().then(Instant::now);
+        result
+    }
+
+    /// Whether the provider answered the last time, and that was no longer ago than this.
+    pub fn answered_within(&self, time: Duration) -> bool {
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.is_some_and(|at| at.elapsed() < time)
     }
 }
 

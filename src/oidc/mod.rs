@@ -5,12 +5,16 @@
 
 mod entry;
 mod http;
+mod logout;
 mod provider;
+mod refresh;
 mod sign_in;
 mod verify;
 
 pub use entry::NotAllowed;
 pub use http::HttpError;
+pub use logout::{Logout, LogoutError};
 pub use provider::{Provider, ProviderError};
-pub use sign_in::{Attempt, SignInError};
-pub use verify::{Person, TokenError};
+pub use refresh::{RefreshError, Refreshed};
+pub use sign_in::{Attempt, SignInError, SignedIn};
+pub use verify::{Person, TokenError, provider_session};

@@ -5,14 +5,14 @@ use crate::clock::Clock;
 use crate::config::gateway::OidcConfig;
 use crate::config::syntax::is_secure;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use openidconnect::core::{CoreJsonWebKeySet, CoreProviderMetadata};
-use openidconnect::{DiscoveryError, IssuerUrl};
+use openidconnect::core::CoreJsonWebKeySet;
+use openidconnect::{DiscoveryError, IssuerUrl, ProviderMetadataWithLogout};
 use rustls::ClientConfig;
 use snafu::{OptionExt, Snafu, ensure};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// Everything is discovered again this often, so that a key that the provider withdrew stops being believed.
 const DISCOVER_EVERY: Duration = Duration::from_secs(3600);
@@ -21,6 +21,10 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A token with an unknown key has the keys fetched again, but not more often than this: anyone can send such tokens.
 const KEYS_AT_MOST_EVERY: Duration = Duration::from_secs(30);
+
+/// Before a browser is sent there, the provider has answered this short a time ago, or does so in this time.
+const REACHED_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
+const REACHED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Why the provider can't be used.
 #[derive(Debug, Snafu)]
@@ -64,7 +68,7 @@ impl From<DiscoveryError<HttpError>> for ProviderError {
 
 /// What discovery told, and the keys, which change more often.
 pub(super) struct Discovered {
-    pub metadata: CoreProviderMetadata,
+    pub metadata: ProviderMetadataWithLogout,
     pub keys: ArcSwap<CoreJsonWebKeySet>,
 }
 
@@ -127,7 +131,7 @@ impl Provider {
         let issuer = IssuerUrl::new(self.settings.issuer.clone()).ok().context(IssuerSnafu {
             issuer: &self.settings.issuer,
         })?;
-        let metadata = CoreProviderMetadata::discover_async(issuer, &self.http).await?;
+        let metadata = ProviderMetadataWithLogout::discover_async(issuer, &self.http).await?;
         self.check_endpoints(&metadata)?;
         Ok(Discovered {
             keys: ArcSwap::from_pointee(metadata.jwks().clone()),
@@ -136,7 +140,7 @@ impl Provider {
     }
 
     /// The issuer exactly as configured (OpenID Connect Discovery 1.0, section 4.3), and no endpoint in the clear.
-    fn check_endpoints(&self, metadata: &CoreProviderMetadata) -> Result<(), ProviderError> {
+    fn check_endpoints(&self, metadata: &ProviderMetadataWithLogout) -> Result<(), ProviderError> {
         let found = metadata.issuer().as_str();
         ensure!(
             found == self.settings.issuer,
@@ -161,6 +165,21 @@ impl Provider {
                 }
             );
         }
+        Ok(())
+    }
+
+    /// Whether the provider answers, which is tried when that is not known: to be sent to one that does not helps nobody.
+    pub(super) async fn reach(&self, discovered: &Discovered) -> Result<(), ProviderError> {
+        if self.http.answered_within(REACHED_AT_LEAST_EVERY) {
+            return Ok(());
+        }
+        let fetched = CoreJsonWebKeySet::fetch_async(discovered.metadata.jwks_uri(), &self.http);
+        let keys = timeout(REACHED_WITHIN, fetched)
+            .await
+            .map_err(|_| ProviderError::Http {
+                source: HttpError::Timeout,
+            })??;
+        discovered.keys.store(Arc::new(keys));
         Ok(())
     }
 

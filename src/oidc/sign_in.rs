@@ -3,13 +3,13 @@
 use super::http::HttpError;
 use super::provider::{Discovered, Provider, ProviderError};
 use super::verify::{Origin, Person, TokenError};
-use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreClientAuthMethod};
+use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreClientAuthMethod, CoreErrorResponseType};
 use openidconnect::{
     AuthType, AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointMaybeSet, EndpointNotSet, EndpointSet,
-    Nonce, OAuth2TokenResponse, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RequestTokenError, Scope,
-    TokenResponse,
+    Nonce, OAuth2TokenResponse, PkceCodeChallenge, PkceCodeVerifier, ProviderMetadataWithLogout, RedirectUrl,
+    RequestTokenError, Scope, StandardErrorResponse, TokenResponse,
 };
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use snafu::{OptionExt, ResultExt, Snafu};
 use url::Url;
@@ -23,6 +23,16 @@ pub struct Attempt {
     nonce: String,
     /// Proves to the provider who asked (RFC 7636).
     verifier: String,
+}
+
+/// For a refresh token.
+const OFFLINE_ACCESS: &str = "offline_access";
+
+/// Someone who came back from the provider.
+pub struct SignedIn {
+    pub person: Person,
+    /// For asking later whether the session still stands, where the provider gives one.
+    pub refresh_token: Option<SecretString>,
 }
 
 /// Why a sign-in did not end with a person.
@@ -75,20 +85,22 @@ impl Provider {
     /// Where to send a browser, and what it must keep for the way back.
     ///
     /// # Errors
-    /// When the provider was not reached yet.
-    pub fn start_sign_in(&self) -> Result<(Url, Attempt), ProviderError> {
-        let client = self.client(&self.discovered()?.as_ref().metadata);
+    /// When the provider was not reached yet, or does not answer now.
+    pub async fn start_sign_in(&self) -> Result<(Url, Attempt), ProviderError> {
+        let discovered = self.discovered()?;
+        self.reach(&discovered).await?;
+        let metadata = &discovered.metadata;
+        let client = self.client(metadata);
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
-        let (url, state, nonce) = client
-            .authorize_url(
-                CoreAuthenticationFlow::AuthorizationCode,
-                CsrfToken::new_random,
-                Nonce::new_random,
-            )
-            .add_scope(Scope::new("email".to_owned()))
-            .add_scope(Scope::new("profile".to_owned()))
-            .set_pkce_challenge(challenge)
-            .url();
+        let mut request = client.authorize_url(
+            CoreAuthenticationFlow::AuthorizationCode,
+            CsrfToken::new_random,
+            Nonce::new_random,
+        );
+        for scope in self.scopes(metadata) {
+            request = request.add_scope(Scope::new(scope.clone()));
+        }
+        let (url, state, nonce) = request.set_pkce_challenge(challenge).url();
         let attempt = Attempt {
             state: state.into_secret(),
             nonce: nonce.secret().clone(),
@@ -101,7 +113,7 @@ impl Provider {
     ///
     /// # Errors
     /// When the provider refuses the code or can't be reached, or its token is not valid.
-    pub async fn finish_sign_in(&self, code: String, attempt: Attempt) -> Result<Person, SignInError> {
+    pub async fn finish_sign_in(&self, code: String, attempt: Attempt) -> Result<SignedIn, SignInError> {
         let discovered = self.discovered()?;
         let Discovered { metadata, .. } = discovered.as_ref();
         let Attempt { nonce, verifier, .. } = attempt;
@@ -110,19 +122,35 @@ impl Provider {
             .exchange_code(AuthorizationCode::new(code))
             .map_err(|_| ProviderError::Missing { name: "token_endpoint" })?
             .set_pkce_verifier(PkceCodeVerifier::new(verifier));
-        let answer = request.request_async(&self.http).await.map_err(|error| match error {
-            RequestTokenError::Request(source) => SignInError::Http { source },
-            RequestTokenError::ServerResponse(answer) => SignInError::Refused {
-                error: known_error(answer.error().as_ref()).to_owned(),
-            },
-            RequestTokenError::Parse(..) | RequestTokenError::Other(_) => SignInError::Malformed,
-        })?;
+        let answer = request
+            .request_async(&self.http)
+            .await
+            .map_err(|error| match error_of(error) {
+                Ok(answer) => SignInError::Refused {
+                    error: known_error(&answer).to_owned(),
+                },
+                Err(Some(source)) => SignInError::Http { source },
+                Err(None) => SignInError::Malformed,
+            })?;
         let token = answer.id_token().context(NoIdTokenSnafu)?.to_string();
         let origin = Origin::SignIn {
             nonce: &Nonce::new(nonce),
             access_token: answer.access_token(),
         };
-        self.verify(&token, &origin).await.context(TokenSnafu)
+        Ok(SignedIn {
+            person: self.verify(&token, &origin).await.context(TokenSnafu)?,
+            refresh_token: answer.refresh_token().map(|token| token.secret().clone().into()),
+        })
+    }
+
+    /// What to ask for beside `openid`. `offline_access` only where the provider knows it (OpenID Connect Core 1.0, section 11): others
+    /// would refuse the whole request.
+    fn scopes<'a>(&'a self, metadata: &'a ProviderMetadataWithLogout) -> impl Iterator<Item = &'a String> {
+        let knows_offline = metadata
+            .scopes_supported()
+            .is_some_and(|scopes| scopes.iter().any(|scope| scope.as_str() == OFFLINE_ACCESS));
+        let scopes = self.settings.scopes.iter();
+        scopes.filter(move |scope| knows_offline || *scope != OFFLINE_ACCESS)
     }
 
     /// The issuer that answers must name, when they name one (RFC 9207).
@@ -130,7 +158,12 @@ impl Provider {
         &self.settings.issuer
     }
 
-    fn client(&self, metadata: &openidconnect::core::CoreProviderMetadata) -> Client {
+    /// How far the provider's clock may be off.
+    pub fn clock_skew(&self) -> std::time::Duration {
+        self.settings.clock_skew
+    }
+
+    pub(super) fn client(&self, metadata: &ProviderMetadataWithLogout) -> Client {
         let settings = &self.settings;
         let methods = metadata.token_endpoint_auth_methods_supported();
         // Without the list it is HTTP Basic (OpenID Connect Discovery 1.0, section 3).
@@ -149,8 +182,19 @@ impl Provider {
     }
 }
 
+/// What the token endpoint answered that is no token: its error, or why there is no answer that can be read.
+pub(super) fn error_of(
+    error: RequestTokenError<HttpError, StandardErrorResponse<CoreErrorResponseType>>,
+) -> Result<String, Option<HttpError>> {
+    match error {
+        RequestTokenError::ServerResponse(answer) => Ok(answer.error().as_ref().to_owned()),
+        RequestTokenError::Request(source) => Err(Some(source)),
+        RequestTokenError::Parse(..) | RequestTokenError::Other(_) => Err(None),
+    }
+}
+
 /// The words of RFC 6749, section 5.2.
-fn known_error(error: &str) -> &'static str {
+pub(super) fn known_error(error: &str) -> &'static str {
     const KNOWN: [&str; 6] = [
         "invalid_request",
         "invalid_client",

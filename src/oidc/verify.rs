@@ -5,6 +5,7 @@ use super::provider::{Discovered, Provider, ProviderError};
 use crate::identity::Identity;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use openidconnect::core::{
     CoreGenderClaim, CoreIdTokenVerifier, CoreJsonWebKey, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm,
@@ -15,12 +16,13 @@ use openidconnect::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 use snafu::Snafu;
 use std::str::FromStr;
 use std::time::Duration;
 
 /// Asymmetric signatures only: with an HMAC, whoever knows the client secret makes tokens; `none` is no signature.
-const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
+pub(super) const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha384,
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha512,
@@ -33,7 +35,7 @@ const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
 ];
 
 /// The longest token that is looked at, in bytes.
-const MAX_TOKEN: usize = 32 * 1024;
+pub(super) const MAX_TOKEN: usize = 32 * 1024;
 
 /// Who showed a valid token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +47,10 @@ pub struct Person {
     pub groups: Vec<String>,
     /// Whether they are in one of the administrators' groups.
     pub is_admin: bool,
+    /// A hash of what the provider calls its session (`sid`), as [`provider_session`] makes it.
+    pub provider_session: Option<String>,
+    /// When the token was made (`iat`).
+    pub issued: Timestamp,
     /// When the token ends (`exp`).
     pub expires: Timestamp,
 }
@@ -66,6 +72,8 @@ pub enum TokenError {
     Expired,
     #[snafu(display("it is not valid yet"))]
     NotYetValid,
+    #[snafu(display("it is another person's"))]
+    Subject,
     #[snafu(display("it belongs to another sign-in"))]
     Nonce,
     #[snafu(display("it belongs to another access token"))]
@@ -78,6 +86,11 @@ pub enum TokenError {
 }
 
 impl TokenError {
+    /// Whether the token is as it should be, but its person is another one, or may not enter.
+    pub fn is_about_person(&self) -> bool {
+        matches!(self, Self::NotAllowed { .. } | Self::Subject)
+    }
+
     /// The word for logs and audit lines.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -88,6 +101,7 @@ impl TokenError {
             Self::AuthorizedParty => "authorized_party",
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
+            Self::Subject => "subject",
             Self::Nonce => "nonce",
             Self::AccessTokenHash => "access_token_hash",
             Self::NotAllowed { why } => why.reason(),
@@ -116,6 +130,8 @@ pub(super) enum Origin<'a> {
         nonce: &'a Nonce,
         access_token: &'a AccessToken,
     },
+    /// A refresh, which has no nonce (OpenID Connect Core 1.0, section 12.2).
+    Refresh { access_token: &'a AccessToken },
     /// An API client, which signed in by itself.
     Bearer,
 }
@@ -165,12 +181,12 @@ impl Provider {
             .set_time_fn(move || chrono_time(now, skew));
         let claims = match origin {
             Origin::SignIn { nonce, .. } => token.claims(&verifier, *nonce),
-            Origin::Bearer => token.claims(&verifier, |_: Option<&Nonce>| Ok(())),
+            Origin::Refresh { .. } | Origin::Bearer => token.claims(&verifier, |_: Option<&Nonce>| Ok(())),
         }
         .map_err(Unverified::from)?;
         self.check_parties(claims)?;
         check_times(claims, now, skew)?;
-        if let Origin::SignIn { access_token, .. } = origin {
+        if let Origin::SignIn { access_token, .. } | Origin::Refresh { access_token } = origin {
             check_access_token(token, &verifier, claims, access_token)?;
         }
         Ok(claims)
@@ -192,6 +208,11 @@ impl Provider {
             email: email(claims),
             groups: groups.cloned().collect(),
             is_admin: entry::has_one_of(claimed, &settings.entry.admin_groups),
+            provider_session: all
+                .get("sid")
+                .and_then(Value::as_str)
+                .map(|sid| provider_session(&settings.issuer, sid)),
+            issued: Timestamp::from_second(claims.issue_time().timestamp()).map_err(|_| TokenError::Malformed)?,
             expires: Timestamp::from_second(claims.expiration().timestamp()).map_err(|_| TokenError::Malformed)?,
         })
     }
@@ -295,6 +316,12 @@ fn check_access_token(
 fn payload(token: &str) -> Option<Map<String, Value>> {
     let payload = token.split('.').nth(1)?;
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+}
+
+/// What a provider's session is called here: a hash, of which nobody learns what the provider calls it.
+pub fn provider_session(issuer: &str, sid: &str) -> String {
+    let hash = Sha256::digest(format!("{}:{issuer}{sid}", issuer.len()));
+    HEXLOWER.encode(&hash[..16])
 }
 
 /// `sub` has 1 to 255 characters (OpenID Connect Core 1.0, section 2). Control characters would go into logs and objects.

@@ -343,6 +343,7 @@ fn outdated(started: bool) -> Observed {
 
 fn session() -> TerminalSession {
     TerminalSession {
+        sign_in: String::new(),
         id: "a".into(),
         since: Time(at(0)),
         last_input: None,

@@ -120,6 +120,7 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
         restarted_at: state.restarted_at.map(Time),
         pod_failures: state.pod_failures,
         sessions: state.sessions.clone(),
+        sign_ins: last.sign_ins,
         observed_generation: generation,
     }
 }

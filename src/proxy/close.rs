@@ -15,6 +15,8 @@ impl Close {
     pub const BACKEND_LOST: Self = Self::new(1011, "the connection to the workspace was lost");
     /// The client finds another replica by connecting again.
     pub const RESTART: Self = Self::new(1012, "the gateway restarts; connect again");
+    /// The client tries again later, when this or another replica knows again who may enter.
+    pub const LOST_TOUCH: Self = Self::new(1013, "the gateway has lost touch with the cluster; connect again");
     /// A code of this program's own: the session is over, sign in again.
     pub const SIGNED_OUT: Self = Self::new(4401, "the session has ended; sign in again");
     /// Another one: an administrator has suspended the workspace.
@@ -103,6 +105,7 @@ mod tests {
             Close::TOO_BIG,
             Close::BACKEND_LOST,
             Close::RESTART,
+            Close::LOST_TOUCH,
             Close::SIGNED_OUT,
             Close::NOT_RECORDED,
         ] {

@@ -7,6 +7,12 @@ use crate::api::status::StopReason;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     SessionExpired,
+    /// By an administrator, by the provider, or by signing out.
+    SessionRevoked,
+    /// Nobody has used it for as long as a session may be left alone.
+    SessionIdle,
+    /// The gateway does not know any more who may be here.
+    WatchLost,
     /// The workspace is being stopped.
     Workspace(StopReason),
     /// The Workspace was deleted.
@@ -21,6 +27,9 @@ impl Stop {
     pub fn reason(self) -> &'static str {
         match self {
             Self::SessionExpired => "session_expired",
+            Self::SessionRevoked => "session_revoked",
+            Self::SessionIdle => "session_idle",
+            Self::WatchLost => "watch_lost",
             Self::Workspace(StopReason::Idle) => "workspace_idle",
             Self::Workspace(StopReason::Suspended) => "suspended",
             Self::Workspace(StopReason::Restart) => "workspace_restart",
@@ -35,7 +44,8 @@ impl Stop {
     /// What the client is closed with.
     pub(super) fn close(self) -> Close {
         match self {
-            Self::SessionExpired => Close::SIGNED_OUT,
+            Self::SessionExpired | Self::SessionRevoked | Self::SessionIdle => Close::SIGNED_OUT,
+            Self::WatchLost => Close::LOST_TOUCH,
             Self::Workspace(StopReason::Suspended) => Close::SUSPENDED,
             Self::Workspace(reason) => Close::stopped(reason.word()),
             Self::Deleted => Close::stopped("deleted"),
@@ -47,7 +57,7 @@ impl Stop {
     /// Who stops the workspace and why, for the one who is looking at its terminal. `None` where the terminal goes on elsewhere.
     pub(super) fn last_line(self) -> Option<&'static str> {
         match self {
-            Self::SessionExpired | Self::Shutdown => None,
+            Self::SessionExpired | Self::SessionRevoked | Self::SessionIdle | Self::WatchLost | Self::Shutdown => None,
             Self::Workspace(StopReason::Idle) => Some(
                 "This workspace is being stopped: nobody has used it for as long as is allowed. It starts again when you want it.",
             ),

@@ -76,6 +76,26 @@ impl EncodeLabelValue for StopReason {
 }
 
 label_value! {
+    /// What the provider said of a session.
+    RefreshOutcome { Confirmed = "confirmed", Refused = "refused", Unavailable = "unavailable", }
+}
+
+label_value! {
+    /// What became of a logout token.
+    LogoutOutcome { Revoked = "revoked", Unknown = "unknown", Invalid = "invalid", Failed = "failed", }
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+pub struct SessionRefresh {
+    pub outcome: RefreshOutcome,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+pub struct BackchannelLogout {
+    pub outcome: LogoutOutcome,
+}
+
+label_value! {
     /// Where a pass over a Workspace did not get on.
     ReconcileStage {
         Watch = "watch",
@@ -275,6 +295,8 @@ pub struct GatewayMetrics {
     registry: Registry,
     pub json_api_errors: Family<JsonApiError, Counter>,
     pub rate_limit_hits: Family<RateLimitHit, Counter>,
+    pub session_refreshes: Family<SessionRefresh, Counter>,
+    pub backchannel_logouts: Family<BackchannelLogout, Counter>,
     /// Terminals open now.
     pub open_sessions: Gauge,
     pub recording_failures: Family<RecordingFailure, Counter>,
@@ -296,6 +318,24 @@ impl Default for GatewayMetrics {
             "Requests refused by a rate limit",
             rate_limit_hits.clone(),
         );
+        let session_refreshes = Family::default();
+        for &outcome in RefreshOutcome::ALL {
+            drop(session_refreshes.get_or_create(&SessionRefresh { outcome }));
+        }
+        registry.register(
+            "gateway_session_refreshes",
+            "Questions to the identity provider whether a session still stands",
+            session_refreshes.clone(),
+        );
+        let backchannel_logouts = Family::default();
+        for &outcome in LogoutOutcome::ALL {
+            drop(backchannel_logouts.get_or_create(&BackchannelLogout { outcome }));
+        }
+        registry.register(
+            "gateway_backchannel_logouts",
+            "Logout tokens of the identity provider",
+            backchannel_logouts.clone(),
+        );
         let open_sessions = Gauge::default();
         registry.register(
             "gateway_open_sessions",
@@ -315,6 +355,8 @@ impl Default for GatewayMetrics {
             registry,
             json_api_errors,
             rate_limit_hits,
+            session_refreshes,
+            backchannel_logouts,
             open_sessions,
             recording_failures,
         }

@@ -52,10 +52,14 @@ fn gateway() -> String {
         registry: _,
         json_api_errors,
         rate_limit_hits,
+        session_refreshes,
+        backchannel_logouts,
         open_sessions,
         // All of them are there from the start.
         recording_failures: _,
     } = &metrics;
+    // They begin with every value that there is.
+    let _ = (session_refreshes, backchannel_logouts);
     let error = JsonApiError {
         http_status: 401,
         error_code: "unauthorized",

@@ -125,6 +125,14 @@ impl Browser {
             .unwrap_or_default()
     }
 
+    /// Another one with the same cookies for a site, which it goes on to send whatever this one is given later.
+    pub fn frozen(&self, origin: &str) -> Self {
+        let authority = Url::parse(origin).unwrap().authority().to_owned();
+        Self {
+            cookies: Mutex::new([(authority, self.jar(origin))].into()),
+        }
+    }
+
     /// Takes over what another browser has for a site, and for this site gives it to another address.
     pub fn copy(&self, from: &str, to: &str) {
         let jar = self.jar(from);

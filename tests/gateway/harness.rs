@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -53,8 +54,8 @@ pub struct Site {
     pub client: Client,
     pub issuer: String,
     ports: [u16; 2],
-    _provider: Process,
-    _directory: tempfile::TempDir,
+    provider: Mutex<Option<Process>>,
+    pub directory: tempfile::TempDir,
 }
 
 impl Site {
@@ -81,9 +82,11 @@ impl Site {
         let mut config = json!({
             "issuer": issuer,
             "clients": [
-                {"id": "devplane", "secret": CLIENT_SECRET, "redirectUris": [redirect]},
+                {"id": "devplane", "secret": CLIENT_SECRET, "redirectUris": [redirect], "backchannelLogoutUri": redirect.replace("/callback", "/backchannel-logout")},
                 {"id": "other", "secret": OTHER_SECRET, "redirectUris": [redirect]},
             ],
+            // So that its tokens outlive it.
+            "jwksFile": directory.path().join("keys.json"),
             "users": {"dev1": {}, "dev2": {}, "Dev.1": {}},
         });
         for (key, value) in settings.as_object().unwrap() {
@@ -95,11 +98,23 @@ impl Site {
             server,
             namespace: namespace.to_owned(),
             client: server.client("admin").await,
-            _provider: start_provider(&file),
+            provider: Mutex::new(Some(start_provider(&file))),
             issuer,
             ports: [first, second],
-            _directory: directory,
+            directory,
         }
+    }
+
+    /// The provider is away.
+    pub fn stop_provider(&self) {
+        *self.provider.lock().unwrap() = None;
+    }
+
+    /// The provider is there again, and has forgotten every session and every refresh token.
+    pub fn start_provider(&self) {
+        self.stop_provider();
+        let provider = start_provider(&self.directory.path().join("provider.json"));
+        *self.provider.lock().unwrap() = Some(provider);
     }
 
     pub fn origin(&self) -> String {
@@ -169,7 +184,11 @@ impl Site {
 
     /// Another replica, behind the same address as far as browsers know.
     pub async fn second_gateway(&self) -> Gateway {
-        self.gateway_at(self.ports[1], &[]).await
+        self.second_gateway_with(&[]).await
+    }
+
+    pub async fn second_gateway_with(&self, settings: &[(&str, &str)]) -> Gateway {
+        self.gateway_at(self.ports[1], settings).await
     }
 
     async fn gateway_at(&self, port: u16, settings: &[(&str, &str)]) -> Gateway {

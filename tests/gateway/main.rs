@@ -17,6 +17,8 @@ mod openmetrics;
 mod presence;
 mod recording;
 mod refusals;
+mod sessions;
 mod sign_in;
 mod terminal;
+mod wire;
 mod workspaces;

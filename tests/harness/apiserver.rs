@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 pub struct ApiServer {
     directory: PathBuf,
     binaries: PathBuf,
-    port: u16,
+    pub port: u16,
     /// Its standard input keeps the processes running.
     owner: Mutex<Child>,
     crd: Once,

@@ -1,0 +1,138 @@
+//! The provider's word that someone has signed out becomes the end of their sessions on every gateway.
+//!
+//! `POST /backchannel-logout` revokes what the logout token names, in the annotations of the Workspace, which every gateway watches. A
+//! token that comes again to the same gateway is refused; to another one it changes nothing: a session that was revoked stays
+//! so, and a subject's sessions are only revoked up to the time at which the token was made.
+
+use super::reject::Rejection;
+use super::respond::{self, Answer};
+use super::service::{Asked, Gateway};
+use super::workspaces::EnsureError;
+use crate::audit::{self, Event};
+use crate::identity::Identity;
+use crate::oidc::Logout;
+use crate::telemetry::metrics::{BackchannelLogout, LogoutOutcome};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+/// The most tokens that are remembered. They are signed by the provider, so nobody else can fill this up; when it is full, the ones that
+/// end first are forgotten, and what they would do again changes nothing.
+const REMEMBERED: usize = 4096;
+
+/// The logout tokens of the last minutes.
+#[derive(Default)]
+pub struct Seen(Mutex<HashMap<String, Timestamp>>);
+
+impl Seen {
+    /// Whether it is the first time.
+    fn is_new(&self, id: &str, expires: Timestamp, now: Timestamp) -> bool {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.retain(|_, until| *until > now);
+        if seen.len() >= REMEMBERED
+            && let Some(first) = seen.iter().min_by_key(|(_, until)| **until).map(|(id, _)| id.clone())
+        {
+            seen.remove(&first);
+        }
+        seen.insert(id.to_owned(), expires).is_none()
+    }
+
+    /// What could not be done may be asked for again.
+    fn forget(&self, id: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+}
+
+/// # Errors
+/// When the token is not one to believe, or what it names can't be revoked now.
+pub async fn logout(gateway: &Gateway, asked: &Asked) -> Result<Answer, Rejection> {
+    let counted = |outcome| {
+        gateway
+            .metrics
+            .backchannel_logouts
+            .get_or_create(&BackchannelLogout { outcome })
+            .inc()
+    };
+    let refused = |reason: &'static str| {
+        counted(LogoutOutcome::Invalid);
+        audit::emit(&Event::TokenRejected {
+            actor: asked.nobody(),
+            reason,
+        });
+        Rejection::InvalidLogout
+    };
+    let token = asked.form_field("logout_token").ok_or_else(|| refused("malformed"))?;
+    let logout = gateway.provider.verify_logout(&token).await.map_err(|error| {
+        tracing::warn!(request_id = asked.id.as_str(), %error, "a logout token is refused");
+        refused(error.reason())
+    })?;
+    if !gateway.logouts_seen.is_new(&logout.id, logout.expires, asked.now) {
+        return Err(refused("replayed"));
+    }
+    match revoke(gateway, &logout, asked.now).await {
+        Ok(revoked) => {
+            counted(if revoked {
+                LogoutOutcome::Revoked
+            } else {
+                LogoutOutcome::Unknown
+            });
+            tracing::info!(
+                request_id = asked.id.as_str(),
+                revoked,
+                "the provider signed someone out"
+            );
+            Ok(respond::text(respond::PLAIN, String::new()))
+        }
+        Err(error) => {
+            counted(LogoutOutcome::Failed);
+            gateway.logouts_seen.forget(&logout.id);
+            tracing::error!(request_id = asked.id.as_str(), %error, "a session that the provider ended can't be revoked");
+            Err(Rejection::LogoutFailed)
+        }
+    }
+}
+
+/// Whether there was someone to sign out.
+async fn revoke(gateway: &Gateway, logout: &Logout, now: Timestamp) -> Result<bool, EnsureError> {
+    let workspaces = &gateway.workspaces;
+    let workspace = match (&logout.subject, &logout.provider_session) {
+        (Some(subject), _) => workspaces.find(&Identity {
+            issuer: gateway.provider.issuer().to_owned(),
+            subject: subject.clone(),
+        })?,
+        (None, Some(session)) => workspaces.with_provider_session(session)?,
+        (None, None) => None,
+    };
+    let Some(workspace) = workspace else {
+        return Ok(false);
+    };
+    match &logout.provider_session {
+        Some(session) => workspaces.revoke(&workspace.name_any(), &[session], now).await?,
+        // By the provider's clock, which may be late.
+        None => {
+            workspaces
+                .revoke_before(&workspace, now.min(logout.issued + gateway.provider.clock_skew()))
+                .await?
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_good_for_once_and_the_memory_is_bounded() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let seen = Seen::default();
+        assert!(seen.is_new("a", at(10), at(0)) && !seen.is_new("a", at(10), at(9)));
+        seen.forget("a");
+        assert!(seen.is_new("a", at(10), at(9)));
+        for id in 0..2 * REMEMBERED {
+            seen.is_new(&id.to_string(), at(100), at(20));
+        }
+        assert_eq!(seen.0.lock().unwrap().len(), REMEMBERED);
+    }
+}

@@ -1,0 +1,254 @@
+//! A session that is due becomes one question to the provider, whoever of many gateways and tabs comes first.
+//!
+//! A provider that rotates refresh tokens ends the whole session when one is used twice. So a gateway first writes its claim into
+//! the session's entry of `status.signIns` ([`super::sign_ins`]): of several that try at once one succeeds, and the others wait for
+//! the watch to show what became of it. The winner asks the provider and writes the new token there, sealed with a key that
+//! only the session's own cookie holds. Whichever request comes next, with however old a cookie, to whichever gateway, gets the
+//! new token from there, so that an answer that was lost on its way to the browser costs nothing.
+//!
+//! When the provider says no, the session is revoked, which ends its terminals everywhere. When it can't be reached, the question
+//! is put again after a while; the session goes on until the time to which the provider has last confirmed it, which is an
+//! interval and a grace. A gateway that dies between the provider's answer and its own write takes the new token with it: the
+//! next one to ask is told no, and the user signs in again.
+
+use super::service::Gateway;
+use super::session::{Refresh, Session};
+use super::sign_ins::{Change, entry, valid_until};
+use super::standing::{after, record};
+use super::workspaces::EnsureError;
+use crate::api::Workspace;
+use crate::api::status::{Refreshing, SignIn};
+use crate::audit::{self, Actor, Event};
+use crate::identity::UserId;
+use crate::oidc::{Person, RefreshError, Refreshed};
+use crate::telemetry::metrics::{RefreshOutcome, SessionRefresh};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use secrecy::SecretString;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+
+/// After which a claim is void: its gateway has died. Longer than the provider may take to answer.
+const CLAIM: Duration = Duration::from_secs(20);
+/// How long a request waits before it goes on with what is known.
+const WAIT: Duration = Duration::from_secs(3);
+/// Between two questions to a provider that does not answer, unless the interval is shorter.
+const AGAIN: Duration = Duration::from_secs(30);
+/// For writing down what the provider answered: without it the new token is lost.
+const WRITES: u32 = 8;
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+/// Has the provider asked, by this gateway or another one, and waits for it a moment. Gives the Workspace as it is then, when
+/// that is known.
+pub async fn refresh(gateway: &Arc<Gateway>, session: &Session, name: &str, used: Timestamp) -> Option<Arc<Workspace>> {
+    let (tell, told) = oneshot::channel();
+    let (own, session, name) = (Arc::clone(gateway), session.clone(), name.to_owned());
+    // On its own: a browser that goes away must not take the provider's answer with it.
+    gateway.drain.spawn(async move {
+        let result = ask(&own, &session, &name, used).await;
+        let workspace = result.inspect_err(|error| {
+            tracing::warn!(session_id = session.id, %error, "a session can't be refreshed now");
+        });
+        let _ = tell.send(workspace.ok());
+    });
+    timeout(WAIT, told).await.ok()?.ok()?
+}
+
+/// What became of a claim.
+enum Claim {
+    /// It is not due.
+    Fresh,
+    /// Another gateway asks.
+    Taken,
+    Own(Box<SignIn>),
+}
+
+async fn ask(
+    gateway: &Arc<Gateway>,
+    session: &Session,
+    name: &str,
+    used: Timestamp,
+) -> Result<Arc<Workspace>, EnsureError> {
+    let Some(refresh) = &session.refresh else {
+        return Ok(gateway
+            .workspaces
+            .change_sign_ins(name, used, |_| Change::Leave(()))
+            .await?
+            .1);
+    };
+    let now = gateway.clock.now();
+    // As the API server keeps it: the claim is known again by it.
+    let claimed_at = Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now);
+    let claim = |entries: &mut Vec<SignIn>| {
+        let entry = entry(entries, session);
+        if entry.refresh_at.as_ref().map_or(refresh.at, |at| at.0) > now {
+            return Change::Leave(Claim::Fresh);
+        }
+        if entry
+            .refreshing
+            .as_ref()
+            .is_some_and(|other| after(other.since.0, CLAIM) > now)
+        {
+            return Change::Leave(Claim::Taken);
+        }
+        entry.refreshing = Some(Refreshing {
+            gateway: gateway.workspaces.pod_name.clone(),
+            since: MicroTime(claimed_at),
+        });
+        Change::Write(Claim::Own(Box::new(entry.clone())))
+    };
+    let (claim, workspace) = gateway.workspaces.change_sign_ins(name, now, claim).await?;
+    let claimed = match claim {
+        Claim::Fresh => return Ok(workspace),
+        Claim::Taken => return Ok(others(gateway, session, name).await.unwrap_or(workspace)),
+        Claim::Own(claimed) => *claimed,
+    };
+    // The newest token: the cookie's own, unless others have asked since.
+    let token = if claimed.refreshes > refresh.count {
+        session.open(&claimed.sealed).map(|(token, _)| token)
+    } else {
+        Some(refresh.token.clone())
+    };
+    let answer = match &token {
+        Some(token) => gateway.provider.refresh(token, &session.person.identity).await,
+        None => Err(RefreshError::Refused),
+    };
+    settle(gateway, session, name, &claimed, answer, used).await
+}
+
+/// Waits until another gateway's question is answered.
+async fn others(gateway: &Gateway, session: &Session, name: &str) -> Option<Arc<Workspace>> {
+    let mut followed = gateway.workspaces.follow(name);
+    let answered = followed.wait_for(|workspace| {
+        let entry = workspace
+            .as_deref()
+            .and_then(|workspace| record(workspace, &session.id));
+        entry.is_none_or(|entry| entry.refreshing.is_none())
+    });
+    timeout(CLAIM, answered).await.ok()?.ok()?.clone()
+}
+
+/// Writes down what the provider said.
+async fn settle(
+    gateway: &Gateway,
+    session: &Session,
+    name: &str,
+    claimed: &SignIn,
+    answer: Result<Refreshed, RefreshError>,
+    used: Timestamp,
+) -> Result<Arc<Workspace>, EnsureError> {
+    let (now, rules) = (gateway.clock.now(), &gateway.session_rules);
+    let again = after(now, AGAIN.min(rules.refresh_every));
+    let is_own = |entry: &SignIn| entry.refreshing == claimed.refreshing;
+    let (outcome, sealed) = match answer {
+        Ok(Refreshed {
+            token,
+            person: Ok(person),
+        }) => {
+            let person = person.unwrap_or_else(|| session.person.clone());
+            (RefreshOutcome::Confirmed, session.seal(&token, &person))
+        }
+        Ok(Refreshed { person: Err(error), .. }) if error.is_about_person() => {
+            tracing::warn!(session_id = session.id, %error, "a session ends");
+            (RefreshOutcome::Refused, None)
+        }
+        Ok(Refreshed {
+            token,
+            person: Err(error),
+        }) => {
+            tracing::warn!(session_id = session.id, %error, "the provider's answer to a refresh can't be used");
+            (RefreshOutcome::Unavailable, session.seal(&token, &session.person))
+        }
+        Err(RefreshError::Refused) => (RefreshOutcome::Refused, None),
+        Err(error) => {
+            tracing::warn!(session_id = session.id, %error, "a session can't be refreshed now");
+            (RefreshOutcome::Unavailable, None)
+        }
+    };
+    gateway
+        .metrics
+        .session_refreshes
+        .get_or_create(&SessionRefresh { outcome })
+        .inc();
+    if outcome == RefreshOutcome::Refused {
+        let user_id = UserId::of(&session.person.identity);
+        audit::emit(&Event::TokenRejected {
+            actor: Actor {
+                request_id: "",
+                subject: Some(&session.person.identity.subject),
+                user_id: Some(user_id.as_str()),
+            },
+            reason: "refresh_refused",
+        });
+        tracing::info!(session_id = session.id, "the provider ends a session");
+        let revoked = [session.id.as_str()];
+        persist(|| gateway.workspaces.revoke(name, &revoked, now)).await?;
+    }
+    let write = |entries: &mut Vec<SignIn>| {
+        let entry = entry(entries, session);
+        if !is_own(entry) {
+            return Change::Leave(());
+        }
+        entry.refreshing = None;
+        if let Some(sealed) = &sealed {
+            entry.refreshes = claimed.refreshes.max(count(session)) + 1;
+            entry.sealed.clone_from(sealed);
+        }
+        match outcome {
+            RefreshOutcome::Confirmed => {
+                entry.refresh_at = Some(Time(after(now, rules.refresh_every)));
+                entry.valid_until = Some(Time(valid_until(session.began, rules, now)));
+                entry.last_active = Some(Time(used)).max(entry.last_active.take());
+            }
+            RefreshOutcome::Unavailable => entry.refresh_at = Some(Time(again)),
+            RefreshOutcome::Refused => entries.retain(|entry| entry.id != session.id),
+        }
+        Change::Write(())
+    };
+    let ((), workspace) = persist(|| gateway.workspaces.change_sign_ins(name, now, write)).await?;
+    Ok(workspace)
+}
+
+fn count(session: &Session) -> u32 {
+    session.refresh.as_ref().map_or(0, |refresh| refresh.count)
+}
+
+/// Tries a write again that must not be lost.
+async fn persist<T, F: Future<Output = Result<T, EnsureError>>>(
+    mut write: impl FnMut() -> F,
+) -> Result<T, EnsureError> {
+    let mut tries = 0;
+    loop {
+        match write().await {
+            Err(error) if tries < WRITES && !error.is_not_found() => {
+                tracing::warn!(%error, "what became of a session is written again");
+                sleep(FIRST_PAUSE * 2u32.saturating_pow(tries)).await;
+                tries += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Brings a session up to what its Workspace records of it; whether anything was newer there.
+pub fn catch_up(session: &mut Session, workspace: &Workspace) -> bool {
+    let Some(entry) = record(workspace, &session.id).filter(|entry| entry.refreshes > count(session)) else {
+        return false;
+    };
+    let opened: Option<(SecretString, Person)> = session.open(&entry.sealed);
+    let (Some((token, person)), Some(refresh_at)) = (opened, &entry.refresh_at) else {
+        return false;
+    };
+    session.person = person;
+    session.refresh = Some(Refresh {
+        token,
+        at: refresh_at.0,
+        count: entry.refreshes,
+    });
+    if let Some(valid_until) = &entry.valid_until {
+        session.valid_until = session.valid_until.max(valid_until.0);
+    }
+    true
+}

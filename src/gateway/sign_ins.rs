@@ -1,0 +1,243 @@
+//! Sessions become entries of `status.signIns`, and revocations annotations: what gateways tell each other through the Workspace.
+//!
+//! There is no database. An entry is changed by a patch that names the `resourceVersion` that was read, so that of two gateways
+//! which want to change it at once one is told of a conflict (409), and reads again.
+
+use super::session::Session;
+use super::standing::{after, record, tidied};
+use super::workspaces::{ApiSnafu, EnsureError, Workspaces};
+use crate::api::Workspace;
+use crate::api::status::SignIn;
+use crate::config::session::SessionRules;
+use crate::labels::{REVOKED_SESSION, SESSIONS_REVOKED_BEFORE};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Map, Value, json};
+use snafu::ResultExt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// Of one user. With more, those that end first are forgotten: they can't be refreshed any more.
+const MOST: usize = 32;
+/// Conflicts in a row, each with another writer that got on.
+const TRIES: u32 = 12;
+
+/// What becomes of the entries.
+pub enum Change<T> {
+    Write(T),
+    Leave(T),
+}
+
+impl Workspaces {
+    /// Changes the entries of a Workspace as `change` says; it may be asked several times. Gives the Workspace as it then is.
+    ///
+    /// # Errors
+    /// When the API server refuses, or others get in between all the time.
+    pub async fn change_sign_ins<T>(
+        &self,
+        name: &str,
+        now: Timestamp,
+        mut change: impl FnMut(&mut Vec<SignIn>) -> Change<T>,
+    ) -> Result<(T, Arc<Workspace>), EnsureError> {
+        let mut workspace = match self.get(name) {
+            Some(known) => known,
+            None => Arc::new(self.api.get(name).await.context(ApiSnafu {
+                operation: "read",
+                name,
+            })?),
+        };
+        let mut tries = 0;
+        loop {
+            let mut entries = workspace
+                .status
+                .as_ref()
+                .map(|status| status.sign_ins.clone())
+                .unwrap_or_default();
+            let told = match change(&mut entries) {
+                Change::Leave(told) => return Ok((told, workspace)),
+                Change::Write(told) => told,
+            };
+            tidy(&mut entries, now);
+            let patch = Patch::Merge(json!({
+                "metadata": {"resourceVersion": workspace.resource_version()},
+                "status": {"signIns": entries},
+            }));
+            match self.api.patch_status(name, &PatchParams::default(), &patch).await {
+                Ok(written) => return Ok((told, Arc::new(written))),
+                Err(kube::Error::Api(status)) if status.code == 409 && tries < TRIES => {
+                    tries += 1;
+                    sleep(Duration::from_millis(rand::random_range(5..20 * u64::from(tries)))).await;
+                    let read = self.api.get(name).await;
+                    workspace = Arc::new(read.context(ApiSnafu {
+                        operation: "read",
+                        name,
+                    })?);
+                }
+                Err(source) => {
+                    return Err(source).context(ApiSnafu {
+                        operation: "write the sessions of",
+                        name,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Notes a session that the Workspace does not tell of yet, and forgets revocations that no session can be left for.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn register(
+        &self,
+        name: &str,
+        session: &Session,
+        rules: &SessionRules,
+        now: Timestamp,
+    ) -> Result<(), EnsureError> {
+        let noted = |entries: &mut Vec<SignIn>| {
+            let known = entries.len();
+            entry(entries, session);
+            if entries.len() == known {
+                Change::Leave(())
+            } else {
+                Change::Write(())
+            }
+        };
+        let ((), workspace) = self.change_sign_ins(name, now, noted).await?;
+        let tidied = tidied(workspace.annotations(), rules.lifetime, now);
+        if tidied.is_empty() {
+            return Ok(());
+        }
+        let annotations = json!(tidied);
+        self.annotate(name, annotations).await
+    }
+
+    /// Notes that a session was used.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn note_use(
+        &self,
+        name: &str,
+        session: &Session,
+        used: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), EnsureError> {
+        let noted = |entries: &mut Vec<SignIn>| {
+            // One that is over has none any more.
+            let Some(entry) = entries.iter_mut().find(|entry| entry.id == session.id) else {
+                return Change::Leave(());
+            };
+            entry.last_active = Some(Time(used)).max(entry.last_active.take());
+            Change::Write(())
+        };
+        self.change_sign_ins(name, now, noted).await.map(drop)
+    }
+
+    /// Ends sessions, on every gateway: by their ids, or by what the provider calls them.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn revoke(&self, name: &str, ids: &[&str], now: Timestamp) -> Result<(), EnsureError> {
+        let keys = ids
+            .iter()
+            .map(|id| (format!("{REVOKED_SESSION}{id}"), Value::from(now.to_string())));
+        self.annotate(name, Value::Object(keys.collect::<Map<_, _>>())).await
+    }
+
+    /// Ends every session that began before a time.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn revoke_before(&self, workspace: &Workspace, before: Timestamp) -> Result<(), EnsureError> {
+        let last = workspace.annotations().get(SESSIONS_REVOKED_BEFORE);
+        if last.is_some_and(|last| last.parse::<Timestamp>().is_ok_and(|last| last >= before)) {
+            return Ok(());
+        }
+        let annotations = json!({SESSIONS_REVOKED_BEFORE: before.to_string()});
+        self.annotate(&workspace.name_any(), annotations).await
+    }
+
+    async fn annotate(&self, name: &str, annotations: Value) -> Result<(), EnsureError> {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
+        let patched = self.api.patch(name, &PatchParams::default(), &patch).await;
+        patched.map(drop).context(ApiSnafu {
+            operation: "revoke sessions of",
+            name,
+        })
+    }
+}
+
+/// The entry of a session, made when there is none.
+pub fn entry<'a>(entries: &'a mut Vec<SignIn>, session: &Session) -> &'a mut SignIn {
+    let index = entries
+        .iter()
+        .position(|entry| entry.id == session.id)
+        .unwrap_or_else(|| {
+            entries.push(SignIn {
+                id: session.id.clone(),
+                since: Some(Time(session.began)),
+                valid_until: Some(Time(session.valid_until)),
+                last_active: Some(Time(session.seen)),
+                provider_session: session.person.provider_session.clone().unwrap_or_default(),
+                refresh_at: session.refresh.as_ref().map(|refresh| Time(refresh.at)),
+                ..SignIn::default()
+            });
+            entries.len() - 1
+        });
+    &mut entries[index]
+}
+
+/// Without sessions that are over, and without the first to end of too many.
+fn tidy(entries: &mut Vec<SignIn>, now: Timestamp) {
+    let ends = |entry: &SignIn| entry.valid_until.as_ref().map_or(Timestamp::MIN, |time| time.0);
+    entries.retain(|entry| ends(entry) > now);
+    while entries.len() > MOST {
+        let first = entries
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, entry)| ends(entry))
+            .map(|(index, _)| index);
+        entries.remove(first.unwrap_or_default());
+    }
+}
+
+/// Whether the Workspace tells of this session.
+pub fn is_registered(workspace: &Workspace, session: &Session) -> bool {
+    record(workspace, &session.id).is_some()
+}
+
+/// Until when the provider's word of `now` is believed.
+pub fn valid_until(session_began: Timestamp, rules: &SessionRules, now: Timestamp) -> Timestamp {
+    after(now, rules.refresh_every + rules.refresh_grace).min(after(session_began, rules.lifetime))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    #[test]
+    fn the_list_is_bounded_and_forgets_what_is_over() {
+        let of = |id: i64| SignIn {
+            id: id.to_string(),
+            valid_until: Some(Time(at(id))),
+            ..SignIn::default()
+        };
+        let mut entries: Vec<_> = (0..100).rev().map(of).collect();
+        tidy(&mut entries, at(10));
+        assert_eq!(
+            (entries.len(), entries[0].id.as_str(), entries[MOST - 1].id.as_str()),
+            (MOST, "99", "68")
+        );
+        entries.retain(|entry| entry.id != "70");
+        tidy(&mut entries, at(70));
+        assert_eq!(entries.last().unwrap().id, "71");
+    }
+}
