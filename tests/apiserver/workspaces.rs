@@ -30,7 +30,7 @@ fn versions(site: &Site) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workspace_is_made_runs_stops_and_wakes() {
     let site = Site::new("life").await;
-    let operator = site.operator(&[("IDLE_TIMEOUT", "2s")]);
+    let operator = site.operator(&[("IDLE_TIMEOUT", "6s")]);
     site.apply("dev1", &spec("dev1"));
     let made = site.until("dev1", "Creating with a pod", |w| {
         phase(w) == Some(Phase::Creating) && w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())

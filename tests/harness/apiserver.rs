@@ -24,6 +24,8 @@ pub struct ApiServer {
 /// `{b}` binaries, `{d}` directory, `{e}` and `{p}` etcd's ports, `{a}` the API server's. It takes orders from its standard input.
 const OWNER: &str = r#"
 set -u
+# A signal to the whole process group must not end it before the others.
+trap '' TERM INT
 start() {
   '{b}/etcd' --name test --data-dir '{d}/etcd' --listen-client-urls http://127.0.0.1:{e} --advertise-client-urls http://127.0.0.1:{e} \
     --listen-peer-urls http://127.0.0.1:{p} --initial-advertise-peer-urls http://127.0.0.1:{p} --initial-cluster test=http://127.0.0.1:{p} \
