@@ -63,12 +63,13 @@ impl Site {
         Self::at_provider(namespace, json!({})).await
     }
 
-    /// `seconds` until an ID token ends, and with it a session.
+    /// `seconds` until an ID token ends, and with it a session: the provider gives no refresh tokens.
     pub async fn with_token_lifetime(namespace: &str, seconds: u32) -> Self {
-        Self::at_provider(namespace, json!({"ttl": {"idToken": seconds}})).await
+        let settings = json!({"ttl": {"idToken": seconds}, "client": {"refresh": false}});
+        Self::at_provider(namespace, settings).await
     }
 
-    /// With settings of the provider that are others than usual.
+    /// With settings of the provider that are others than usual; `client` are those of the gateway there.
     pub async fn at_provider(namespace: &str, settings: Value) -> Self {
         let server = apiserver::shared();
         server.install_crd();
@@ -90,7 +91,13 @@ impl Site {
             "users": {"dev1": {}, "dev2": {}, "Dev.1": {}},
         });
         for (key, value) in settings.as_object().unwrap() {
-            config[key] = value.clone();
+            match key.as_str() {
+                "client" => {
+                    let client = config["clients"][0].as_object_mut().unwrap();
+                    client.extend(value.as_object().unwrap().clone());
+                }
+                key => config[key] = value.clone(),
+            }
         }
         let file = directory.path().join("provider.json");
         std::fs::write(&file, config.to_string()).unwrap();

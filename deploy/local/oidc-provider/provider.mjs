@@ -35,7 +35,7 @@ function client(settings) {
     client_secret: settings.secret,
     redirect_uris: settings.redirectUris,
     post_logout_redirect_uris: settings.postLogoutRedirectUris,
-    grant_types: ['authorization_code', 'refresh_token'],
+    grant_types: ['authorization_code', ...(settings.refresh === false ? [] : ['refresh_token'])],
     response_types: ['code'],
     id_token_signed_response_alg: 'RS256',
     ...(settings.backchannelLogoutUri && {
