@@ -5,6 +5,7 @@
 
 #[path = "../harness/apiserver.rs"]
 mod apiserver;
+mod cost;
 mod doctor;
 #[path = "../harness/eventually.rs"]
 mod eventually;
@@ -16,6 +17,8 @@ mod operator;
 mod outage;
 mod proxy;
 mod recovery;
+#[path = "../harness/requests.rs"]
+mod requests;
 mod schema;
 mod volumes;
 mod workspaces;

@@ -116,6 +116,12 @@ impl ApiServer {
         self.directory.join("certs/apiserver.crt")
     }
 
+    /// One of the local cluster's binaries.
+    #[allow(dead_code, reason = "not every user of this module runs more than the API server")]
+    pub fn binary(&self, name: &str) -> PathBuf {
+        self.binaries.join(name)
+    }
+
     /// The kubeconfig of `user`: `admin`, `operator` or `gateway`.
     pub fn kubeconfig(&self, user: &str) -> PathBuf {
         self.directory.join(format!("{user}.kubeconfig"))
