@@ -2,7 +2,7 @@
 //!
 //! Audit events (target [`crate::audit::TARGET`]) pass whatever the level says: they are evidence, not diagnostics.
 
-use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::filter::{EnvFilter, ParseError, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
@@ -47,7 +47,13 @@ pub fn install(config: &LogConfig) -> Result<(), ParseError> {
             .boxed(),
         Format::Text => fmt::layer().with_ansi(false).with_writer(std::io::stderr).boxed(),
     };
+    // Spans of libraries are in no line of JSON, and cost time at every poll.
+    let without_spans = (config.format == Format::Json).then(|| filter_fn(|metadata| metadata.is_event()));
     // An earlier subscriber, as in tests, stays.
-    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(filter)
+        .with(without_spans)
+        .with(lines)
+        .try_init();
     Ok(())
 }
