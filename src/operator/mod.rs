@@ -18,6 +18,7 @@ mod report;
 mod retain;
 mod start;
 mod status;
+mod trim;
 mod validate;
 mod volume;
 
@@ -52,7 +53,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
 /// Workspaces that are worked on at once. Most of a pass is waiting for the API server.
-const CONCURRENT_PASSES: u16 = 32;
+const CONCURRENT_PASSES: u16 = 64;
 
 /// Of a Workspace; `None` is one that has no status yet.
 const PHASES: [Option<Phase>; 6] = [
@@ -160,23 +161,22 @@ async fn work(
 ) {
     let namespace = config.namespace.as_str();
     let (workspaces, workspace_stream) =
-        watched::<DeserializeGuard<Workspace>>(&client, namespace, watcher::Config::default());
+        watched::<DeserializeGuard<Workspace>>(&client, namespace, watcher::Config::default(), |_| ());
     let managed = || watcher::Config::default().labels(labels::MANAGED_SELECTOR);
-    let (service_accounts, service_account_stream) = watched(&client, namespace, managed());
-    let (roles, role_stream) = watched(&client, namespace, managed());
-    let (role_bindings, role_binding_stream) = watched(&client, namespace, managed());
-    let (policies, policy_stream) = watched(&client, namespace, managed());
-    let (services, service_stream) = watched(&client, namespace, managed());
-    let (claims, claim_stream) = watched(&client, namespace, managed());
-    let (pods, pod_stream) = watched(&client, namespace, managed());
-    let gateway_namespace = config.workspace.common.gateway_namespace.clone();
-    let (gateways, gateway_stream) = watched::<Pod>(
+    let (service_accounts, service_account_stream) = watched(&client, namespace, managed(), |_| ());
+    let (roles, role_stream) = watched(&client, namespace, managed(), |_| ());
+    let (role_bindings, role_binding_stream) = watched(&client, namespace, managed(), |_| ());
+    let (policies, policy_stream) = watched(&client, namespace, managed(), |_| ());
+    let (services, service_stream) = watched(&client, namespace, managed(), trim::service);
+    let (claims, claim_stream) = watched(&client, namespace, managed(), trim::claim);
+    let (pods, pod_stream) = watched(&client, namespace, managed(), trim::pod);
+    let (gateways, gateway_stream) = watched(
         &client,
-        &gateway_namespace,
+        &config.workspace.common.gateway_namespace,
         watcher::Config::default().labels(labels::GATEWAY_SELECTOR),
+        trim::gateway,
     );
-    let (config_maps, config_map_stream) =
-        watched_as::<ConfigMap>(&client, namespace, watcher::Config::default(), observe::digest);
+    let (config_maps, config_map_stream) = watched(&client, namespace, watcher::Config::default(), observe::digest);
     let caches = Caches {
         service_accounts,
         roles,
@@ -319,26 +319,9 @@ fn has_session_at(workspace: &Workspace, gateway: &str) -> bool {
     sessions.into_iter().any(|session| session.gateway == gateway)
 }
 
-/// A cache of one kind and the stream that fills it and tells of every change.
+/// A cache of one kind and the stream that fills it and tells of every change. Each object is changed by `trim` before it is
+/// kept.
 fn watched<K>(
-    client: &Client,
-    namespace: &str,
-    config: watcher::Config,
-) -> (Store<K>, impl Stream<Item = Result<K, watcher::Error>> + Send + 'static)
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-{
-    watched_as(client, namespace, config, |_| ())
-}
-
-/// The same, with each object changed by `trim` before it is kept.
-fn watched_as<K>(
     client: &Client,
     namespace: &str,
     config: watcher::Config,
@@ -354,10 +337,12 @@ where
         + 'static,
 {
     let (store, writer) = reflector::store();
+    // A page is in memory as a whole, with everything that is trimmed.
+    let config = config.page_size(100);
     let stream = watcher(Api::<K>::namespaced(client.clone(), namespace), config)
         .backoff(backoff::of_watch(&K::kind(&())))
         .modify(move |object| {
-            object.managed_fields_mut().clear();
+            trim::metadata(object);
             trim(object);
         })
         .reflect(writer)
