@@ -100,6 +100,19 @@ pub async fn apply(
     Ok(applied)
 }
 
+/// Whether the step makes an object that was not there.
+pub fn creates(step: Step, observed: &Observed) -> bool {
+    match step {
+        Step::ApplyPolicy(index) => observed.policies[index].is_none(),
+        Step::ApplyServiceAccount => observed.service_account.is_none(),
+        Step::ApplyRole => observed.role.is_none(),
+        Step::ApplyRoleBinding => observed.role_binding.is_none(),
+        Step::ApplyService => observed.service.is_none(),
+        Step::CreateVolumeClaim | Step::CreatePod => true,
+        Step::SetVolumeClaimOwner | Step::GrowVolumeClaim | Step::DeletePod => false,
+    }
+}
+
 /// Takes the owner off a volume claim that is to outlive it.
 ///
 /// # Errors

@@ -1,16 +1,20 @@
-//! What the operator remembers of each Workspace from one pass to the next: failures in a row, and its last own write.
+//! What the operator remembers of each Workspace from one pass to the next: failures in a row, and its own last writes.
 //!
 //! All of it may be lost at any time: it only spaces out attempts and waits for a cache that lags.
 
 use super::backoff;
+use super::plan::Step;
 use super::volume::Refusal;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(300);
+
+/// A watch that has not told of a new object after this long may not do so any more: it is gone again.
+const LONGEST_LAG: SignedDuration = SignedDuration::from_secs(10);
 
 #[derive(Default)]
 pub struct Memory {
@@ -25,6 +29,8 @@ struct Remembered {
     /// The watch has not shown our own last write yet.
     echo_expected: bool,
     let_go: bool,
+    told_at: Option<Timestamp>,
+    created: Vec<(Step, Timestamp)>,
     growth_refused: Option<Refusal>,
 }
 
@@ -87,11 +93,34 @@ impl Memory {
         remembered.echo_expected = true;
     }
 
+    /// Notes that the status was written.
+    pub fn told(&self, uid: &str, now: Timestamp) {
+        self.lock().entry(uid.to_owned()).or_default().told_at = Some(now);
+    }
+
+    pub fn told_at(&self, uid: &str) -> Option<Timestamp> {
+        self.lock().get(uid)?.told_at
+    }
+
     /// Whether a cached version is older than our own last write. Versions that are no numbers are never old.
     pub fn is_stale(&self, uid: &str, resource_version: Option<&str>) -> bool {
         let written = self.lock().get(uid).and_then(|remembered| remembered.written);
         let cached = resource_version.and_then(|version| version.parse::<u64>().ok());
         matches!((cached, written), (Some(cached), Some(written)) if cached < written)
+    }
+
+    /// Notes objects that were created now, of which the watches have not told yet.
+    pub fn created(&self, uid: &str, steps: impl Iterator<Item = Step>, now: Timestamp) {
+        let created = steps.map(|step| (step, now));
+        self.lock().entry(uid.to_owned()).or_default().created.extend(created);
+    }
+
+    /// Whether one of these creations was done a moment ago, so that the caches lag; and until when at most.
+    pub fn lag(&self, uid: &str, creations: &[Step], now: Timestamp) -> Option<Timestamp> {
+        let mut workspaces = self.lock();
+        let created = &mut workspaces.get_mut(uid)?.created;
+        created.retain(|(step, at)| creations.contains(step) && now < *at + LONGEST_LAG);
+        created.iter().map(|(_, at)| *at + LONGEST_LAG).min()
     }
 
     pub fn forget(&self, uid: &str) {
@@ -140,5 +169,22 @@ mod tests {
         assert!(!memory.is_stale("a", Some("opaque")));
         memory.forget("a");
         assert!(!memory.is_stale("a", Some("5")));
+    }
+
+    #[test]
+    fn what_was_created_is_waited_for_until_it_is_seen_or_must_be_gone() {
+        let memory = Memory::default();
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        assert_eq!(memory.lag("a", &[Step::CreatePod], at(0)), None);
+        memory.created("a", [Step::ApplyService, Step::CreatePod].into_iter(), at(0));
+        assert_eq!(memory.lag("a", &[Step::CreatePod], at(1)), Some(at(10)));
+        assert_eq!(
+            memory.lag("a", &[Step::ApplyService], at(1)),
+            None,
+            "it was seen, and is gone again"
+        );
+        memory.created("a", [Step::CreatePod].into_iter(), at(20));
+        assert_eq!(memory.lag("a", &[Step::CreatePod], at(29)), Some(at(30)));
+        assert_eq!(memory.lag("a", &[Step::CreatePod], at(30)), None);
     }
 }

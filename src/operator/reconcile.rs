@@ -1,6 +1,6 @@
 //! The driver: one Workspace goes through observe, validate, desired, plan, apply and status.
 
-use super::apply::{Applied, FIELD_MANAGER, WriteError, apply, release_claim};
+use super::apply::{Applied, FIELD_MANAGER, WriteError, apply, creates, release_claim};
 use super::failure::{Meaning, error_text, meaning};
 use super::memory::Memory;
 use super::observe::Caches;
@@ -122,32 +122,45 @@ async fn reconcile_one(guarded: &DeserializeGuard<Workspace>, ctx: &Context) -> 
     if workspace.metadata.deletion_timestamp.is_some() {
         let _timed = ctx.reporter.metrics.time(TimedStage::Finalizer);
         keep_volume(workspace, ctx).await?;
-        let done = set_finalizer(workspace, ctx, false).await?;
+        set_finalizer(workspace, ctx, false).await?;
         ctx.memory.forget(&uid);
-        return Ok(done);
+        return Ok(Action::await_change());
     }
     if ctx.memory.is_let_go(&uid) {
-        return set_finalizer(workspace, ctx, false).await;
+        set_finalizer(workspace, ctx, false).await?;
+        return Ok(Action::await_change());
     }
-    if !workspace
-        .finalizers()
-        .iter()
-        .any(|finalizer| finalizer == labels::FINALIZER)
-    {
-        let _timed = ctx.reporter.metrics.time(TimedStage::Finalizer);
-        return set_finalizer(workspace, ctx, true).await;
-    }
+    let marked;
+    let has_finalizer = workspace.finalizers().iter().any(|it| it == labels::FINALIZER);
+    let workspace = if has_finalizer {
+        workspace
+    } else {
+        let timed = ctx.reporter.metrics.time(TimedStage::Finalizer);
+        let written = set_finalizer(workspace, ctx, true).await?;
+        drop(timed);
+        match written {
+            None => return Ok(Action::await_change()),
+            Some(written) => {
+                ctx.memory.wrote(&uid, written.metadata.resource_version.as_deref());
+                marked = written;
+                &marked
+            }
+        }
+    };
     let now = ctx.clock.now();
     let version = workspace.metadata.resource_version.as_deref();
     if let Some(at) = ctx.memory.is_echo(&uid, version).filter(|at| *at > now) {
         return Ok(Action::requeue(until(at, now)));
     }
-    let pass = pass(workspace, ctx, now).await;
+    let pass = match pass(workspace, ctx, now).await {
+        Ok(pass) => pass,
+        Err(Lag { until: at }) => return Ok(Action::requeue(until(at, now))),
+    };
     if pass.failure == Some(Meaning::NamespaceEnds) {
         let_go_of_all(ctx).await?;
         return Ok(Action::await_change());
     }
-    write_status(workspace, &pass, ctx, now).await?;
+    let tell_at = write_status(workspace, &pass, ctx, now).await?;
     match pass.failure {
         Some(Meaning::Failure { reason, message }) => ApplySnafu {
             name: workspace.name_any(),
@@ -159,9 +172,8 @@ async fn reconcile_one(guarded: &DeserializeGuard<Workspace>, ctx: &Context) -> 
         Some(Meaning::Stale | Meaning::NamespaceEnds) => Ok(Action::requeue(Duration::from_secs(1))),
         None => {
             ctx.memory.succeeded(&uid);
-            Ok(pass
-                .look_again_at
-                .map_or_else(Action::await_change, |at| Action::requeue(until(at, now))))
+            let look_again_at = pass.look_again_at.into_iter().chain(tell_at).min();
+            Ok(look_again_at.map_or_else(Action::await_change, |at| Action::requeue(until(at, now))))
         }
     }
 }
@@ -172,16 +184,23 @@ struct Pass {
     names: Names,
     /// When what the user waits for began.
     began_at: Option<Timestamp>,
+    pod_made_at: Option<Timestamp>,
     look_again_at: Option<Timestamp>,
     failure: Option<Meaning>,
 }
 
-async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Pass {
+/// The caches do not show yet what the last pass has created. The watch that does so brings the next pass; after this time
+/// it comes anyway.
+struct Lag {
+    until: Timestamp,
+}
+
+async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pass, Lag> {
     let planning = ctx.reporter.metrics.time(TimedStage::Plan);
     let last = workspace.status.clone().unwrap_or_default();
     let valid = match validate(workspace, &ctx.settings) {
         Ok(valid) => valid,
-        Err(invalid) => return Pass::invalid(&last, invalid.to_string()),
+        Err(invalid) => return Ok(Pass::invalid(&last, invalid.to_string())),
     };
     let observed = ctx.caches.observe(&valid, &last);
     let desired = desired(&valid, observed.ca_digest.as_deref());
@@ -201,13 +220,27 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Pass {
         now,
     );
     drop(planning);
+    let creations: Vec<Step> = steps.iter().copied().filter(|step| creates(*step, &observed)).collect();
+    if let Some(until) = ctx.memory.lag(&valid.uid, &creations, now) {
+        return Err(Lag { until });
+    }
     let applying = (!steps.is_empty()).then(|| ctx.reporter.metrics.time(TimedStage::Apply));
     let apply = apply(&ctx.client, &valid.namespace, &desired, &observed, &steps);
-    let applied = match tokio::time::timeout(LONGEST_APPLY, apply).await {
+    let applied = tokio::time::timeout(LONGEST_APPLY, apply).await;
+    drop(applying);
+    // Of one that was cut off nobody knows how far it came: the caches will tell.
+    let failed = match &applied {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(error.step),
+        Err(_) => steps.first().copied(),
+    };
+    let applied = match applied {
         Ok(applied) => applied.map_err(|error| meaning(error.step, &error.source)),
         Err(_) => Err(Meaning::no_answer(LONGEST_APPLY)),
     };
-    drop(applying);
+    let done = steps.iter().copied().take_while(|step| Some(*step) != failed);
+    let created = done.filter(|step| creates(*step, &observed));
+    ctx.memory.created(&valid.uid, created, ctx.clock.now());
     if let (Ok(_), Some(reason)) = (&applied, stop.filter(|_| steps.contains(&Step::DeletePod))) {
         ctx.reporter.pod_deleted(reason);
     }
@@ -242,7 +275,7 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Pass {
     } else {
         String::new()
     };
-    Pass {
+    Ok(Pass {
         state,
         names: Names {
             pod,
@@ -252,9 +285,14 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Pass {
             .pod
             .as_ref()
             .and_then(|pod| start::began(workspace, requests, pod)),
+        pod_made_at: observed
+            .pod
+            .as_ref()
+            .and_then(|pod| pod.creation_timestamp())
+            .map(|at| at.0),
         look_again_at,
         failure,
-    }
+    })
 }
 
 impl Pass {
@@ -284,6 +322,7 @@ impl Pass {
                 endpoint: last.service_endpoint.clone(),
             },
             began_at: None,
+            pod_made_at: None,
             look_again_at: None,
             failure: None,
         }
@@ -311,12 +350,29 @@ fn requests(workspace: &Workspace) -> Requests {
     }
 }
 
-async fn write_status(workspace: &Workspace, pass: &Pass, ctx: &Context, now: Timestamp) -> Result<(), ReconcileError> {
+/// Gives the time at which it is to be written if not now.
+async fn write_status(
+    workspace: &Workspace,
+    pass: &Pass,
+    ctx: &Context,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, ReconcileError> {
     let name = workspace.name_any();
+    let uid = workspace.uid().unwrap_or_default();
     let new = status::status(workspace, &pass.state, pass.names.clone(), now);
     let Some(mut patch) = status::patch(workspace.status.as_ref(), &new) else {
-        return Ok(());
+        return Ok(None);
     };
+    if status::tells_of_a_start_alone(workspace.status.as_ref(), &new, &patch) {
+        let last = pass
+            .pod_made_at
+            .unwrap_or(now)
+            .max(ctx.memory.told_at(&uid).unwrap_or_default());
+        let tell_at = last + status::PROGRESS_EVERY;
+        if now < tell_at {
+            return Ok(Some(tell_at));
+        }
+    }
     if patch["status"].get("sessions").is_some() {
         // A gateway may be telling of a new one: the list that this was made from must still be the one that is there.
         patch["metadata"] = json!({"resourceVersion": workspace.metadata.resource_version});
@@ -328,18 +384,16 @@ async fn write_status(workspace: &Workspace, pass: &Pass, ctx: &Context, now: Ti
     drop(writing);
     match written {
         Ok(written) => {
-            ctx.memory.wrote(
-                &workspace.uid().unwrap_or_default(),
-                written.metadata.resource_version.as_deref(),
-            );
+            ctx.memory.wrote(&uid, written.metadata.resource_version.as_deref());
+            ctx.memory.told(&uid, now);
             if let Some(started) = started(workspace, pass) {
                 ctx.reporter.started(until(now, started));
             }
             ctx.reporter.status_written(workspace, &new, pass.state.reason).await;
-            Ok(())
+            Ok(None)
         }
         // Deleted meanwhile, so that there is nothing to tell; or changed, and the watch brings another pass.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
         Err(source) => {
             ctx.reporter.status_write_failed();
             Err(source).context(StatusSnafu { name })
@@ -375,8 +429,13 @@ async fn keep_volume(workspace: &Workspace, ctx: &Context) -> Result<(), Reconci
     }
 }
 
-/// Puts our finalizer on, or takes it off. The version in the patch keeps another one's finalizer from being lost.
-async fn set_finalizer(workspace: &Workspace, ctx: &Context, wanted: bool) -> Result<Action, ReconcileError> {
+/// Puts our finalizer on, or takes it off, and gives what was written; `None` when there was nothing to do, or the object is gone or
+/// has changed meanwhile. The version in the patch keeps another one's finalizer from being lost.
+async fn set_finalizer(
+    workspace: &Workspace,
+    ctx: &Context,
+    wanted: bool,
+) -> Result<Option<Workspace>, ReconcileError> {
     let mut finalizers: Vec<&str> = workspace.finalizers().iter().map(String::as_str).collect();
     let before = finalizers.len();
     finalizers.retain(|finalizer| *finalizer != labels::FINALIZER);
@@ -384,7 +443,7 @@ async fn set_finalizer(workspace: &Workspace, ctx: &Context, wanted: bool) -> Re
         finalizers.push(labels::FINALIZER);
     }
     if finalizers.len() == before {
-        return Ok(Action::await_change());
+        return Ok(None);
     }
     let name = workspace.name_any();
     let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": workspace.metadata.resource_version}});
@@ -399,9 +458,9 @@ async fn set_finalizer(workspace: &Workspace, ctx: &Context, wanted: bool) -> Re
         )
         .await
     {
-        Ok(_) => Ok(Action::await_change()),
-        // Gone or changed meanwhile: the watch brings the newer one.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Action::await_change()),
+        Ok(written) => Ok(Some(written)),
+        // The watch brings the newer one.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
         Err(source) => Err(source).context(FinalizerSnafu { name }),
     }
 }

@@ -39,7 +39,8 @@ impl Reporter {
         self.metrics.status_patch_failures.inc();
     }
 
-    /// Tells of a change of phase, and of another trouble; everything else about a status is for those who read it.
+    /// Tells of a change of phase, and of another trouble; everything else about a status is for those who read it. An Event is for
+    /// what someone may ask about later: a start that goes as it should costs the API server none.
     pub async fn status_written(&self, workspace: &Workspace, new: &WorkspaceStatus, reason: Reason) {
         let last = workspace.status.as_ref();
         let from = last.and_then(|status| status.phase);
@@ -51,7 +52,7 @@ impl Reporter {
             .and_then(|status| status.condition(ConditionType::Ready))
             .map(|ready| ready.reason.as_str());
         let other_trouble = !new.remediation_hint.is_empty() && told != Some(reason.as_str());
-        if Some(to) != from || other_trouble {
+        if (Some(to) != from && !is_ordinary_start(from, to)) || other_trouble {
             self.record(workspace, new, reason).await;
         }
     }
@@ -106,6 +107,36 @@ impl Reporter {
         if let Err(error) = self.recorder.publish(&event, &workspace.object_ref(&())).await {
             let name = workspace.name_any();
             tracing::warn!(workspace = name, error = error_text(&error), "can't record an Event");
+        }
+    }
+}
+
+fn is_ordinary_start(from: Option<Phase>, to: Phase) -> bool {
+    match to {
+        Phase::Pending | Phase::Creating => matches!(from, None | Some(Phase::Pending | Phase::Stopped)),
+        Phase::Running => matches!(from, None | Some(Phase::Pending | Phase::Creating)),
+        Phase::Failed | Phase::Stopped => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_ordinary_start_goes_without_an_event() {
+        use Phase::{Creating, Failed, Running, Stopped};
+        for (from, to, ordinary) in [
+            (None, Creating, true),
+            (Some(Creating), Running, true),
+            (None, Running, true),
+            (Some(Stopped), Creating, true),
+            (Some(Running), Creating, false),
+            (Some(Running), Stopped, false),
+            (Some(Failed), Running, false),
+            (None, Failed, false),
+        ] {
+            assert_eq!(is_ordinary_start(from, to), ordinary, "{from:?} {to}");
         }
     }
 }

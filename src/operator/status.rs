@@ -8,6 +8,11 @@ use crate::api::{Phase, Workspace, WorkspaceStatus, hint};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Map, Value, json};
+use std::time::Duration;
+
+/// While a pod starts, no more than one word each of this time, the first after it: every one costs a write, and everyone who watches
+/// an event. A quick start goes without.
+pub const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// Names that the status tells; empty while they are not known.
 #[derive(Clone, Debug, Default)]
@@ -148,6 +153,26 @@ pub fn patch(last: Option<&WorkspaceStatus>, new: &WorkspaceStatus) -> Option<Va
     Some(json!({"status": patch}))
 }
 
+/// What is told while a pod starts, and nothing else: no decision that a later pass relies on.
+const PROGRESS: &[&str] = &[
+    "conditions",
+    "lastAccessed",
+    "message",
+    "observedGeneration",
+    "phase",
+    "podName",
+    "serviceEndpoint",
+];
+
+/// Whether the patch says no more than that a workspace is on its way that was not there before.
+pub fn tells_of_a_start_alone(last: Option<&WorkspaceStatus>, new: &WorkspaceStatus, patch: &Value) -> bool {
+    let before = last.and_then(|last| last.phase);
+    let fields = patch["status"].as_object();
+    matches!(before, None | Some(Phase::Pending | Phase::Creating))
+        && new.phase == Some(Phase::Creating)
+        && fields.is_some_and(|fields| fields.keys().all(|field| PROGRESS.contains(&field.as_str())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::validate::tests as given;
@@ -243,5 +268,35 @@ mod tests {
         assert_eq!(patch["status"].get("lastAccessed"), None);
         assert_eq!(patch["status"]["stoppedAt"], Value::Null);
         assert_eq!(patch["status"]["remediationHint"], Value::Null);
+    }
+
+    #[test]
+    fn only_a_start_may_wait() {
+        let mut workspace = given::workspace(given::spec());
+        let starting = state(Phase::Creating, Reason::Progressing);
+        let mut last = None;
+        let mut waits = |state: &State| {
+            workspace.status.clone_from(&last);
+            let new = status(&workspace, state, Names::default(), at(0));
+            let patch = patch(last.as_ref(), &new).unwrap();
+            let waits = tells_of_a_start_alone(last.as_ref(), &new, &patch);
+            last = Some(new);
+            waits
+        };
+        assert!(waits(&starting), "nothing was told before");
+        let scheduled = State {
+            pod_scheduled: false,
+            ..starting.clone()
+        };
+        assert!(waits(&scheduled));
+        let restarted = State {
+            restarted_at: Some(at(0)),
+            ..starting.clone()
+        };
+        assert!(!waits(&restarted), "a decision");
+        assert!(!waits(&state(Phase::Failed, Reason::Timeout)));
+        assert!(!waits(&restarted), "no longer Failed");
+        assert!(!waits(&state(Phase::Running, Reason::Running)));
+        assert!(!waits(&restarted), "no longer Running");
     }
 }
