@@ -96,6 +96,7 @@ fn status(status: PodStatus) -> PodStatus {
     let condition = |condition: PodCondition| PodCondition {
         type_: condition.type_,
         status: condition.status,
+        reason: condition.reason,
         message: condition.message,
         ..PodCondition::default()
     };
@@ -205,7 +206,7 @@ mod tests {
         for status in [
             json!({"phase": "Running", "conditions": [{"type": "Initialized", "status": "True"}, {"type": "Ready", "status": "True"}]}),
             json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"}),
-            json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes"}]}),
+            json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}]}),
             json!({"phase": "Pending", "containerStatuses": container(json!({"waiting": {"reason": "CrashLoopBackOff", "message": "why"}}))}),
             json!({"phase": "Running", "containerStatuses": container(json!({"running": {}}))}),
         ] {
