@@ -304,7 +304,7 @@ impl Lane {
 /// With it goes the operator's Role, too: the order is not ours.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_can_be_deleted_while_workspaces_are_made_in_it() {
-    let work = [1, 6, 12].map(async |number| {
+    let work = [1, 5, 10].map(async |number| {
         let namespace = format!("gone-{number}");
         let Lane { site, proxy } = Lane::new(&namespace).await;
         let operator = operator(&site, &proxy);
