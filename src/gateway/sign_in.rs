@@ -198,7 +198,7 @@ pub fn signed_out(provider: Option<&Url>) -> Answer {
     let page = MessagePage::new("Signed out", text, "", action, "");
     let mut answer = respond::page(StatusCode::OK, &page);
     // A URL is ASCII without control characters.
-    let onward = provider.and_then(|url| HeaderValue::from_str(&format!("1; url={url}")).ok());
+    let onward = provider.and_then(|url| HeaderValue::from_str(&format!("5; url={url}")).ok());
     if let Some(onward) = onward {
         answer.headers_mut().insert(REFRESH, onward);
     }

@@ -446,7 +446,7 @@ async fn who_signs_out_at_the_provider_is_signed_out_everywhere() {
         .await
         .unwrap();
     assert_eq!(out.status, 200);
-    let onward = format!("1; url={}/session/end?client_id=devplane", site.issuer);
+    let onward = format!("5; url={}/session/end?client_id=devplane", site.issuer);
     assert_eq!(out.header("refresh"), onward);
     assert_eq!(tokio::join!(here.closed(), there.closed()), (4401, 4401));
     assert_eq!(

@@ -95,6 +95,9 @@ if (host) {
   });
   matchMedia('(prefers-color-scheme: light)').addEventListener('change', () => screen.apply(read(store)));
 
+  // Signing out closes the terminal as one whose session is over, and that would sign in again before the answer is here.
+  document.querySelector('form[action="/logout"]')?.addEventListener('submit', () => connection.stop());
+
   await screen.open();
   connection.resize(screen.size);
   connection.start();
