@@ -9,10 +9,10 @@ use crate::render::Desired;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::PartialObjectMeta;
+use kube::core::{PartialObjectMeta, Request};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::json;
 use snafu::{ResultExt, Snafu};
 use std::collections::BTreeMap;
@@ -91,7 +91,7 @@ pub async fn apply(
                 .map(|refused| applied.growth_refused = refused),
             Step::CreatePod => writer.create(&desired.pod).await,
             Step::DeletePod => match observed.pod.as_deref() {
-                Some(pod) => writer.delete(pod).await,
+                Some(pod) => writer.delete(&desired.pod, &pod.uid).await,
                 None => Ok(()),
             },
         };
@@ -157,10 +157,13 @@ impl Writer<'_> {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PostParams::default()
         };
-        let error = match self.api::<K>().create(&parameters, object).await {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        };
+        let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+        let request = Request::new(K::url_path(&(), Some(self.namespace))).create(&parameters, body);
+        // The watch tells of what was made: the answer is as large as the object, and nobody reads it.
+        let created = self
+            .client
+            .request::<IgnoredAny>(request.map_err(kube::Error::BuildRequest)?);
+        let Err(error) = created.await else { return Ok(()) };
         if matches!(&error, kube::Error::Api(status) if status.code == 409) {
             let there = self.api::<K>().get_metadata_opt(&object.name_any()).await?;
             if there.is_some_and(|there| !is_same(&there, object)) {
@@ -206,10 +209,10 @@ impl Writer<'_> {
         }
     }
 
-    async fn delete(&self, pod: &Pod) -> Result<(), WriteError> {
+    async fn delete(&self, pod: &Pod, uid: &str) -> Result<(), WriteError> {
         let parameters = DeleteParams {
             preconditions: Some(Preconditions {
-                uid: pod.uid(),
+                uid: Some(uid.to_owned()),
                 resource_version: None,
             }),
             ..DeleteParams::default()

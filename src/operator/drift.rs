@@ -1,53 +1,85 @@
 //! A pod that runs and the pod that would be made now become the names of what differs. Pure.
 
+use super::content::Content;
 use crate::labels::{CA_BUNDLE_DIGEST, TEMPLATE_HASH};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use kube::ResourceExt;
 
-/// What a pod was made from that is no longer so; empty when nothing is. The hash decides: the API server and admission
-/// plugins add to a pod, so its fields alone can't.
-pub fn changed(pod: &Pod, desired: &Pod) -> Vec<&'static str> {
-    let annotation = |pod: &Pod, key| pod.annotations().get(key).cloned();
-    // A ConfigMap that is gone changes nothing in a pod that runs.
-    let certificates = annotation(desired, CA_BUNDLE_DIGEST);
-    let certificates_differ = certificates.is_some() && certificates != annotation(pod, CA_BUNDLE_DIGEST);
-    if annotation(pod, TEMPLATE_HASH) == annotation(desired, TEMPLATE_HASH) {
-        return if certificates_differ {
-            vec!["CA certificates"]
-        } else {
-            vec![]
+/// What a pod was made from, as far as it is compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    /// The hash decides: the API server and admission plugins add to a pod, so its fields alone can't.
+    hash: Option<String>,
+    ca_digest: Option<String>,
+    parts: [Part; 9],
+}
+
+/// A part that users know by a name, and the hash of what is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    name: &'static str,
+    content: Content,
+    /// Nothing is said of it, and admission plugins may fill it in.
+    left_open: bool,
+}
+
+impl Template {
+    pub fn of(pod: &Pod) -> Self {
+        let annotation = |key| pod.annotations().get(key).cloned();
+        let spec = pod.spec.as_ref();
+        let container = spec.and_then(|spec| spec.containers.first());
+        let classes = spec.map(|spec| (&spec.runtime_class_name, &spec.priority_class_name));
+        let part = |name, content| Part {
+            name,
+            content,
+            left_open: false,
         };
-    }
-    let (Some(pod), Some(desired)) = (pod.spec.as_ref(), desired.spec.as_ref()) else {
-        return vec!["settings"];
-    };
-    let mut changed = Vec::new();
-    let mut note = |name, differs: bool| {
-        if differs {
-            changed.push(name);
+        let optional = |name, content, is_there: Option<bool>| Part {
+            left_open: is_there != Some(true),
+            ..part(name, content)
+        };
+        Self {
+            hash: annotation(TEMPLATE_HASH),
+            ca_digest: annotation(CA_BUNDLE_DIGEST),
+            parts: [
+                part("image", Content::of(&container.map(|container| &container.image))),
+                part("environment", Content::of(&container.map(environment))),
+                part(
+                    "resources",
+                    Content::of(&container.map(|container| &container.resources)),
+                ),
+                part("volumes", Content::of(&spec.map(volumes))),
+                part(
+                    "node selection",
+                    Content::of(&spec.map(|spec| (&spec.node_selector, &spec.affinity))),
+                ),
+                part("DNS", Content::of(&spec.map(|spec| &spec.dns_config))),
+                part("runtime class", Content::of(&classes.map(|(runtime, _)| runtime))),
+                optional(
+                    "priority class",
+                    Content::of(&classes.map(|(_, priority)| priority)),
+                    classes.map(|(_, priority)| priority.is_some()),
+                ),
+                optional(
+                    "pull secrets",
+                    Content::of(&spec.map(|spec| &spec.image_pull_secrets)),
+                    spec.map(|spec| spec.image_pull_secrets.is_some()),
+                ),
+            ],
         }
-    };
-    if let (Some(container), Some(wanted)) = (pod.containers.first(), desired.containers.first()) {
-        note("image", container.image != wanted.image);
-        note("environment", environment(container) != environment(wanted));
-        note("resources", container.resources != wanted.resources);
     }
-    note("CA certificates", certificates_differ);
-    note("volumes", volumes(pod) != volumes(desired));
-    note(
-        "node selection",
-        pod.node_selector != desired.node_selector || pod.affinity != desired.affinity,
-    );
-    note("runtime class", pod.runtime_class_name != desired.runtime_class_name);
-    note(
-        "priority class",
-        desired.priority_class_name.is_some() && pod.priority_class_name != desired.priority_class_name,
-    );
-    note(
-        "pull secrets",
-        desired.image_pull_secrets.is_some() && pod.image_pull_secrets != desired.image_pull_secrets,
-    );
-    note("DNS", pod.dns_config != desired.dns_config);
+}
+
+/// What a pod was made from that is no longer so; empty when nothing is.
+pub fn changed(pod: &Template, wanted: &Template) -> Vec<&'static str> {
+    // A ConfigMap that is gone changes nothing in a pod that runs.
+    let certificates = (wanted.ca_digest.is_some() && wanted.ca_digest != pod.ca_digest).then_some("CA certificates");
+    if pod.hash == wanted.hash {
+        return certificates.into_iter().collect();
+    }
+    let parts = pod.parts.iter().zip(&wanted.parts);
+    let different = parts.filter(|(there, wanted)| !wanted.left_open && there.content != wanted.content);
+    let mut changed: Vec<&str> = different.map(|(_, wanted)| wanted.name).chain(certificates).collect();
     if changed.is_empty() {
         changed.push("settings");
     }
@@ -86,6 +118,10 @@ mod tests {
     use super::*;
     use crate::render::desired;
     use serde_json::{Value, json};
+
+    fn changed(pod: &Pod, desired: &Pod) -> Vec<&'static str> {
+        super::changed(&Template::of(pod), &Template::of(desired))
+    }
 
     fn pod(change: impl FnOnce(&mut Value)) -> Pod {
         let mut spec = given::spec();

@@ -4,10 +4,10 @@
 //! would be replaced without pause, so the count is kept in the status, where it outlives the operator.
 
 use super::backoff;
+use super::seen::SeenPod;
 use crate::api::status::ConditionType;
 use crate::api::{Reason, WorkspaceStatus};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
 use std::time::Duration;
 
 /// How long an ended pod is left to be looked at before it is replaced: at first, and at most.
@@ -27,26 +27,25 @@ pub struct Ended {
     pub told: bool,
 }
 
-pub fn ended(last: &WorkspaceStatus, pod: &Pod, now: Timestamp) -> Ended {
+pub fn ended(last: &WorkspaceStatus, pod: &SeenPod, now: Timestamp) -> Ended {
     let since = since(last, pod);
     let failures = match since {
         Some(_) => last.pod_failures.max(1),
         None if has_run_well(last, now) => 1,
         None => last.pod_failures.saturating_add(1),
     };
-    let whose = pod.metadata.uid.as_deref().unwrap_or_default();
     Ended {
         failures,
-        replace_at: since.unwrap_or(now) + backoff::delay(FIRST_DELAY, LONGEST_DELAY, failures, whose),
+        replace_at: since.unwrap_or(now) + backoff::delay(FIRST_DELAY, LONGEST_DELAY, failures, &pod.uid),
         told: since.is_some(),
     }
 }
 
 /// Since when the status has told of an ended pod. A pod that ended without ever being ready did not change the status of
 /// `Ready`, whose time may lie long before the pod's: such pods, refused by a node again and again, would be replaced without pause.
-fn since(last: &WorkspaceStatus, pod: &Pod) -> Option<Timestamp> {
+fn since(last: &WorkspaceStatus, pod: &SeenPod) -> Option<Timestamp> {
     let ready = last.condition(ConditionType::Ready)?;
-    let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let created = pod.created_at;
     let told = ready.last_transition_time.0;
     (ready.reason == Reason::PodFailed.as_str()).then_some(created.map_or(told, |created| created.max(told)))
 }
@@ -83,7 +82,8 @@ mod tests {
 
     #[test]
     fn each_pod_that_ends_is_counted_once_and_waits_longer() {
-        let pod = serde_json::from_value(json!({"metadata": {"creationTimestamp": at(100)}})).unwrap();
+        let pod = json!({"metadata": {"creationTimestamp": at(100)}});
+        let pod = SeenPod::of(&serde_json::from_value(pod).unwrap());
         for (last, now, failures, told, longest) in [
             (WorkspaceStatus::default(), 100, 1, false, 30),
             (last("False", "PodFailed", 100, 1), 110, 1, true, 20),

@@ -5,9 +5,10 @@
 use super::backoff;
 use super::plan::Step;
 use super::volume::Refusal;
+use super::wanted::Wanted;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const FIRST_DELAY: Duration = Duration::from_secs(1);
@@ -32,6 +33,15 @@ struct Remembered {
     told_at: Option<Timestamp>,
     created: Vec<(Step, Timestamp)>,
     growth_refused: Option<Refusal>,
+    wanted: Option<(WantedOf, Arc<Wanted>)>,
+}
+
+/// What a [`Wanted`] is made from, besides the settings of this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedOf {
+    /// Changes with every change of the spec (Kubernetes API: `metadata.generation`).
+    pub generation: Option<i64>,
+    pub ca_digest: Option<Arc<str>>,
 }
 
 impl Memory {
@@ -73,6 +83,19 @@ impl Memory {
 
     pub fn is_let_go(&self, uid: &str) -> bool {
         self.lock().get(uid).is_some_and(|remembered| remembered.let_go)
+    }
+
+    /// What was made from the same before, or what `make` makes of it.
+    pub fn wanted(&self, uid: &str, of: WantedOf, make: impl FnOnce() -> Wanted) -> Arc<Wanted> {
+        let known = |memory: &Self| {
+            let (known_of, wanted) = memory.lock().get(uid)?.wanted.clone()?;
+            (known_of == of).then_some(wanted)
+        };
+        known(self).unwrap_or_else(|| {
+            let wanted = Arc::new(make());
+            self.lock().entry(uid.to_owned()).or_default().wanted = Some((of, Arc::clone(&wanted)));
+            wanted
+        })
     }
 
     pub fn refuse_growth(&self, uid: &str, refusal: Refusal) {

@@ -1,52 +1,50 @@
 //! Watch caches become what is there now of one workspace's objects, and whose it is.
 
+use super::cache::Cache;
 use super::retain;
+use super::seen::{Seen, SeenPod};
 use crate::api::WorkspaceStatus;
 use crate::api::status::TerminalSession;
-use crate::labels;
 use crate::names::{
     AccountName, DenyAllPolicyName, EgressPolicyName, IngressPolicyName, PodName, PvcName, ServiceName,
 };
 use crate::render::ValidWorkspace;
-use data_encoding::HEXLOWER;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::runtime::reflector::store::WriterDropped;
-use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
-use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use tokio::sync::watch::error::RecvError;
 
 /// The caches of every kind that a workspace owns.
 #[derive(Clone)]
 pub struct Caches {
-    pub service_accounts: Store<ServiceAccount>,
-    pub roles: Store<Role>,
-    pub role_bindings: Store<RoleBinding>,
-    pub policies: Store<NetworkPolicy>,
-    pub services: Store<Service>,
-    pub claims: Store<PersistentVolumeClaim>,
-    pub pods: Store<Pod>,
-    /// Without their data: [`digest`] has put its digest in the place.
-    pub config_maps: Store<ConfigMap>,
-    /// The pods of the gateway, in its own namespace.
-    pub gateways: Store<Pod>,
+    pub service_accounts: Cache<Arc<Seen>>,
+    pub roles: Cache<Arc<Seen>>,
+    pub role_bindings: Cache<Arc<Seen>>,
+    pub policies: Cache<Arc<Seen>>,
+    pub services: Cache<Arc<Seen>>,
+    pub claims: Cache<Arc<PersistentVolumeClaim>>,
+    pub pods: Cache<Arc<SeenPod>>,
+    /// The digests of the ConfigMaps' contents.
+    pub config_maps: Cache<Arc<str>>,
+    /// The pods of the gateway that live, in its own namespace.
+    pub gateways: Cache<()>,
 }
 
 /// What is there of one workspace; `None` is not there.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    pub service_account: Option<Arc<ServiceAccount>>,
-    pub role: Option<Arc<Role>>,
-    pub role_binding: Option<Arc<RoleBinding>>,
+    pub service_account: Option<Arc<Seen>>,
+    pub role: Option<Arc<Seen>>,
+    pub role_binding: Option<Arc<Seen>>,
     /// In the order of [`crate::render::Desired::policies`].
-    pub policies: [Option<Arc<NetworkPolicy>>; 3],
-    pub service: Option<Arc<Service>>,
+    pub policies: [Option<Arc<Seen>>; 3],
+    pub service: Option<Arc<Seen>>,
     pub pvc: Option<Arc<PersistentVolumeClaim>>,
-    pub pod: Option<Arc<Pod>>,
+    pub pod: Option<Arc<SeenPod>>,
     /// The digest of the CA bundle's contents.
-    pub ca_digest: Option<String>,
+    pub ca_digest: Option<Arc<str>>,
     /// The open terminals whose gateway is still there.
     pub sessions: Vec<TerminalSession>,
 }
@@ -56,17 +54,17 @@ impl Caches {
     ///
     /// # Errors
     /// When a watch has ended for good, which is so only while the process stops.
-    pub async fn filled(&self) -> Result<(), WriterDropped> {
+    pub async fn filled(&self) -> Result<(), RecvError> {
         tokio::try_join!(
-            self.service_accounts.wait_until_ready(),
-            self.roles.wait_until_ready(),
-            self.role_bindings.wait_until_ready(),
-            self.policies.wait_until_ready(),
-            self.services.wait_until_ready(),
-            self.claims.wait_until_ready(),
-            self.pods.wait_until_ready(),
-            self.config_maps.wait_until_ready(),
-            self.gateways.wait_until_ready(),
+            self.service_accounts.filled(),
+            self.roles.filled(),
+            self.role_bindings.filled(),
+            self.policies.filled(),
+            self.services.filled(),
+            self.claims.filled(),
+            self.pods.filled(),
+            self.config_maps.filled(),
+            self.gateways.filled(),
         )
         .map(drop)
     }
@@ -74,108 +72,81 @@ impl Caches {
     /// Looks up each object by its name, and leaves out the sessions of gateways that have died.
     pub fn observe(&self, workspace: &ValidWorkspace, last: &WorkspaceStatus) -> Observed {
         let user = &workspace.user;
-        let namespace = workspace.namespace.as_str();
         let account = AccountName::of(user);
-        let policy = |name: &str| get(&self.policies, namespace, name);
         Observed {
-            service_account: get(&self.service_accounts, namespace, account.as_str()),
-            role: get(&self.roles, namespace, account.as_str()),
-            role_binding: get(&self.role_bindings, namespace, account.as_str()),
+            service_account: self.service_accounts.get(account.as_str()),
+            role: self.roles.get(account.as_str()),
+            role_binding: self.role_bindings.get(account.as_str()),
             policies: [
-                policy(DenyAllPolicyName::of(user).as_str()),
-                policy(EgressPolicyName::of(user).as_str()),
-                policy(IngressPolicyName::of(user).as_str()),
+                self.policies.get(DenyAllPolicyName::of(user).as_str()),
+                self.policies.get(EgressPolicyName::of(user).as_str()),
+                self.policies.get(IngressPolicyName::of(user).as_str()),
             ],
-            service: get(&self.services, namespace, ServiceName::of(user).as_str()),
-            pvc: get(&self.claims, namespace, PvcName::of(user).as_str()),
-            pod: get(&self.pods, namespace, PodName::of(user).as_str()),
-            ca_digest: workspace
-                .ca_bundle
-                .as_ref()
-                .and_then(|name| self.ca_digest(namespace, name)),
+            service: self.services.get(ServiceName::of(user).as_str()),
+            pvc: self.claims.get(PvcName::of(user).as_str()),
+            pod: self.pods.get(PodName::of(user).as_str()),
+            ca_digest: workspace.ca_bundle.as_ref().and_then(|name| self.config_maps.get(name)),
             sessions: self.live(&last.sessions),
         }
     }
-}
-
-impl Caches {
-    fn ca_digest(&self, namespace: &str, name: &str) -> Option<String> {
-        let config_map = get(&self.config_maps, namespace, name)?;
-        config_map.annotations().get(labels::CA_BUNDLE_DIGEST).cloned()
-    }
 
     fn live(&self, sessions: &[TerminalSession]) -> Vec<TerminalSession> {
-        if sessions.is_empty() {
-            return Vec::new();
-        }
-        let gateways = self.gateways.state();
-        let is_there = |name: &str| {
-            gateways.iter().any(|pod| {
-                let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-                pod.metadata.name.as_deref() == Some(name) && !matches!(phase, Some("Failed" | "Succeeded"))
-            })
-        };
-        sessions
-            .iter()
-            .filter(|session| is_there(&session.gateway))
-            .cloned()
-            .collect()
+        let is_there = |session: &&TerminalSession| self.gateways.contains(&session.gateway);
+        sessions.iter().filter(is_there).cloned().collect()
     }
-}
-
-/// Puts a digest in the place of a ConfigMap's contents: it is all that is needed of them.
-pub fn digest(config_map: &mut ConfigMap) {
-    let (text, binary) = (config_map.data.take(), config_map.binary_data.take());
-    let contents = serde_json::to_vec(&(text, binary)).unwrap_or_default();
-    let digest = HEXLOWER.encode(&Sha256::digest(contents)[..8]);
-    config_map.annotations_mut().clear();
-    config_map
-        .annotations_mut()
-        .insert(labels::CA_BUNDLE_DIGEST.to_owned(), digest);
-}
-
-fn get<K>(store: &Store<K>, namespace: &str, name: &str) -> Option<Arc<K>>
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    store.get(&ObjectRef::new(name).within(namespace))
 }
 
 impl Observed {
     /// Objects of our names that some other object, or nobody, controls, as `Kind name`. A volume claim that was left by an earlier
     /// Workspace of the same user is none.
     pub fn foreign(&self, workspace: &ValidWorkspace) -> Vec<String> {
-        let owner_uid = workspace.uid.as_str();
+        let user = &workspace.user;
+        let account = AccountName::of(user);
         let mut foreign = Vec::new();
-        collect(&mut foreign, owner_uid, self.service_account.as_deref());
-        collect(&mut foreign, owner_uid, self.role.as_deref());
-        collect(&mut foreign, owner_uid, self.role_binding.as_deref());
-        for policy in &self.policies {
-            collect(&mut foreign, owner_uid, policy.as_deref());
-        }
-        collect(&mut foreign, owner_uid, self.service.as_deref());
-        let claim = self.pvc.as_deref();
-        collect(
-            &mut foreign,
-            owner_uid,
-            claim.filter(|claim| !retain::is_left_for(claim, workspace)),
+        let mut check = |controller: Option<Option<&str>>, kind: &str, name: &str| {
+            if controller.is_some_and(|controller| controller != Some(workspace.uid.as_str())) {
+                foreign.push(format!("{kind} {name}"));
+            }
+        };
+        check(
+            seen(&self.service_account),
+            &ServiceAccount::kind(&()),
+            account.as_str(),
         );
-        collect(&mut foreign, owner_uid, self.pod.as_deref());
+        check(seen(&self.role), &Role::kind(&()), account.as_str());
+        check(seen(&self.role_binding), &RoleBinding::kind(&()), account.as_str());
+        let [deny_all, egress, ingress] = &self.policies;
+        let policy = NetworkPolicy::kind(&());
+        check(seen(deny_all), &policy, DenyAllPolicyName::of(user).as_str());
+        check(seen(egress), &policy, EgressPolicyName::of(user).as_str());
+        check(seen(ingress), &policy, IngressPolicyName::of(user).as_str());
+        check(seen(&self.service), &Service::kind(&()), ServiceName::of(user).as_str());
+        let claim = self.pvc.as_deref();
+        let claim = claim.filter(|claim| !retain::is_left_for(claim, workspace));
+        check(
+            claim.map(controller),
+            &PersistentVolumeClaim::kind(&()),
+            PvcName::of(user).as_str(),
+        );
+        let pod = self.pod.as_deref().map(|pod| pod.controller.as_deref());
+        check(pod, &Pod::kind(&()), PodName::of(user).as_str());
         foreign
     }
 }
 
-fn collect<K: Resource<DynamicType = ()>>(foreign: &mut Vec<String>, owner_uid: &str, object: Option<&K>) {
-    let Some(object) = object else { return };
-    if !is_controlled_by(object, owner_uid) {
-        foreign.push(format!("{} {}", K::kind(&()), object.name_any()));
-    }
+/// Whose it is, if it is there.
+fn seen(object: &Option<Arc<Seen>>) -> Option<Option<&str>> {
+    object.as_deref().map(|object| object.controller.as_deref())
 }
 
-/// Whether the object of this uid is the controlling owner (Kubernetes API: at most one owner is).
+/// The uid of the controlling owner (Kubernetes API: at most one owner is).
+pub fn controller<K: Resource>(object: &K) -> Option<&str> {
+    let owners = object.owner_references();
+    let owner = owners.iter().find(|owner| owner.controller == Some(true))?;
+    Some(owner.uid.as_str())
+}
+
+/// Whether the object of this uid is the controlling owner.
 pub fn is_controlled_by<K: Resource>(object: &K, owner_uid: &str) -> bool {
-    object
-        .owner_references()
-        .iter()
-        .any(|owner| owner.controller == Some(true) && owner.uid == owner_uid)
+    controller(object) == Some(owner_uid)
 }

@@ -1,24 +1,27 @@
-//! Desired, observed, the last status and the time become steps to take and the state to report. Pure.
+//! Wanted, observed, the last status and the time become steps to take and the state to report. Pure.
 //!
 //! Pods are immutable, so what is desired does not decide alone: idle stop, waking, a new image and recovery are
 //! decisions made here. A decision to stop is written to the status first; the pod goes in the next pass, which sees the
 //! decision. So an operator that dies in between, or a cache that lags, can't start again what was stopped, and whoever is
 //! in the terminal is told why before it goes.
 
+use super::content::Content;
 use super::drift;
 use super::ended::{Ended, ended};
 use super::observe::Observed;
-use super::pod_state::{self, PodState};
+use super::pod_state::PodState;
 use super::retain;
+use super::seen::{Seen, SeenPod};
 use super::volume::{self, Refusal, Size, SizePlan};
+use super::wanted::Wanted;
 use crate::api::status::{StopReason, TerminalSession};
 use crate::api::workspace::{KeepAlive, UpdatePolicy};
 use crate::api::{Phase, Reason, WorkspaceStatus};
-use crate::render::{Desired, ValidWorkspace};
+use crate::render::{self, ValidWorkspace};
 use crate::units::go_duration::GoDuration;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use serde_json::Value;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use std::sync::Arc;
 
 /// Watches do not tell of objects that are not ours, so a conflict of names is looked at again after this long. It costs no request.
 const LOOK_AT_CONFLICT_AFTER: SignedDuration = SignedDuration::from_secs(10);
@@ -91,7 +94,7 @@ pub struct Requests {
 
 pub fn plan(
     workspace: &ValidWorkspace,
-    desired: &Desired,
+    wanted: &Wanted,
     observed: &Observed,
     last: &WorkspaceStatus,
     requests: Requests,
@@ -111,8 +114,8 @@ pub fn plan(
         reason: Reason::Progressing,
         message: String::new(),
         volume_bound: observed.pvc.as_deref().is_some_and(|pvc| claim_phase(pvc) == "Bound"),
-        pod_scheduled: observed.pod.as_deref().is_some_and(pod_state::is_scheduled),
-        container_started: observed.pod.as_deref().is_some_and(pod_state::is_started),
+        pod_scheduled: observed.pod.as_deref().is_some_and(|pod| pod.scheduled),
+        container_started: observed.pod.as_deref().is_some_and(|pod| pod.started),
         has_pod: observed.pod.is_some(),
         stopped_at: stopped_at(workspace, last, requests, now),
         stop_reason: last.stop_reason,
@@ -136,7 +139,7 @@ pub fn plan(
         let state = failed(state, Reason::NameConflict, message);
         return plan(vec![], state, Some(now + LOOK_AT_CONFLICT_AFTER));
     }
-    let mut steps = missing_or_different(desired, observed, &workspace.uid);
+    let mut steps = missing_or_different(workspace, wanted, observed);
     if observed.pvc.as_deref().is_some_and(|pvc| claim_phase(pvc) == "Lost") {
         let message = "the volume behind the claim is gone".to_owned();
         return plan(steps, failed(state, Reason::PVCLost, message), None);
@@ -154,11 +157,11 @@ pub fn plan(
         Some(pod) if plan.state.stopped_at.is_some() => stop(workspace, pod, last, plan),
         Some(pod) => {
             let since = Since {
-                active: last_activity(pod, last, requests).unwrap_or(now),
+                active: last_activity(pod, last, requests, now),
                 now,
             };
-            let outdated = drift::changed(pod, &desired.pod);
-            keep(workspace, pod, outdated, last, restart.is_some(), since, plan)
+            plan.state.outdated = drift::changed(&pod.template, &wanted.template);
+            keep(workspace, pod, last, restart.is_some(), since, plan)
         }
     }
 }
@@ -170,10 +173,10 @@ fn stopped_without_pod(workspace: &ValidWorkspace, last: &WorkspaceStatus, mut p
 }
 
 /// It is stopped, and the pod has to go, once the status has told why.
-fn stop(workspace: &ValidWorkspace, pod: &Pod, last: &WorkspaceStatus, plan: Plan) -> Plan {
+fn stop(workspace: &ValidWorkspace, pod: &SeenPod, last: &WorkspaceStatus, plan: Plan) -> Plan {
     let mut plan = stopped_without_pod(workspace, last, plan);
     let is_told = last.stopped_at.is_some() && last.stop_reason == plan.state.stop_reason;
-    let ends = pod_state::of(pod) == PodState::Ending;
+    let ends = pod.state == PodState::Ending;
     plan.stop = plan.state.stop_reason.filter(|_| is_told && !ends);
     plan.steps.extend(plan.stop.map(|_| Step::DeletePod));
     plan
@@ -205,21 +208,19 @@ struct Since {
 /// It is to run, and there is a pod: it stays, or is replaced.
 fn keep(
     workspace: &ValidWorkspace,
-    pod: &Pod,
-    outdated: Vec<&'static str>,
+    pod: &SeenPod,
     last: &WorkspaceStatus,
     restart: bool,
     since: Since,
     mut plan: Plan,
 ) -> Plan {
-    let pod_state = pod_state::of(pod);
+    let pod_state = pod.state.clone();
     let state = &mut plan.state;
-    if pod_state != PodState::Ending {
-        state.outdated = outdated;
-        if state.container_started {
-            // What was stopped is past.
-            state.stop_reason = None;
-        }
+    if pod_state == PodState::Ending {
+        state.outdated.clear();
+    } else if state.container_started {
+        // What was stopped is past.
+        state.stop_reason = None;
     }
     let if_told = |reason| Some(reason).filter(|reason| last.stop_reason == Some(*reason));
     match pod_state {
@@ -315,73 +316,34 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
 }
 
 /// In the order in which they must be: nothing may run before the policies are there.
-fn missing_or_different(desired: &Desired, observed: &Observed, owner_uid: &str) -> Vec<Step> {
-    let mut steps = Vec::new();
-    for (index, policy) in desired.policies.iter().enumerate() {
-        if !holds(observed.policies[index].as_deref(), policy) {
-            steps.push(Step::ApplyPolicy(index));
-        }
-    }
-    if !holds(observed.service_account.as_deref(), &desired.service_account) {
+fn missing_or_different(workspace: &ValidWorkspace, wanted: &Wanted, observed: &Observed) -> Vec<Step> {
+    let holds =
+        |there: &Option<Arc<Seen>>, wanted: Content| there.as_deref().is_some_and(|there| there.content == wanted);
+    let policies = observed.policies.iter().zip(wanted.policies).enumerate();
+    let mut steps: Vec<Step> = policies
+        .filter(|(_, (there, wanted))| !holds(there, *wanted))
+        .map(|(index, _)| Step::ApplyPolicy(index))
+        .collect();
+    if !holds(&observed.service_account, wanted.service_account) {
         steps.push(Step::ApplyServiceAccount);
     }
-    if !holds(observed.role.as_deref(), &desired.role) {
+    if !holds(&observed.role, wanted.role) {
         steps.push(Step::ApplyRole);
     }
-    if !holds(observed.role_binding.as_deref(), &desired.role_binding) {
+    if !holds(&observed.role_binding, wanted.role_binding) {
         steps.push(Step::ApplyRoleBinding);
     }
-    if !holds(observed.service.as_deref(), &desired.service) {
+    if !holds(&observed.service, wanted.service) {
         steps.push(Step::ApplyService);
     }
     match observed.pvc.as_deref() {
         None => steps.push(Step::CreateVolumeClaim),
-        Some(claim) if retain::patch(claim, &desired.pvc, owner_uid).is_some() => steps.push(Step::SetVolumeClaimOwner),
+        Some(claim) if retain::patch(claim, &render::volume_claim(workspace), &workspace.uid).is_some() => {
+            steps.push(Step::SetVolumeClaimOwner);
+        }
         Some(_) => {}
     }
     steps
-}
-
-/// Whether the observed object already has everything of the desired one. Fields that others or the API server added are
-/// left alone, but not in lists outside the metadata and not in selectors: a rule, or a wider port, that someone put into a
-/// policy must go, and so must a label that keeps a policy or a Service from selecting the pod.
-fn holds<K: serde::Serialize>(observed: Option<&K>, desired: &K) -> bool {
-    let Some(observed) = observed else { return false };
-    let (Ok(Value::Object(desired)), Ok(observed)) = (serde_json::to_value(desired), serde_json::to_value(observed))
-    else {
-        return false;
-    };
-    desired
-        .iter()
-        .all(|(key, value)| contains(&observed[key], value, key == "metadata"))
-}
-
-/// Fields that an apply replaces as a whole (Kubernetes API: atomic maps).
-const SELECTORS: &[&str] = &["podSelector", "selector"];
-
-fn contains(observed: &Value, desired: &Value, additions_in_lists: bool) -> bool {
-    match (observed, desired) {
-        (Value::Object(observed), Value::Object(desired)) => desired.iter().all(|(key, value)| {
-            let observed = observed.get(key).unwrap_or(&Value::Null);
-            contains(observed, value, additions_in_lists)
-                && (!SELECTORS.contains(&key.as_str()) || contains(value, observed, additions_in_lists))
-        }),
-        // Such as the owners: an apply could not take another one's entry away.
-        (Value::Array(observed), Value::Array(desired)) if additions_in_lists => desired
-            .iter()
-            .all(|desired| observed.iter().any(|observed| contains(observed, desired, true))),
-        (Value::Array(observed), Value::Array(desired)) => {
-            observed.len() == desired.len()
-                && observed
-                    .iter()
-                    .zip(desired)
-                    .all(|(observed, desired)| contains(observed, desired, false) && contains(desired, observed, false))
-        }
-        // The API server drops empty lists.
-        (Value::Null, Value::Array(desired)) => desired.is_empty(),
-        (Value::Array(observed), Value::Null) => observed.is_empty(),
-        _ => observed == desired,
-    }
 }
 
 /// When the workspace was stopped, unless it has been woken since. While it is suspended no request wakes it, nor does one
@@ -407,14 +369,12 @@ fn stopped_at(
 }
 
 /// When someone was last there, as far as is known.
-fn last_activity(pod: &Pod, last: &WorkspaceStatus, requests: Requests) -> Option<Timestamp> {
-    let activity = [
-        last.last_accessed.as_ref().map(|time| time.0),
-        requests.wake_requested_at,
-        // A workspace that was just started is not idle, whenever its user was last there.
-        pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
-    ];
-    activity.into_iter().flatten().max()
+fn last_activity(pod: &SeenPod, last: &WorkspaceStatus, requests: Requests, now: Timestamp) -> Timestamp {
+    // The time that is written for one that is missing, so that what is reckoned from it is written but once.
+    let accessed = last.last_accessed.as_ref().map_or(now, |time| time.0);
+    // A workspace that was just started is not idle, whenever its user was last there.
+    let started = requests.wake_requested_at.max(pod.created_at);
+    started.map_or(accessed, |started| started.max(accessed))
 }
 
 /// When the workspace stops unless the user types before. `None` is never.

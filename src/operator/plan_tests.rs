@@ -1,10 +1,12 @@
 //! Every phase and event, and what the plan makes of them.
 
+use super::super::content::Decided;
 use super::super::validate::tests as given;
 use super::super::validate::validate;
 use super::*;
 use crate::api::Workspace;
-use crate::render::desired;
+use crate::render::{Desired, desired};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::json;
 use std::sync::Arc;
@@ -18,14 +20,18 @@ fn valid() -> ValidWorkspace {
     validate(&given::workspace(given::spec()), &given::settings()).unwrap()
 }
 
+fn seen<K: Decided>(object: &K) -> Option<Arc<Seen>> {
+    Some(Arc::new(Seen::of(object)))
+}
+
 /// Everything as desired, but no pod.
 fn without_pod(desired: &Desired) -> Observed {
     Observed {
-        service_account: Some(Arc::new(desired.service_account.clone())),
-        role: Some(Arc::new(desired.role.clone())),
-        role_binding: Some(Arc::new(desired.role_binding.clone())),
-        policies: desired.policies.clone().map(|policy| Some(Arc::new(policy))),
-        service: Some(Arc::new(desired.service.clone())),
+        service_account: seen(&desired.service_account),
+        role: seen(&desired.role),
+        role_binding: seen(&desired.role_binding),
+        policies: desired.policies.each_ref().map(seen),
+        service: seen(&desired.service),
         pvc: Some(Arc::new(desired.pvc.clone())),
         pod: None,
         ca_digest: None,
@@ -34,11 +40,16 @@ fn without_pod(desired: &Desired) -> Observed {
 }
 
 fn with_pod(desired: &Desired, status: serde_json::Value) -> Observed {
+    with_changed_pod(desired, status, |_| ())
+}
+
+fn with_changed_pod(desired: &Desired, status: serde_json::Value, change: impl FnOnce(&mut Pod)) -> Observed {
     let mut pod = desired.pod.clone();
     pod.metadata.creation_timestamp = Some(Time(at(0)));
     pod.status = Some(serde_json::from_value(status).unwrap());
+    change(&mut pod);
     Observed {
-        pod: Some(Arc::new(pod)),
+        pod: Some(Arc::new(SeenPod::of(&pod))),
         ..without_pod(desired)
     }
 }
@@ -72,7 +83,7 @@ fn planned_for(
     };
     plan(
         workspace,
-        &desired(workspace, None),
+        &Wanted::of(&desired(workspace, None)),
         observed,
         last,
         requests,
@@ -98,7 +109,7 @@ fn restarted_after(observed: &Observed, last: &WorkspaceStatus, requested: i64, 
     };
     plan(
         &workspace,
-        &desired(&workspace, None),
+        &Wanted::of(&desired(&workspace, None)),
         observed,
         &last,
         requests,
@@ -186,7 +197,7 @@ fn a_rule_that_someone_added_is_taken_away() {
         .as_mut()
         .unwrap()
         .push(Default::default());
-    observed.policies[1] = Some(Arc::new(policy));
+    observed.policies[1] = seen(&policy);
     assert_eq!(planned(&observed, &accessed(0), None, 10).steps, [Step::ApplyPolicy(1)]);
 }
 
@@ -200,13 +211,13 @@ fn a_wider_port_and_a_right_that_someone_gave_are_taken_away() {
         .as_mut()
         .unwrap()[0]
         .end_port = Some(9000);
-    observed.policies[2] = Some(Arc::new(policy));
+    observed.policies[2] = seen(&policy);
     let mut open = desired.policies[0].clone();
     open.spec.as_mut().unwrap().ingress = Some(vec![Default::default()]);
-    observed.policies[0] = Some(Arc::new(open));
+    observed.policies[0] = seen(&open);
     let mut role = desired.role.clone();
     role.rules = Some(vec![Default::default()]);
-    observed.role = Some(Arc::new(role));
+    observed.role = seen(&role);
     let plan = planned(&observed, &accessed(0), None, 10);
     assert_eq!(
         plan.steps,
@@ -222,10 +233,10 @@ fn what_the_server_fills_in_is_no_difference() {
     role.rules = None;
     role.metadata.annotations = Some([("a".to_owned(), "b".to_owned())].into());
     role.metadata.owner_references.as_mut().unwrap()[0].block_owner_deletion = Some(true);
-    observed.role = Some(Arc::new(role));
+    observed.role = seen(&role);
     let mut service = desired.service.clone();
     service.spec.as_mut().unwrap().session_affinity = Some("None".into());
-    observed.service = Some(Arc::new(service));
+    observed.service = seen(&service);
     assert_eq!(planned(&observed, &accessed(0), None, 10).steps, []);
 }
 
@@ -333,12 +344,10 @@ fn outdated(started: bool) -> Observed {
         status = json!({"phase": "Pending"});
     }
     let desired = desired(&valid(), None);
-    let mut observed = with_pod(&desired, status);
-    let mut pod = (**observed.pod.as_ref().unwrap()).clone();
-    pod.spec.as_mut().unwrap().containers[0].image = Some("older".into());
-    pod.metadata.annotations.as_mut().unwrap().clear();
-    observed.pod = Some(Arc::new(pod));
-    observed
+    with_changed_pod(&desired, status, |pod| {
+        pod.spec.as_mut().unwrap().containers[0].image = Some("older".into());
+        pod.metadata.annotations.as_mut().unwrap().clear();
+    })
 }
 
 fn session() -> TerminalSession {
@@ -457,10 +466,9 @@ fn certificates_that_are_not_there_are_told_of() {
 #[test]
 fn an_ending_pod_is_waited_for() {
     let desired = desired(&valid(), None);
-    let mut observed = with_pod(&desired, ready());
-    let mut pod = (**observed.pod.as_ref().unwrap()).clone();
-    pod.metadata.deletion_timestamp = Some(Time(at(5)));
-    observed.pod = Some(Arc::new(pod));
+    let observed = with_changed_pod(&desired, ready(), |pod| {
+        pod.metadata.deletion_timestamp = Some(Time(at(5)));
+    });
     let plan = planned(&observed, &accessed(0), None, 10);
     assert_eq!((plan.state.phase, plan.steps), (Phase::Creating, vec![]));
     let plan = planned(&observed, &stopped_status(5), None, 10);
@@ -528,7 +536,7 @@ fn what_belongs_to_someone_else_is_never_touched() {
     let mut service = desired.service.clone();
     service.metadata.owner_references = None;
     service.spec.as_mut().unwrap().selector = None;
-    observed.service = Some(Arc::new(service));
+    observed.service = seen(&service);
     observed.pvc = None;
     let plan = planned(&observed, &accessed(0), None, 10);
     assert_eq!(
@@ -561,13 +569,10 @@ fn not_ready_since(seconds: i64, reason: &str) -> WorkspaceStatus {
 #[test]
 fn a_pod_that_never_was_ready_is_not_replaced_at_once() {
     let desired = desired(&valid(), None);
-    let mut observed = with_pod(
-        &desired,
-        json!({"phase": "Failed", "reason": "UnexpectedAdmissionError"}),
-    );
-    let mut pod = (**observed.pod.as_ref().unwrap()).clone();
-    pod.metadata.creation_timestamp = Some(Time(at(999)));
-    observed.pod = Some(Arc::new(pod));
+    let refused = json!({"phase": "Failed", "reason": "UnexpectedAdmissionError"});
+    let observed = with_changed_pod(&desired, refused, |pod| {
+        pod.metadata.creation_timestamp = Some(Time(at(999)));
+    });
     let workspace = given::workspace(given::spec());
     let mut workspace = Workspace {
         status: Some(not_ready_since(0, "Progressing")),
@@ -600,7 +605,7 @@ fn a_selector_that_someone_narrowed_is_put_right() {
         let mut policy = desired.policies[index].clone();
         let selector = policy.spec.as_mut().unwrap().pod_selector.as_mut().unwrap();
         selector.match_labels.as_mut().unwrap().insert("x".into(), "y".into());
-        observed.policies[index] = Some(Arc::new(policy));
+        observed.policies[index] = seen(&policy);
     }
     assert_eq!(
         planned(&observed, &accessed(0), None, 10).steps,
@@ -618,7 +623,7 @@ fn an_owner_that_someone_added_is_no_endless_write() {
     other.uid = "other".into();
     other.controller = None;
     service.metadata.owner_references.as_mut().unwrap().push(other);
-    observed.service = Some(Arc::new(service));
+    observed.service = seen(&service);
     assert_eq!(planned(&observed, &accessed(0), None, 10).steps, []);
 }
 
@@ -701,10 +706,9 @@ fn why_it_was_stopped_is_told_until_the_next_pod_runs() {
             .state
             .stop_reason
     };
-    let mut ending = with_pod(&desired, ready());
-    let mut pod = (**ending.pod.as_ref().unwrap()).clone();
-    pod.metadata.deletion_timestamp = Some(Time(at(5)));
-    ending.pod = Some(Arc::new(pod));
+    let ending = with_changed_pod(&desired, ready(), |pod| {
+        pod.metadata.deletion_timestamp = Some(Time(at(5)));
+    });
     let running = json!({"phase": "Running", "containerStatuses": [{"name": "workspace", "image": "", "imageID": "", "ready": false,
         "restartCount": 0, "state": {"running": {}}}]});
     for (observed, expected) in [
@@ -721,7 +725,7 @@ fn why_it_was_stopped_is_told_until_the_next_pod_runs() {
             reason(&observed),
             expected,
             "{:?}",
-            observed.pod.map(|pod| pod.status.clone())
+            observed.pod.map(|pod| pod.state.clone())
         );
     }
 }

@@ -26,9 +26,12 @@ pub fn of(pod: &Pod) -> PodState {
     if pod.metadata.deletion_timestamp.is_some() {
         return PodState::Ending;
     }
-    let status = pod.status.clone().unwrap_or_default();
+    let status = pod.status.as_ref();
     let told = |otherwise: &str| {
-        let told = [status.reason.as_deref(), status.message.as_deref()];
+        let told = [
+            status.and_then(|status| status.reason.as_deref()),
+            status.and_then(|status| status.message.as_deref()),
+        ];
         let told: Vec<&str> = told.into_iter().flatten().filter(|text| !text.is_empty()).collect();
         shortened(&if told.is_empty() {
             otherwise.to_owned()
@@ -36,7 +39,7 @@ pub fn of(pod: &Pod) -> PodState {
             told.join(": ")
         })
     };
-    match status.phase.as_deref() {
+    match status.and_then(|status| status.phase.as_deref()) {
         Some("Failed") => {
             return PodState::Ended {
                 message: told("the pod has failed"),

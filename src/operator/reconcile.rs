@@ -2,7 +2,7 @@
 
 use super::apply::{Applied, FIELD_MANAGER, WriteError, apply, creates, release_claim};
 use super::failure::{Meaning, error_text, meaning};
-use super::memory::Memory;
+use super::memory::{Memory, WantedOf};
 use super::observe::Caches;
 use super::plan::{Plan, Requests, State, Step, plan};
 use super::queue::Queue;
@@ -11,21 +11,23 @@ use super::start;
 use super::status::{self, Names};
 use super::validate::validate;
 use super::volume::{Refusal, Size};
+use super::wanted::Wanted;
 use crate::api::workspace::ReclaimPolicy;
 use crate::api::{Phase, Reason, Workspace, WorkspaceStatus};
 use crate::clock::{Clock, until};
 use crate::config::operator::WorkspaceSettings;
 use crate::labels;
 use crate::names::PodName;
-use crate::render::desired;
+use crate::render::{desired, endpoint};
 use crate::telemetry::metrics::{ReconcileStage, TimedStage};
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, Request};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::Store;
-use kube::{Api, Client, ResourceExt};
-use serde_json::json;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Deserialize;
+use serde_json::{Value, json};
 use snafu::{ResultExt, Snafu};
 use std::sync::Arc;
 use std::time::Duration;
@@ -203,7 +205,12 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
         Err(invalid) => return Ok(Pass::invalid(&last, invalid.to_string())),
     };
     let observed = ctx.caches.observe(&valid, &last);
-    let desired = desired(&valid, observed.ca_digest.as_deref());
+    let desired = || desired(&valid, observed.ca_digest.as_deref());
+    let of = WantedOf {
+        generation: workspace.metadata.generation,
+        ca_digest: observed.ca_digest.clone(),
+    };
+    let wanted = ctx.memory.wanted(&valid.uid, of, || Wanted::of(&desired()));
     let requests = requests(workspace);
     let Plan {
         steps,
@@ -212,7 +219,7 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
         look_again_at,
     } = plan(
         &valid,
-        &desired,
+        &wanted,
         &observed,
         &last,
         requests,
@@ -224,10 +231,14 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
     if let Some(until) = ctx.memory.lag(&valid.uid, &creations, now) {
         return Err(Lag { until });
     }
-    let applying = (!steps.is_empty()).then(|| ctx.reporter.metrics.time(TimedStage::Apply));
-    let apply = apply(&ctx.client, &valid.namespace, &desired, &observed, &steps);
-    let applied = tokio::time::timeout(LONGEST_APPLY, apply).await;
-    drop(applying);
+    let applied = if steps.is_empty() {
+        Ok(Ok(Applied::default()))
+    } else {
+        let _timed = ctx.reporter.metrics.time(TimedStage::Apply);
+        let desired = desired();
+        let apply = apply(&ctx.client, &valid.namespace, &desired, &observed, &steps);
+        tokio::time::timeout(LONGEST_APPLY, apply).await
+    };
     // Of one that was cut off nobody knows how far it came: the caches will tell.
     let failed = match &applied {
         Ok(Ok(_)) => None,
@@ -279,17 +290,13 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
         state,
         names: Names {
             pod,
-            endpoint: desired.endpoint,
+            endpoint: endpoint(&valid),
         },
         began_at: observed
             .pod
             .as_ref()
             .and_then(|pod| start::began(workspace, requests, pod)),
-        pod_made_at: observed
-            .pod
-            .as_ref()
-            .and_then(|pod| pod.creation_timestamp())
-            .map(|at| at.0),
+        pod_made_at: observed.pod.as_ref().and_then(|pod| pod.created_at),
         look_again_at,
         failure,
     })
@@ -368,7 +375,7 @@ async fn write_status(
             .pod_made_at
             .unwrap_or(now)
             .max(ctx.memory.told_at(&uid).unwrap_or_default());
-        let tell_at = last + status::PROGRESS_EVERY;
+        let tell_at = last + status::progress_after(ctx.queue.waiting());
         if now < tell_at {
             return Ok(Some(tell_at));
         }
@@ -378,13 +385,11 @@ async fn write_status(
         patch["metadata"] = json!({"resourceVersion": workspace.metadata.resource_version});
     }
     let writing = ctx.reporter.metrics.time(TimedStage::Status);
-    let written = api(workspace, ctx)
-        .patch_status(&name, &PatchParams::default(), &Patch::Merge(patch))
-        .await;
+    let written = patch_status(workspace, patch, ctx).await;
     drop(writing);
     match written {
-        Ok(written) => {
-            ctx.memory.wrote(&uid, written.metadata.resource_version.as_deref());
+        Ok(version) => {
+            ctx.memory.wrote(&uid, version.as_deref());
             ctx.memory.told(&uid, now);
             if let Some(started) = started(workspace, pass) {
                 ctx.reporter.started(until(now, started));
@@ -399,6 +404,30 @@ async fn write_status(
             Err(source).context(StatusSnafu { name })
         }
     }
+}
+
+/// Gives the version that the write has made; nothing else of the answer is read.
+async fn patch_status(workspace: &Workspace, patch: Value, ctx: &Context) -> Result<Option<String>, kube::Error> {
+    #[derive(Deserialize)]
+    struct Written {
+        metadata: WrittenMetadata,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct WrittenMetadata {
+        resource_version: Option<String>,
+    }
+    let path = Workspace::url_path(&(), workspace.metadata.namespace.as_deref());
+    let request = Request::new(path).patch_subresource(
+        "status",
+        &workspace.name_any(),
+        &PatchParams::default(),
+        &Patch::Merge(patch),
+    );
+    let written = ctx
+        .client
+        .request::<Written>(request.map_err(kube::Error::BuildRequest)?);
+    Ok(written.await?.metadata.resource_version)
 }
 
 /// When the wait began, if the terminal takes connections for the first time since.

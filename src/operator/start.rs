@@ -1,10 +1,10 @@
 //! A pod becomes the moment from which its user waits for it, for the metric of how long workspaces take to start. Pure.
 
 use super::plan::Requests;
+use super::seen::SeenPod;
 use crate::api::Workspace;
 use crate::api::status::ConditionType;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
 
 /// A pod that was made later than this after a request was made for another reason, or had to wait for room that a quota
 /// left: the longest bucket would say no more of it.
@@ -15,8 +15,8 @@ const CLOCKS_DIFFER_BY: SignedDuration = SignedDuration::from_secs(30);
 
 /// When the workspace was created, woken or told to restart, if that made this pod; else when the pod was made. `None` when
 /// the pod has taken connections before: one that recovers is not one that starts.
-pub fn began(workspace: &Workspace, requests: Requests, pod: &Pod) -> Option<Timestamp> {
-    let made = pod.metadata.creation_timestamp.as_ref()?.0;
+pub fn began(workspace: &Workspace, requests: Requests, pod: &SeenPod) -> Option<Timestamp> {
+    let made = pod.created_at?;
     let status = workspace.status.as_ref();
     let ready = status.and_then(|status| status.condition(ConditionType::Ready));
     if ready.is_some_and(|ready| ready.last_transition_time.0 > made + CLOCKS_DIFFER_BY) {
@@ -36,6 +36,7 @@ mod tests {
     use super::super::validate::tests as given;
     use super::*;
     use crate::api::WorkspaceStatus;
+    use k8s_openapi::api::core::v1::Pod;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
     fn at(seconds: i64) -> Timestamp {
@@ -81,6 +82,7 @@ mod tests {
             };
             let mut pod = Pod::default();
             pod.metadata.creation_timestamp = Some(Time(at(made)));
+            let pod = SeenPod::of(&pod);
             assert_eq!(began(&workspace, requests, &pod), expected.map(at), "{what}");
         }
     }

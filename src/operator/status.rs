@@ -12,7 +12,16 @@ use std::time::Duration;
 
 /// While a pod starts, no more than one word each of this time, the first after it: every one costs a write, and everyone who watches
 /// an event. A quick start goes without.
-pub const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+
+/// With so many other Workspaces waiting, progress is told half as often; with twice as many, a third as often. When hundreds start at
+/// once, what is told of a start is paid for by every other one.
+const WAITING_PER_PROGRESS: usize = 16;
+
+/// How long after the last word on a start the next one may be told, with so many Workspaces waiting for a pass.
+pub fn progress_after(waiting: usize) -> Duration {
+    PROGRESS_EVERY.mul_f64(1.0 + waiting as f64 / WAITING_PER_PROGRESS as f64)
+}
 
 /// Names that the status tells; empty while they are not known.
 #[derive(Clone, Debug, Default)]
@@ -132,6 +141,9 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
 
 /// A JSON merge patch (RFC 7396) with just the fields that differ; `None` when none does.
 pub fn patch(last: Option<&WorkspaceStatus>, new: &WorkspaceStatus) -> Option<Value> {
+    if last == Some(new) {
+        return None;
+    }
     let fields = |status: &WorkspaceStatus| match serde_json::to_value(status) {
         Ok(Value::Object(fields)) => fields,
         _ => Map::new(),
@@ -268,6 +280,13 @@ mod tests {
         assert_eq!(patch["status"].get("lastAccessed"), None);
         assert_eq!(patch["status"]["stoppedAt"], Value::Null);
         assert_eq!(patch["status"]["remediationHint"], Value::Null);
+    }
+
+    #[test]
+    fn progress_is_told_rarely_when_many_start() {
+        assert_eq!(progress_after(0), Duration::from_secs(2));
+        assert_eq!(progress_after(16), Duration::from_secs(4));
+        assert_eq!(progress_after(500), Duration::from_millis(64_500));
     }
 
     #[test]

@@ -31,8 +31,6 @@ pub struct Desired {
     pub service: Service,
     pub pvc: PersistentVolumeClaim,
     pub pod: Pod,
-    /// The DNS name of the Service.
-    pub endpoint: String,
 }
 
 /// Builds all of them. `ca_digest` stands for the contents of the CA bundle, when it has one.
@@ -61,11 +59,20 @@ pub fn desired(workspace: &ValidWorkspace, ca_digest: Option<&str>) -> Desired {
         service_account: rbac::service_account(meta(account.as_str())),
         role: rbac::role(meta(account.as_str())),
         role_binding: rbac::role_binding(meta(account.as_str()), &account, &workspace.namespace),
-        endpoint: service_name.endpoint(&workspace.namespace, &workspace.platform.cluster_domain),
         service: service::service(meta(service_name.as_str()), pod_labels),
-        pvc: volume::claim(meta(PvcName::of(user).as_str()), workspace),
+        pvc: volume_claim(workspace),
         pod: pod::pod(meta(PodName::of(user).as_str()), workspace, ca_digest),
     }
+}
+
+/// The DNS name of the Service.
+pub fn endpoint(workspace: &ValidWorkspace) -> String {
+    ServiceName::of(&workspace.user).endpoint(&workspace.namespace, &workspace.platform.cluster_domain)
+}
+
+/// The claim of the volume that is the user's home.
+pub fn volume_claim(workspace: &ValidWorkspace) -> PersistentVolumeClaim {
+    volume::claim(metadata(workspace, PvcName::of(&workspace.user).as_str()), workspace)
 }
 
 /// Name, labels, and the Workspace as the controlling owner, so that garbage collection takes the object with it.

@@ -6,7 +6,7 @@
 use devplane::api::pod_settings::PodSettings;
 use devplane::api::workspace::{KeepAlive, Provider, ReclaimPolicy, UpdatePolicy};
 use devplane::policy::Egress;
-use devplane::render::{Desired, Platform, ValidWorkspace, desired};
+use devplane::render::{Desired, Platform, ValidWorkspace, desired, endpoint};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -101,8 +101,8 @@ fn yaml(workspace: &ValidWorkspace) -> String {
         service,
         pvc,
         pod,
-        endpoint,
     } = desired(workspace, None);
+    let endpoint = endpoint(workspace);
     let mut text = format!("# endpoint: {endpoint}\n");
     let mut add = |object: serde_json::Value| {
         text.push_str("---\n");

@@ -1,0 +1,172 @@
+//! Every kind that a workspace depends on is watched: a cache of each, and one stream of the Workspaces that a change concerns.
+
+use super::Workspaces;
+use super::cache::{self, Cache, Told};
+use super::content::Decided;
+use super::observe::Caches;
+use super::seen::{self, Seen, SeenPod};
+use crate::api::Workspace;
+use crate::config::OperatorConfig;
+use crate::config::operator::WorkspaceSettings;
+use crate::labels;
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+use kube::{Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+type WorkspaceRef = ObjectRef<DeserializeGuard<Workspace>>;
+
+/// Starts them all; the caches are filled while the stream is polled.
+pub fn start(
+    client: &Client,
+    config: &OperatorConfig,
+    workspaces: &Workspaces,
+) -> (Caches, impl Stream<Item = WorkspaceRef> + Send + 'static) {
+    let mut watches = Watches {
+        client,
+        workspaces,
+        changes: vec![],
+    };
+    let namespace = config.namespace.as_str();
+    let settings = config.workspace.clone();
+    let caches = Caches {
+        service_accounts: watches.compared::<ServiceAccount>(namespace),
+        roles: watches.compared::<Role>(namespace),
+        role_bindings: watches.compared::<RoleBinding>(namespace),
+        policies: watches.compared::<NetworkPolicy>(namespace),
+        services: watches.compared::<Service>(namespace),
+        claims: watches.add(
+            namespace,
+            managed(),
+            |claim| Some(Arc::new(seen::claim(claim))),
+            |claim: &PersistentVolumeClaim, _| {
+                // Its owner, or the one that has left it.
+                let left_by = || claim.annotations().get(labels::WORKSPACE_NAME);
+                let name = owner(claim).or_else(left_by);
+                name.map(|name| refer_to(claim, name)).into_iter().collect()
+            },
+        ),
+        pods: watches.add(
+            namespace,
+            managed(),
+            |pod| Some(Arc::new(SeenPod::of(&pod))),
+            |pod: &Pod, _| owners(pod),
+        ),
+        config_maps: watches.add(
+            namespace,
+            watcher::Config::default(),
+            |config_map| Some(seen::digest(&config_map).into()),
+            move |config_map: &ConfigMap, workspaces| {
+                let name = config_map.name_any();
+                using(workspaces, |workspace| uses_ca_bundle(workspace, &name, &settings))
+            },
+        ),
+        gateways: watches.add(
+            &config.workspace.common.gateway_namespace,
+            watcher::Config::default().labels(labels::GATEWAY_SELECTOR),
+            |gateway| seen::is_alive(&gateway).then_some(()),
+            |gateway: &Pod, workspaces| {
+                let name = gateway.name_any();
+                using(workspaces, |workspace| has_session_at(workspace, &name))
+            },
+        ),
+    };
+    (caches, stream::select_all(watches.changes))
+}
+
+fn managed() -> watcher::Config {
+    watcher::Config::default().labels(labels::MANAGED_SELECTOR)
+}
+
+/// The watches so far.
+struct Watches<'a> {
+    client: &'a Client,
+    workspaces: &'a Workspaces,
+    changes: Vec<BoxStream<'static, WorkspaceRef>>,
+}
+
+impl Watches<'_> {
+    /// Of each object the cache has what `keep` makes of it; `concerns` are the Workspaces that have to be looked at when it
+    /// changes.
+    fn add<K, V>(
+        &mut self,
+        namespace: &str,
+        config: watcher::Config,
+        keep: impl Fn(K) -> Option<V> + Send + 'static,
+        concerns: impl Fn(&K, &Workspaces) -> Vec<WorkspaceRef> + Send + 'static,
+    ) -> Cache<V>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + 'static,
+        V: Send + Sync + 'static,
+    {
+        let (workspaces, all) = (self.workspaces.clone(), self.workspaces.clone());
+        let tell = move |object: &K| concerns(object, &workspaces);
+        let (cache, told) = cache::watched(self.client, namespace, config, keep, tell);
+        let changes = told.flat_map(move |told| {
+            stream::iter(match told {
+                Told::Changed(concerned) => concerned,
+                Told::Relisted => using(&all, |_| true),
+            })
+        });
+        self.changes.push(changes.boxed());
+        cache
+    }
+
+    /// A kind that is compared as a whole.
+    fn compared<K>(&mut self, namespace: &str) -> Cache<Arc<Seen>>
+    where
+        K: Decided + Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let keep = |object: K| Some(Arc::new(Seen::of(&object)));
+        self.add(namespace, managed(), keep, |object, _| owners(object))
+    }
+}
+
+/// The name of the Workspace that it belongs to.
+fn owner<K: Resource>(object: &K) -> Option<&String> {
+    let mut owners = object.owner_references().iter();
+    let owner = owners.find(|owner| owner.controller == Some(true) && owner.kind == Workspace::kind(&()))?;
+    Some(&owner.name)
+}
+
+fn owners<K: Resource>(object: &K) -> Vec<WorkspaceRef> {
+    owner(object).map(|name| refer_to(object, name)).into_iter().collect()
+}
+
+/// The Workspace of this name that is where `object` is.
+fn refer_to<K: Resource>(object: &K, name: &str) -> WorkspaceRef {
+    ObjectRef::new(name).within(&object.namespace().unwrap_or_default())
+}
+
+/// The Workspaces for which `holds` is true.
+fn using(workspaces: &Workspaces, holds: impl Fn(&Workspace) -> bool) -> Vec<WorkspaceRef> {
+    let workspaces = workspaces.state();
+    let using = workspaces.iter().filter(|guarded| guarded.0.as_ref().is_ok_and(&holds));
+    using.map(|guarded| ObjectRef::from_obj(guarded.as_ref())).collect()
+}
+
+fn uses_ca_bundle(workspace: &Workspace, name: &str, settings: &WorkspaceSettings) -> bool {
+    match workspace.spec.tls.custom_ca_bundle.name.as_str() {
+        "" => settings.common.ca_bundle_config_map.as_deref() == Some(name),
+        own => own == name,
+    }
+}
+
+fn has_session_at(workspace: &Workspace, gateway: &str) -> bool {
+    let sessions = workspace.status.iter().flat_map(|status| &status.sessions);
+    sessions.into_iter().any(|session| session.gateway == gateway)
+}
