@@ -275,10 +275,17 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
     } else {
         String::new()
     };
+    // One that is being deleted is not to be connected to any more: another pod may have its address next.
+    let pod_ip = observed
+        .pod
+        .as_deref()
+        .filter(|_| stop.is_none())
+        .and_then(super::pod_state::address);
     Ok(Pass {
         state,
         names: Names {
             pod,
+            pod_ip: pod_ip.unwrap_or_default().to_owned(),
             endpoint: desired.endpoint,
         },
         began_at: observed
@@ -319,6 +326,7 @@ impl Pass {
             },
             names: Names {
                 pod: last.pod_name.clone(),
+                pod_ip: String::new(),
                 endpoint: last.service_endpoint.clone(),
             },
             began_at: None,

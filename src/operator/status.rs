@@ -18,6 +18,7 @@ pub const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     pub pod: String,
+    pub pod_ip: String,
     pub endpoint: String,
 }
 
@@ -99,6 +100,7 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
     WorkspaceStatus {
         phase: Some(state.phase),
         pod_name: names.pod,
+        pod_ip: names.pod_ip,
         service_endpoint: names.endpoint,
         message: state.message.clone(),
         remediation_hint: hint::remediation(state.reason).to_owned(),
@@ -160,6 +162,7 @@ const PROGRESS: &[&str] = &[
     "message",
     "observedGeneration",
     "phase",
+    "podIP",
     "podName",
     "serviceEndpoint",
 ];

@@ -116,6 +116,7 @@ fn status(status: PodStatus) -> PodStatus {
         message: status.message,
         conditions: Some(conditions.map(condition).collect()),
         container_statuses: Some(containers.map(container).collect()),
+        pod_ip: status.pod_ip,
         ..PodStatus::default()
     }
 }
