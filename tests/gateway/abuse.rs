@@ -140,8 +140,10 @@ async fn heads_that_two_parsers_may_read_differently_are_refused() {
     ] {
         let before = refusals(&gateway, "malformed_head").await;
         let answer = answer(origin, format!("{head}{smuggled}").as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{what}: {answer:?}");
-        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{what}: {answer:?}");
+        // To who speaks HTTP/2 there is no answer in HTTP/1.1.
+        let answers = usize::from(what != "HTTP/2");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), answers, "{what}: {answer:?}");
+        assert_eq!(answer.matches("HTTP/1.1 400 ").count(), answers, "{what}: {answer:?}");
         let counted = eventually(async || refusals(&gateway, "malformed_head").await == before + 1);
         assert!(counted.await, "{what} is not counted");
     }

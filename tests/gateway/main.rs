@@ -19,6 +19,7 @@ mod openmetrics;
 mod presence;
 mod recording;
 mod refusals;
+mod secrets;
 mod sessions;
 mod sign_in;
 mod terminal;
