@@ -4,8 +4,8 @@
 //! or terminal -> headers, log, audit`.
 //!
 //! `service` takes a request to its handler: `sign_in`, `home`, `events`, `terminal`. `admission` has the rules in between, in
-//! their order; `reject` turns each refusal into an answer. `route`, `return_path`, `origin`, `index`, `progress` and `standing` are
-//! pure.
+//! their order; `reject` turns each refusal into an answer, `limits` and `places` say how often and how many at once. `route`,
+//! `return_path`, `origin`, `client_address`, `index`, `progress` and `standing` are pure.
 //!
 //! `cookie -> session -> standing (lifetimes, revocations) -> refresh, when that is due -> caller`. `sign_ins` is what gateways tell
 //! each other of sessions through the Workspace, `refresh` asks the provider once for all of them, and `vigil` does the same for

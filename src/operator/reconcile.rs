@@ -275,11 +275,13 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
     } else {
         String::new()
     };
-    // One that is being deleted is not to be connected to any more: another pod may have its address next.
+    // One that is being stopped is not to be connected to any more: another pod may have its address next. The reason is there before
+    // the pod is deleted, and until the next one runs.
+    let is_stopping = stop.is_some() || state.stop_reason.is_some() || state.phase == Phase::Stopped;
     let pod_ip = observed
         .pod
         .as_deref()
-        .filter(|_| stop.is_none())
+        .filter(|_| !is_stopping)
         .and_then(super::pod_state::address);
     Ok(Pass {
         state,
