@@ -56,7 +56,9 @@ async fn main() {
 
     backend::start((BACKEND, 7681)).await;
     let site = Site::new("bench").await;
-    let gateway = site.gateway(&[("LOG_LEVEL", "warn")]).await;
+    let gateway = site
+        .gateway(&[("LOG_LEVEL", "warn"), ("GATEWAY_MAX_TERMINALS_PER_USER", "0")])
+        .await;
     let (browser, origin, name) = (Browser::default(), site.origin(), site.name("dev1"));
     browser.sign_in(&origin, "dev1").await;
     browser.page(&origin).await;

@@ -16,6 +16,9 @@ pub struct WorkspaceStatus {
     /// The pod's name, while there is one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub pod_name: String,
+    /// The pod's address, while it is there and is not ending.
+    #[serde(rename = "podIP", default, skip_serializing_if = "String::is_empty")]
+    pub pod_ip: String,
     /// The DNS name of the Service: `<service>.<namespace>.svc.<cluster domain>`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub service_endpoint: String,

@@ -1,7 +1,9 @@
 //! The gateway's settings become a [`GatewayConfig`].
 
 use super::classes::{self, Offer};
+use super::edge::Edge;
 use super::entry::{Entry, SUPPORT_CONTACT};
+use super::limits::{Places, RateLimits};
 use super::reader::{Problems, Reader};
 use super::recording::RecordingConfig;
 use super::session::SessionRules;
@@ -12,7 +14,6 @@ use crate::api::workspace::Provider;
 use crate::units::go_duration::GoDuration;
 use crate::units::quantity::Quantity;
 use secrecy::SecretString;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 use url::Url;
@@ -36,6 +37,8 @@ pub struct GatewayConfig {
     pub oidc: OidcConfig,
     pub workspace: NewWorkspace,
     pub rate_limit: RateLimits,
+    pub places: Places,
+    pub edge: Edge,
     /// `None` records nothing.
     pub recording: Option<RecordingConfig>,
     pub session: SessionRules,
@@ -80,27 +83,6 @@ pub struct NewWorkspace {
     pub storage_class: Option<String>,
     /// The first that is for a user is theirs. None at all: everyone gets what is common.
     pub classes: Vec<Offer>,
-}
-
-/// Limits of the two endpoints that cost something: starting workspaces and opening terminals.
-#[derive(Clone, Copy, Debug)]
-pub struct RateLimits {
-    pub lifecycle: RateLimit,
-    pub websocket: RateLimit,
-}
-
-/// Requests per second and burst, for everyone together and for each user; `None` is unlimited.
-#[derive(Clone, Copy, Debug)]
-pub struct RateLimit {
-    pub global: Option<Rate>,
-    pub per_user: Option<Rate>,
-}
-
-/// A token bucket: one token each `period`, at most `burst` of them at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    pub period: Duration,
-    pub burst: NonZeroU32,
 }
 
 pub const OIDC_ISSUER_URL: Setting = setting("OIDC_ISSUER_URL", "oidc.issuerURL")
@@ -163,23 +145,6 @@ pub const DEFAULT_STORAGE: Setting = setting("DEFAULT_STORAGE", "workspace.stora
 pub const DEFAULT_STORAGE_CLASS: Setting = setting("DEFAULT_STORAGE_CLASS", "workspace.storageClass")
     .help("StorageClass of a new workspace; the cluster's default when unset");
 
-macro_rules! rate_settings {
-    ($($name:ident $env:literal $path:literal $help:literal)+) => {
-        $(pub const $name: Setting = setting($env, $path).default("0").help($help);)+
-    };
-}
-
-rate_settings! {
-    LIFECYCLE_GLOBAL_RPS "GATEWAY_RL_LIFECYCLE_GLOBAL_RPS" "rateLimit.lifecycle.globalRPS" "workspace requests per second, everyone together; 0 is unlimited"
-    LIFECYCLE_GLOBAL_BURST "GATEWAY_RL_LIFECYCLE_GLOBAL_BURST" "rateLimit.lifecycle.globalBurst" "how many of them may come at once; 0 is one second's worth"
-    LIFECYCLE_PER_USER_RPS "GATEWAY_RL_LIFECYCLE_PER_USER_RPS" "rateLimit.lifecycle.perUserRPS" "workspace requests per second of one user; 0 is unlimited"
-    LIFECYCLE_PER_USER_BURST "GATEWAY_RL_LIFECYCLE_PER_USER_BURST" "rateLimit.lifecycle.perUserBurst" "how many of them may come at once; 0 is one second's worth"
-    WS_GLOBAL_RPS "GATEWAY_RL_WS_GLOBAL_RPS" "rateLimit.websocket.globalRPS" "terminals opened per second, everyone together; 0 is unlimited"
-    WS_GLOBAL_BURST "GATEWAY_RL_WS_GLOBAL_BURST" "rateLimit.websocket.globalBurst" "how many of them may come at once; 0 is one second's worth"
-    WS_PER_USER_RPS "GATEWAY_RL_WS_PER_USER_RPS" "rateLimit.websocket.perUserRPS" "terminals opened per second by one user; 0 is unlimited"
-    WS_PER_USER_BURST "GATEWAY_RL_WS_PER_USER_BURST" "rateLimit.websocket.perUserBurst" "how many of them may come at once; 0 is one second's worth"
-}
-
 /// Every setting of the gateway, in the order that `--help` and the reference page show.
 pub const SETTINGS: &[Setting] = &[
     OIDC_ISSUER_URL,
@@ -213,14 +178,23 @@ pub const SETTINGS: &[Setting] = &[
     DEFAULT_STORAGE,
     DEFAULT_STORAGE_CLASS,
     super::operator::WORKSPACE_CLASSES,
-    LIFECYCLE_GLOBAL_RPS,
-    LIFECYCLE_GLOBAL_BURST,
-    LIFECYCLE_PER_USER_RPS,
-    LIFECYCLE_PER_USER_BURST,
-    WS_GLOBAL_RPS,
-    WS_GLOBAL_BURST,
-    WS_PER_USER_RPS,
-    WS_PER_USER_BURST,
+    super::limits::GATEWAY_RL_LIFECYCLE_GLOBAL_RPS,
+    super::limits::GATEWAY_RL_LIFECYCLE_GLOBAL_BURST,
+    super::limits::GATEWAY_RL_LIFECYCLE_PER_USER_RPS,
+    super::limits::GATEWAY_RL_LIFECYCLE_PER_USER_BURST,
+    super::limits::GATEWAY_RL_WS_GLOBAL_RPS,
+    super::limits::GATEWAY_RL_WS_GLOBAL_BURST,
+    super::limits::GATEWAY_RL_WS_PER_USER_RPS,
+    super::limits::GATEWAY_RL_WS_PER_USER_BURST,
+    super::limits::GATEWAY_RL_SIGN_IN_PER_ADDRESS_RPS,
+    super::limits::GATEWAY_RL_SIGN_IN_PER_ADDRESS_BURST,
+    super::limits::GATEWAY_MAX_CONNECTIONS,
+    super::limits::GATEWAY_MAX_TERMINALS,
+    super::limits::GATEWAY_MAX_TERMINALS_PER_USER,
+    super::edge::GATEWAY_TRUSTED_PROXIES,
+    super::edge::GATEWAY_WORKSPACE_ADDRESS,
+    super::edge::GATEWAY_REQUEST_TIMEOUT,
+    super::edge::GATEWAY_DRAIN_TIMEOUT,
     super::recording::SESSION_RECORDING_ENABLED,
     super::recording::SESSION_RECORDING_MODE,
     super::recording::SESSION_RECORDING_DIR,
@@ -262,7 +236,9 @@ impl GatewayConfig {
         let tls = read_tls(r);
         let ca_bundle = r.optional(&CA_BUNDLE_FILE, syntax::path);
         let workspace = NewWorkspace::read(r);
-        let rate_limit = read_rate_limits(r);
+        let rate_limit = RateLimits::read(r);
+        let places = Places::read(r);
+        let edge = Edge::read(r);
         let recording = RecordingConfig::read(r);
         let post_logout_url = r.optional(&OIDC_POST_LOGOUT_REDIRECT_URL, post_logout_url);
         let session = SessionRules::read(r);
@@ -292,6 +268,8 @@ impl GatewayConfig {
             oidc,
             workspace,
             rate_limit: rate_limit?,
+            places: places?,
+            edge: edge?,
             recording: recording?,
             session: session?,
             post_logout_url: post_logout_url?,
@@ -372,42 +350,6 @@ fn read_tls(r: &mut Reader<'_>) -> Option<Option<TlsFiles>> {
             None
         }
     }
-}
-
-fn read_rate_limits(r: &mut Reader<'_>) -> Option<RateLimits> {
-    let lifecycle_global = rate(r, &LIFECYCLE_GLOBAL_RPS, &LIFECYCLE_GLOBAL_BURST);
-    let lifecycle_user = rate(r, &LIFECYCLE_PER_USER_RPS, &LIFECYCLE_PER_USER_BURST);
-    let websocket_global = rate(r, &WS_GLOBAL_RPS, &WS_GLOBAL_BURST);
-    let websocket_user = rate(r, &WS_PER_USER_RPS, &WS_PER_USER_BURST);
-    Some(RateLimits {
-        lifecycle: RateLimit {
-            global: lifecycle_global?,
-            per_user: lifecycle_user?,
-        },
-        websocket: RateLimit {
-            global: websocket_global?,
-            per_user: websocket_user?,
-        },
-    })
-}
-
-fn rate(r: &mut Reader<'_>, per_second: &Setting, burst: &Setting) -> Option<Option<Rate>> {
-    let per_second = r.parse(per_second, |text| match text.parse::<f64>() {
-        Ok(rate) if rate == 0.0 || (0.001..=1_000_000.0).contains(&rate) => Ok(rate),
-        _ => Err("requests per second between 0.001 and 1000000, or 0 for no limit".to_owned()),
-    });
-    let burst = r.parse(burst, |text| {
-        text.parse::<u32>().map_err(|_| "a whole number, or 0".to_owned())
-    });
-    let (per_second, burst) = (per_second?, burst?);
-    if per_second == 0.0 {
-        return Some(None);
-    }
-    let one_second = NonZeroU32::new(per_second.ceil() as u32).unwrap_or(NonZeroU32::MIN);
-    Some(Some(Rate {
-        period: Duration::from_secs_f64(1.0 / per_second),
-        burst: NonZeroU32::new(burst).unwrap_or(one_second),
-    }))
 }
 
 fn providers(text: &str) -> Result<Vec<Provider>, String> {

@@ -5,8 +5,10 @@
 //! each must be. Nothing else in the program reads the environment.
 
 pub mod classes;
+pub mod edge;
 pub mod entry;
 pub mod gateway;
+pub mod limits;
 pub mod operator;
 mod pod;
 pub mod reader;

@@ -1,15 +1,16 @@
 //! A caller becomes the owner of a Workspace: the rules between a request and a workspace, in the order in which they apply.
 
 use super::authn::{Caller, authenticate};
-use super::limits::Limited;
+use super::limits::{AdmittedTo, Limited};
 use super::origin::is_same_origin;
 use super::reject::Rejection;
 use super::service::{Asked, Gateway};
 use super::session::Session;
 use super::sign_ins::is_registered;
 use super::workspaces::Ensured;
-use crate::api::Workspace;
-use crate::audit::{self, Action, Event, Outcome, Target};
+use crate::api::{Workspace, WorkspaceStatus};
+use crate::audit::{self, Action, Actor, Event, Outcome, Target};
+use crate::config::edge::WorkspaceAddress;
 use crate::telemetry::metrics::{RateLimitEndpoint, RateLimitHit};
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -25,7 +26,7 @@ pub struct Admitted {
 ///
 /// # Errors
 /// At the first rule that is not met.
-pub async fn admit(gateway: &Arc<Gateway>, asked: &Asked, endpoint: RateLimitEndpoint) -> Result<Admitted, Rejection> {
+pub async fn admit(gateway: &Arc<Gateway>, asked: &Asked, to: AdmittedTo) -> Result<Admitted, Rejection> {
     let caller = authenticate(gateway, asked).await?;
     if asked.needs_origin() && !is_same_origin(asked.request.headers(), caller.via, &gateway.public_origin) {
         audit::emit(&Event::TokenRejected {
@@ -34,7 +35,7 @@ pub async fn admit(gateway: &Arc<Gateway>, asked: &Asked, endpoint: RateLimitEnd
         });
         return Err(Rejection::ForeignOrigin);
     }
-    take(gateway, asked, &caller, endpoint)?;
+    take(gateway, asked, &caller, to)?;
     let workspace = ensure(gateway, asked, &caller).await?;
     if let Some(session) = caller
         .session
@@ -56,17 +57,9 @@ fn register(gateway: &Arc<Gateway>, session: Session, name: String, now: Timesta
     });
 }
 
-fn take(gateway: &Gateway, asked: &Asked, caller: &Caller, endpoint: RateLimitEndpoint) -> Result<(), Rejection> {
-    let taken = gateway.limits.take(endpoint, &caller.person.identity.subject);
-    taken.map_err(|Limited { scope, wait }| {
-        let hit = RateLimitHit { endpoint, scope };
-        gateway.metrics.rate_limit_hits.get_or_create(&hit).inc();
-        audit::emit(&Event::RateLimitExceeded {
-            actor: caller.actor(asked),
-            reason: scope.as_str(),
-        });
-        Rejection::RateLimited { wait }
-    })
+fn take(gateway: &Gateway, asked: &Asked, caller: &Caller, to: AdmittedTo) -> Result<(), Rejection> {
+    let taken = gateway.limits.take(to, &caller.person.identity.subject);
+    taken.map_err(|limited| gateway.limited(to.endpoint(), limited, caller.actor(asked)))
 }
 
 async fn ensure(gateway: &Gateway, asked: &Asked, caller: &Caller) -> Result<Arc<Workspace>, Rejection> {
@@ -119,6 +112,35 @@ async fn ensure(gateway: &Gateway, asked: &Asked, caller: &Caller) -> Result<Arc
 }
 
 impl Gateway {
+    /// One more try to sign in from the address of a request.
+    ///
+    /// # Errors
+    /// When there were too many.
+    pub fn take_sign_in(&self, asked: &Asked) -> Result<(), Rejection> {
+        let taken = self.limits.take_sign_in(asked.client);
+        taken.map_err(|limited| self.limited(RateLimitEndpoint::SignIn, limited, asked.nobody()))
+    }
+
+    fn limited(&self, endpoint: RateLimitEndpoint, limited: Limited, actor: Actor<'_>) -> Rejection {
+        let Limited { scope, wait } = limited;
+        let hit = RateLimitHit { endpoint, scope };
+        self.metrics.rate_limit_hits.get_or_create(&hit).inc();
+        audit::emit(&Event::RateLimitExceeded {
+            actor,
+            reason: scope.as_str(),
+        });
+        Rejection::RateLimited { wait }
+    }
+
+    /// By what the terminal of a workspace is reached; `None` while its address is not known.
+    pub fn terminal_host<'a>(&self, status: &'a WorkspaceStatus) -> Option<&'a str> {
+        let host = match self.edge.workspace_address {
+            WorkspaceAddress::Service => &status.service_endpoint,
+            WorkspaceAddress::PodIp => &status.pod_ip,
+        };
+        (!host.is_empty()).then_some(host)
+    }
+
     /// A Workspace in audit lines.
     pub fn target<'a>(&'a self, workspace: &'a str) -> Target<'a> {
         Target {

@@ -65,7 +65,7 @@ pub async fn authenticate(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Calle
     let headers = asked.request.headers();
     let token = bearer(headers).map_err(|NotBearer| {
         rejected(asked, "malformed_header");
-        Rejection::InvalidToken
+        failed(gateway, asked, Rejection::InvalidToken)
     })?;
     match token {
         Some(token) => match gateway.provider.verify_bearer(token).await {
@@ -77,7 +77,7 @@ pub async fn authenticate(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Calle
             }
             Err(error) => {
                 rejected(asked, error.reason());
-                Err(Rejection::from(&error))
+                Err(failed(gateway, asked, Rejection::from(&error)))
             }
         },
         None => match gateway.cookies.session(headers) {
@@ -136,6 +136,14 @@ async fn keep(gateway: &Arc<Gateway>, asked: &Asked, mut session: Session) -> Re
         }
     }
     Ok(session)
+}
+
+/// Tokens that are tried out count as tries to sign in; that the provider is away is nobody's fault.
+fn failed(gateway: &Gateway, asked: &Asked, rejection: Rejection) -> Rejection {
+    match rejection {
+        Rejection::ProviderUnavailable => rejection,
+        rejection => gateway.take_sign_in(asked).err().unwrap_or(rejection),
+    }
 }
 
 fn ended(asked: &Asked, over: Over) -> Rejection {

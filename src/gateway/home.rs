@@ -1,12 +1,12 @@
 //! A signed-in user becomes a page: their terminal, or how far its start has come. And the same for programs, as JSON.
 
 use super::admission::admit;
+use super::limits::AdmittedTo;
 use super::pages::{StartingPage, TerminalPage};
 use super::progress::View;
 use super::reject::Rejection;
 use super::respond::{self, Answer};
 use super::service::{Asked, Gateway};
-use crate::telemetry::metrics::RateLimitEndpoint;
 use hyper::StatusCode;
 use std::sync::Arc;
 
@@ -34,6 +34,6 @@ pub async fn api(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Reject
 }
 
 async fn entered(gateway: &Arc<Gateway>, asked: &Asked) -> Result<View, Rejection> {
-    let admitted = admit(gateway, asked, RateLimitEndpoint::Lifecycle).await?;
+    let admitted = admit(gateway, asked, AdmittedTo::Lifecycle).await?;
     Ok(View::of(&admitted.workspace, &gateway.workspaces.namespace))
 }

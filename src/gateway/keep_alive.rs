@@ -41,10 +41,11 @@ pub async fn listen(gateway: &Gateway, workspace: &str, size: ScreenSize, presen
 }
 
 async fn hear(gateway: &Gateway, workspace: &str, ScreenSize { columns, rows }: ScreenSize, present: &Present) {
-    let endpoint = gateway
-        .workspaces
-        .get(workspace)
-        .and_then(|workspace| Some(workspace.status.as_ref()?.service_endpoint.clone()));
+    let known = gateway.workspaces.get(workspace);
+    let status = known.as_ref().and_then(|workspace| workspace.status.as_ref());
+    let endpoint = status
+        .and_then(|status| gateway.terminal_host(status))
+        .map(str::to_owned);
     let Some(endpoint) = endpoint else { return };
     let mut terminal = match dial(&endpoint, TERMINAL_PORT).await {
         Ok(upgraded) => WebSocket::after_handshake(TokioIo::new(upgraded), Role::Client),

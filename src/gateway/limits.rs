@@ -1,23 +1,45 @@
 //! A request becomes a token taken from a bucket, or the time until there is one.
 
-use crate::config::gateway::{Rate, RateLimit, RateLimits};
+use super::client_address::limited_as;
+use crate::config::limits::{Rate, RateLimit, RateLimits};
 use crate::telemetry::metrics::{RateLimitEndpoint, RateLimitScope};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 /// How often the buckets of users who have been away are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// Client addresses that have buckets of their own; more than that share one, so that memory is bounded.
+const MOST_ADDRESSES: usize = 1 << 16;
+const OTHERS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
-/// The buckets of both endpoints.
+/// The buckets of all endpoints.
 pub struct Limits {
     lifecycle: Buckets,
     websocket: Buckets,
+    sign_in: Option<DefaultKeyedRateLimiter<IpAddr>>,
 }
 
 struct Buckets {
     global: Option<DefaultDirectRateLimiter>,
     per_user: Option<DefaultKeyedRateLimiter<String>>,
+}
+
+/// What a user who is signed in asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdmittedTo {
+    Lifecycle,
+    Terminal,
+}
+
+impl AdmittedTo {
+    pub fn endpoint(self) -> RateLimitEndpoint {
+        match self {
+            Self::Lifecycle => RateLimitEndpoint::Lifecycle,
+            Self::Terminal => RateLimitEndpoint::Websocket,
+        }
+    }
 }
 
 /// Whose bucket is empty, and for how long.
@@ -32,17 +54,36 @@ impl Limits {
         Self {
             lifecycle: Buckets::new(&limits.lifecycle),
             websocket: Buckets::new(&limits.websocket),
+            sign_in: limits.sign_in_per_address.and_then(quota).map(RateLimiter::keyed),
         }
+    }
+
+    /// Takes a token for a try to sign in from `address`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn take_sign_in(&self, address: IpAddr) -> Result<(), Limited> {
+        let Some(buckets) = &self.sign_in else {
+            return Ok(());
+        };
+        let key = match buckets.len() {
+            0..MOST_ADDRESSES => limited_as(address),
+            _ => OTHERS,
+        };
+        buckets.check_key(&key).map_err(|not_until| Limited {
+            scope: RateLimitScope::Address,
+            wait: not_until.wait_time_from(DefaultClock::default().now()),
+        })
     }
 
     /// Takes a token for `subject`.
     ///
     /// # Errors
     /// When there is none.
-    pub fn take(&self, endpoint: RateLimitEndpoint, subject: &str) -> Result<(), Limited> {
-        match endpoint {
-            RateLimitEndpoint::Lifecycle => self.lifecycle.take(subject),
-            RateLimitEndpoint::Websocket => self.websocket.take(subject),
+    pub fn take(&self, admitted_to: AdmittedTo, subject: &str) -> Result<(), Limited> {
+        match admitted_to {
+            AdmittedTo::Lifecycle => self.lifecycle.take(subject),
+            AdmittedTo::Terminal => self.websocket.take(subject),
         }
     }
 
@@ -55,6 +96,10 @@ impl Limits {
                     per_user.retain_recent();
                     per_user.shrink_to_fit();
                 }
+            }
+            if let Some(sign_in) = &self.sign_in {
+                sign_in.retain_recent();
+                sign_in.shrink_to_fit();
             }
         }
     }
@@ -116,10 +161,11 @@ mod tests {
         let limits = Limits::new(&RateLimits {
             lifecycle: limit,
             websocket: none,
+            sign_in_per_address: None,
         });
         let take = |subject| {
             limits
-                .take(RateLimitEndpoint::Lifecycle, subject)
+                .take(AdmittedTo::Lifecycle, subject)
                 .map_err(|limited| limited.scope)
         };
         assert_eq!((take("dev1"), take("dev1")), (Ok(()), Ok(())));
@@ -130,7 +176,37 @@ mod tests {
         assert_eq!(take("dev2"), Ok(()));
         assert_eq!(take("dev2"), Err(RateLimitScope::Global));
         for _ in 0..100 {
-            assert_eq!(limits.take(RateLimitEndpoint::Websocket, "dev1"), Ok(()));
+            assert_eq!(limits.take(AdmittedTo::Terminal, "dev1"), Ok(()));
         }
+    }
+
+    #[test]
+    fn addresses_are_limited_by_themselves_and_their_number_is_bounded() {
+        let none = RateLimit {
+            global: None,
+            per_user: None,
+        };
+        let limits = Limits::new(&RateLimits {
+            lifecycle: none,
+            websocket: none,
+            sign_in_per_address: rate(2),
+        });
+        let take = |address: &str| {
+            let taken = limits.take_sign_in(address.parse().unwrap());
+            taken.map_err(|limited| limited.scope)
+        };
+        let limited = Err(RateLimitScope::Address);
+        assert_eq!([(); 3].map(|()| take("203.0.113.7")), [Ok(()), Ok(()), limited]);
+        assert_eq!(take("203.0.113.8"), Ok(()));
+        // Of IPv6 a client has a whole network.
+        assert_eq!(
+            ["2001:db8::1", "2001:db8::2", "2001:db8::3"].map(take),
+            [Ok(()), Ok(()), Err(RateLimitScope::Address)]
+        );
+        assert_eq!(take("2001:db8:0:1::1"), Ok(()));
+        for number in 0..MOST_ADDRESSES as u32 + 1000 {
+            let _ = limits.take_sign_in(IpAddr::V4(number.into()));
+        }
+        assert!(limits.sign_in.unwrap().len() <= MOST_ADDRESSES + 1);
     }
 }

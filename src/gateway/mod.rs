@@ -4,8 +4,8 @@
 //! or terminal -> headers, log, audit`.
 //!
 //! `service` takes a request to its handler: `sign_in`, `home`, `events`, `terminal`. `admission` has the rules in between, in
-//! their order; `reject` turns each refusal into an answer. `route`, `return_path`, `origin`, `index`, `progress` and `standing` are
-//! pure.
+//! their order; `reject` turns each refusal into an answer, `limits` and `places` say how often and how many at once. `route`,
+//! `return_path`, `origin`, `client_address`, `index`, `progress` and `standing` are pure.
 //!
 //! `cookie -> session -> standing (lifetimes, revocations) -> refresh, when that is due -> caller`. `sign_ins` is what gateways tell
 //! each other of sessions through the Workspace, `refresh` asks the provider once for all of them, and `vigil` does the same for
@@ -15,6 +15,7 @@ mod admission;
 mod assets;
 mod authn;
 mod backchannel;
+pub mod client_address;
 mod events;
 mod home;
 pub mod index;
@@ -22,6 +23,7 @@ mod keep_alive;
 pub mod limits;
 pub mod origin;
 mod pages;
+mod places;
 mod presence;
 pub mod progress;
 mod recording;
@@ -40,18 +42,21 @@ mod terminal;
 mod vigil;
 pub mod workspaces;
 
+use crate::audit::{self, Actor, Event};
 use crate::clock::Clock;
 use crate::config::GatewayConfig;
 use crate::oidc::Provider;
+use crate::proxy::End;
 use crate::serve::drain::Drain;
-use crate::serve::listener::{self, ListenError};
+use crate::serve::listener::{self, Bounds, ListenError, Peer, Refused};
 use crate::serve::shutdown;
-use crate::telemetry::metrics::GatewayMetrics;
+use crate::telemetry::metrics::{GatewayMetrics, RefusalReason, TerminalClose};
 use crate::tls::{self, ServerCertificate, TlsError};
 use backchannel::Seen;
 use cookie::Key;
 use kube::Client;
 use limits::Limits;
+use places::Terminals;
 use presence::Presence;
 use recording::{RecordingError, SessionRecording};
 use service::Gateway;
@@ -59,15 +64,15 @@ use session::Cookies;
 use session_keys::KeysError;
 use snafu::{ResultExt, Snafu};
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use workspaces::Workspaces;
 
-/// For a request head to come in, and for an idle connection that is kept alive.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// For open requests and terminals to end after SIGTERM; shorter than a pod's usual 30 s.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// For what was told to end when the time to drain was over, as it takes to say goodbye.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Refusals for want of a place that are audited: one in this time, however many there are.
+const AUDITED_EVERY: Duration = Duration::from_secs(1);
 /// While the API server does not answer at the start: doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -106,6 +111,9 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
         () = &mut stop => return Ok(()),
     };
     let metrics = GatewayMetrics::default();
+    for reason in End::reasons() {
+        drop(metrics.terminal_closes.get_or_create(&TerminalClose { reason }));
+    }
     let recording = SessionRecording::start(config.recording, &config.pod_name, &metrics, Arc::clone(&clock));
     let following = client.clone();
     let gateway = Arc::new(Gateway {
@@ -121,6 +129,8 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
         ),
         presence: Presence::default(),
         limits: Limits::new(&config.rate_limit),
+        terminals: Terminals::new(&config.places),
+        edge: config.edge,
         metrics,
         recording: recording.context(RecordingSnafu)?,
         session_rules: config.session,
@@ -147,7 +157,14 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
     });
     let answering = Arc::clone(&gateway);
     let answer = move |request| Arc::clone(&answering).answer(request);
-    let serving = listener::serve(listener, server, HEAD_TIMEOUT, &gateway.drain, answer);
+    let refusing = Arc::clone(&gateway);
+    let last_audited = Mutex::new(None);
+    let bounds = Bounds {
+        head_timeout: gateway.edge.request_timeout,
+        connections: config.places.connections,
+        refused: Arc::new(move |refused, peer| refusing.refused(refused, peer, &last_audited)),
+    };
+    let serving = listener::serve(listener, server, bounds, &gateway.drain, answer);
     let result = tokio::select! {
         () = serving => Ok(()),
         () = gateway.workspaces.watch() => WatchEndedSnafu.fail(),
@@ -158,7 +175,8 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
         () = &mut stop => Ok(()),
     };
     tracing::info!("the gateway stops: no new connections, and open ones are told to come back");
-    let left = gateway.drain.clone().finish(DRAIN_TIMEOUT).await;
+    let limit = gateway.edge.drain_timeout + LAST_WORDS;
+    let left = gateway.drain.clone().finish(limit).await;
     if left > 0 {
         tracing::warn!(connections = left, "connections did not end in time and are broken off");
     }
@@ -166,6 +184,33 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
         recording.finish().await;
     }
     result
+}
+
+impl Gateway {
+    /// Counts a connection that is not served. That there is no place for more is evidence, too.
+    fn refused(&self, refused: Refused, Peer(peer): Peer, last_audited: &Mutex<Option<Instant>>) {
+        self.metrics.refused(match refused {
+            Refused::TooManyConnections => RefusalReason::TooManyConnections,
+            Refused::Handshake => RefusalReason::Handshake,
+            Refused::MalformedHead => RefusalReason::MalformedHead,
+            Refused::LargeHead => RefusalReason::LargeHead,
+            Refused::SlowHead => RefusalReason::SlowHead,
+        });
+        if refused != Refused::TooManyConnections {
+            return;
+        }
+        let mut last = last_audited.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| last.elapsed() < AUDITED_EVERY) {
+            return;
+        }
+        *last = Some(Instant::now());
+        drop(last);
+        tracing::warn!(%peer, "there is no place for more connections; GATEWAY_MAX_CONNECTIONS says how many there are");
+        audit::emit(&Event::RateLimitExceeded {
+            actor: Actor::default(),
+            reason: RefusalReason::TooManyConnections.as_str(),
+        });
+    }
 }
 
 /// On all addresses: IPv6 and IPv4 where there is IPv6, IPv4 alone where there is none.

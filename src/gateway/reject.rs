@@ -7,7 +7,7 @@ use super::workspaces::EnsureError;
 use crate::api::Reason;
 use crate::api::hint::remediation;
 use crate::oidc::{NotAllowed, SignInError, TokenError};
-use crate::telemetry::metrics::{GatewayMetrics, JsonApiError};
+use crate::telemetry::metrics::{GatewayMetrics, JsonApiError, RefusalReason};
 use crate::telemetry::request_id::RequestId;
 use hyper::StatusCode;
 use hyper::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
@@ -73,6 +73,14 @@ pub enum Rejection {
     WorkspaceNotReady,
     /// Sessions must be recorded, and this one can't be.
     NotRecorded,
+    /// The user has as many terminals open as one may have.
+    TooManyTerminals,
+    /// This gateway has as many open as it may have.
+    GatewayFull,
+    /// It does not say, or says twice, to whom it is sent.
+    BadTarget,
+    LargeBody,
+    SlowBody,
 }
 
 /// What a rejection looks like.
@@ -117,6 +125,18 @@ const INVALID_TOKEN: HeaderValue = HeaderValue::from_static("Bearer realm=\"devp
 const SOON: HeaderValue = HeaderValue::from_static("2");
 
 impl Rejection {
+    /// What is said of a request that is refused whoever sends it.
+    pub fn of(reason: RefusalReason) -> Self {
+        match reason {
+            RefusalReason::LargeBody => Self::LargeBody,
+            RefusalReason::SlowBody => Self::SlowBody,
+            RefusalReason::MalformedBody => Self::InvalidLogout,
+            RefusalReason::TooManyTerminalsOfUser => Self::TooManyTerminals,
+            RefusalReason::TooManyTerminals | RefusalReason::TooManyConnections => Self::GatewayFull,
+            _ => Self::BadTarget,
+        }
+    }
+
     /// Whether signing in is the way on.
     pub fn is_signed_out(&self) -> bool {
         matches!(self, Self::SignedOut | Self::SessionExpired)
@@ -236,6 +256,45 @@ impl Rejection {
                     "Wait a moment, then try again; the Retry-After header says how many seconds.",
                 )
             },
+            Self::TooManyTerminals => Parts {
+                action: HOME,
+                ..parts(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "too_many_terminals",
+                    "Too many terminals",
+                    "As many terminals of yours are open as one user may have. Close another one, then try again.",
+                )
+            },
+            Self::GatewayFull => Parts {
+                header: Some((RETRY_AFTER, HeaderValue::from_static("30"))),
+                ..parts(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "gateway_full",
+                    "No place for another terminal",
+                    "As many terminals are open here as there may be. Try again later.",
+                )
+            },
+            Self::BadTarget => Parts {
+                action: HOME,
+                ..parts(
+                    StatusCode::BAD_REQUEST,
+                    "bad_request",
+                    "Not a request",
+                    "A request names its host once: in one Host header, which its target does not contradict.",
+                )
+            },
+            Self::LargeBody => parts(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too_large",
+                "Too large",
+                "The request's body is larger than what this address takes.",
+            ),
+            Self::SlowBody => parts(
+                StatusCode::REQUEST_TIMEOUT,
+                "timeout",
+                "Too slow",
+                "The request's body did not come in in time.",
+            ),
             Self::ProviderUnavailable => Parts {
                 hint: "The gateway tries again by itself; its log says why it can't.",
                 header: Some((RETRY_AFTER, HeaderValue::from_static("5"))),

@@ -1,7 +1,9 @@
 //! A request becomes a route, and a route its handler's answer.
 
 use super::backchannel::{self, Seen};
+use super::client_address::client_address;
 use super::limits::Limits;
+use super::places::Terminals;
 use super::presence::Presence;
 use super::recording::SessionRecording;
 use super::reject::Rejection;
@@ -12,17 +14,20 @@ use super::workspaces::Workspaces;
 use super::{assets, events, home, sign_in, terminal};
 use crate::audit::Actor;
 use crate::clock::Clock;
+use crate::config::edge::Edge;
 use crate::config::session::SessionRules;
 use crate::oidc::Provider;
 use crate::serve::drain::Drain;
-use crate::telemetry::metrics::{self, GatewayMetrics};
+use crate::serve::listener::Peer;
+use crate::telemetry::metrics::{self, GatewayMetrics, RefusalReason};
 use crate::telemetry::request_id::RequestId;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, SET_COOKIE};
-use hyper::{Method, Request};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, SET_COOKIE};
+use hyper::{Method, Request, Version};
 use jiff::Timestamp;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -31,7 +36,6 @@ use url::Url;
 const FORM: &str = "application/x-www-form-urlencoded";
 /// A logout token has at most 32 KiB.
 const MAX_FORM: usize = 64 * 1024;
-const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What all requests share.
 pub struct Gateway {
@@ -41,6 +45,8 @@ pub struct Gateway {
     pub workspaces: Workspaces,
     pub presence: Presence,
     pub limits: Limits,
+    pub terminals: Arc<Terminals>,
+    pub edge: Edge,
     pub metrics: GatewayMetrics,
     /// `None` records nothing.
     pub recording: Option<SessionRecording>,
@@ -60,6 +66,10 @@ pub struct Gateway {
 pub struct Asked {
     pub id: RequestId,
     pub now: Timestamp,
+    /// When it came, for what is measured.
+    pub began: Instant,
+    /// Who asks, as far as proxies in front are believed.
+    pub client: IpAddr,
     pub request: Request<()>,
     /// For the answer: a session that is newer than what the browser has.
     pub cookies: OnceLock<Vec<HeaderValue>>,
@@ -100,6 +110,8 @@ impl Asked {
         Self {
             id: self.id.clone(),
             now: self.now,
+            began: self.began,
+            client: self.client,
             request: Request::new(()),
             cookies: OnceLock::new(),
             form: None,
@@ -124,16 +136,30 @@ fn only(encoded: &[u8], name: &str) -> Option<String> {
     }
 }
 
-/// The body of a request that has a small form in it and sends it in time.
-async fn form(headers: &HeaderMap, body: Incoming) -> Option<Bytes> {
-    let kind = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-    let is_form = kind
-        .split(';')
-        .next()
-        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case(FORM));
-    let read = timeout(FORM_TIMEOUT, Limited::new(body, MAX_FORM).collect());
-    let read = if is_form { read.await.ok()? } else { return None };
-    Some(read.ok()?.to_bytes())
+/// The body of a request that has a small form in it and sends it in time; nothing when it is of another kind.
+async fn form(headers: &HeaderMap, body: Incoming, limit: Duration) -> Result<Option<Bytes>, RefusalReason> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
+    if !kind.trim().eq_ignore_ascii_case(FORM) {
+        return Ok(None);
+    }
+    match timeout(limit, Limited::new(body, MAX_FORM).collect()).await {
+        Ok(Ok(read)) => Ok(Some(read.to_bytes())),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(RefusalReason::LargeBody),
+        Ok(Err(_)) => Err(RefusalReason::MalformedBody),
+        Err(_) => Err(RefusalReason::SlowBody),
+    }
+}
+
+/// Whether a request says once to whom it is sent (RFC 9112, section 3.2): a proxy in front may go by one, and another by the other.
+fn has_one_target<B>(request: &Request<B>) -> bool {
+    let host = request.headers().get(HOST).map(HeaderValue::as_bytes);
+    match (request.uri().authority(), host) {
+        (Some(authority), Some(host)) => authority.as_str().as_bytes().eq_ignore_ascii_case(host),
+        (None, None) => request.version() < Version::HTTP_11,
+        (None, Some(host)) => !host.is_empty() || request.version() < Version::HTTP_11,
+        (Some(_), None) => request.version() < Version::HTTP_11,
+    }
 }
 
 impl Gateway {
@@ -141,19 +167,34 @@ impl Gateway {
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
         let started = Instant::now();
         let id = RequestId::of(request.headers(), rand::random());
+        let peer = request.extensions().get::<Peer>();
+        let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |Peer(address)| address.ip());
+        let client = client_address(peer, request.headers(), &self.edge.trusted_proxies);
         let (head, body) = request.into_parts();
-        let form = match Route::of(head.uri.path()) {
-            Route::BackchannelLogout => form(&head.headers, body).await,
-            _ => None,
+        let (form, refused) = match Route::of(head.uri.path()) {
+            Route::BackchannelLogout => match form(&head.headers, body, self.edge.request_timeout).await {
+                Ok(form) => (form, None),
+                Err(reason) => (None, Some(reason)),
+            },
+            _ => (None, None),
         };
         let mut asked = Asked {
             id,
             now: self.clock.now(),
+            began: started,
+            client,
             request: Request::from_parts(head, ()),
             cookies: OnceLock::new(),
             form,
         };
-        let answered = self.dispatch(&mut asked).await;
+        let refused = refused.or_else(|| (!has_one_target(&asked.request)).then_some(RefusalReason::Target));
+        let answered = match refused {
+            Some(reason) => {
+                self.metrics.refused(reason);
+                Err(Rejection::of(reason))
+            }
+            None => self.dispatch(&mut asked).await,
+        };
         let mut answer = answered.unwrap_or_else(|rejection| self.refuse(&rejection, &asked));
         // What signs in or out has its own.
         if !answer.headers().contains_key(SET_COOKIE) {
@@ -171,6 +212,7 @@ impl Gateway {
                 route = route.name(),
                 method,
                 status,
+                client = %asked.client,
                 milliseconds,
                 "request"
             );
@@ -180,6 +222,7 @@ impl Gateway {
                 route = route.name(),
                 method,
                 status,
+                client = %asked.client,
                 milliseconds,
                 "request"
             );

@@ -39,8 +39,9 @@ pub fn login_url(path_and_query: &str) -> String {
 /// Sends the browser to the provider.
 ///
 /// # Errors
-/// When the provider was not reached yet.
+/// When the provider was not reached yet, or too many come from this address.
 pub async fn start(gateway: &Gateway, asked: &Asked) -> Result<Answer, Rejection> {
+    gateway.take_sign_in(asked)?;
     let wanted = asked.parameter(RETURN).unwrap_or_default();
     let (url, attempt) = gateway.provider.start_sign_in().await.map_err(|error| {
         tracing::warn!(request_id = asked.id.as_str(), %error, "nobody can sign in");
@@ -61,6 +62,7 @@ pub async fn start(gateway: &Gateway, asked: &Asked) -> Result<Answer, Rejection
 /// # Errors
 /// When this browser did not begin that sign-in. Any other failure is an answer too: it takes the used cookie away.
 pub async fn finish(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Rejection> {
+    gateway.take_sign_in(asked)?;
     let state = asked.parameter("state").unwrap_or_default();
     let attempt = gateway.cookies.attempt(asked.request.headers(), &state, asked.now);
     let Some((attempt, path)) = attempt else {

@@ -3,6 +3,9 @@
 use super::admission::{Admitted, admit};
 use super::authn::Caller;
 use super::keep_alive::{self, ScreenSize};
+use super::limits::AdmittedTo;
+use super::origin::Via;
+use super::places::{Full, Place};
 use super::presence::Present;
 use super::progress::is_open;
 use super::recording;
@@ -12,23 +15,28 @@ use super::service::{Asked, Gateway};
 use super::standing::Over;
 use super::vigil;
 use crate::api::Workspace;
-use crate::api::status::{StopReason, TerminalSession};
+use crate::api::status::{StopReason, TerminalSession, WorkspaceStatus};
 use crate::api::workspace::KeepAlive;
 use crate::audit::{self, Action, Event, Outcome};
 use crate::names::TERMINAL_PORT;
-use crate::proxy::{Cause, End, Recorders, SUBPROTOCOL, Socket, Stop, dial, is_output, is_typing, relay};
+use crate::proxy::{
+    Cause, Close, End, Recorders, SUBPROTOCOL, Socket, Stop, dial, is_output, is_typing, refuse, relay,
+};
 use crate::recording::Recording;
-use crate::serve::listener::Peer;
-use crate::telemetry::metrics::RateLimitEndpoint;
+use crate::serve::strict::released;
+use crate::telemetry::metrics::{Direction, RefusalReason, TerminalClose};
+use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request, upgrade};
-use http_body_util::BodyExt;
-use hyper::HeaderMap;
+use http_body_util::{BodyExt, Empty};
 use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL, USER_AGENT};
 use hyper::upgrade::Upgraded;
+use hyper::{HeaderMap, Response};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 /// Of what a browser calls itself, in characters.
 const LONGEST_USER_AGENT: usize = 200;
@@ -44,12 +52,17 @@ pub async fn open(gateway: &Arc<Gateway>, asked: &mut Asked) -> Result<Answer, R
     if !offers_subprotocol(asked.request.headers()) {
         return Err(Rejection::BadHandshake);
     }
-    let Admitted { caller, workspace } = admit(gateway, asked, RateLimitEndpoint::Websocket).await?;
+    let Admitted { caller, workspace } = admit(gateway, asked, AdmittedTo::Terminal).await?;
     let name = workspace.name_any();
+    let place = match enter(gateway, &name, workspace.status.as_ref()) {
+        Ok(place) => place,
+        Err(full) => return refuse_full(gateway, asked, &caller, &name, full),
+    };
     let status = workspace.status.as_ref().filter(|status| is_open(status));
-    let dialled = match status {
+    let host = status.and_then(|status| gateway.terminal_host(status));
+    let dialled = match host {
         None => Err("not_running"),
-        Some(status) => dial(&status.service_endpoint, TERMINAL_PORT).await.map_err(|error| {
+        Some(host) => dial(host, TERMINAL_PORT).await.map_err(|error| {
             tracing::warn!(request_id = asked.id.as_str(), workspace = name, %error, "can't open a terminal");
             "not_answering"
         }),
@@ -68,9 +81,7 @@ pub async fn open(gateway: &Arc<Gateway>, asked: &mut Asked) -> Result<Answer, R
     let backend = dialled.map_err(|_| Rejection::WorkspaceNotReady)?;
     let (answer, upgraded) = upgrade(&mut asked.request).map_err(|_| Rejection::BadHandshake)?;
     let recording = recording::begin(gateway, asked, &caller, &name).await?;
-    let mut answer = answer.map(BodyExt::boxed_unsync);
-    let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
-    answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    let answer = accepted(answer);
     let terminal = Terminal {
         gateway: Arc::clone(gateway),
         request: asked.without_request(),
@@ -78,6 +89,7 @@ pub async fn open(gateway: &Arc<Gateway>, asked: &mut Asked) -> Result<Answer, R
         stays_awake_by_output: workspace.spec.lifecycle.keep_alive == KeepAlive::Output,
         caller,
         workspace: name,
+        _place: place,
     };
     gateway.drain.spawn(terminal.run(upgraded, backend, recording));
     Ok(answer)
@@ -101,12 +113,68 @@ struct Terminal {
     session: TerminalSession,
     /// Whether what it prints counts as use.
     stays_awake_by_output: bool,
+    _place: Place,
+}
+
+/// Takes a place, the terminals that other gateways list among those of the user.
+fn enter(gateway: &Gateway, name: &str, status: Option<&WorkspaceStatus>) -> Result<Place, Full> {
+    let own = &gateway.workspaces.pod_name;
+    let sessions = status.map(|status| status.sessions.as_slice()).unwrap_or_default();
+    let elsewhere = sessions.iter().filter(|session| session.gateway != *own).count();
+    gateway.terminals.enter(name, elsewhere)
+}
+
+/// A page can't read the answer to a handshake, so it is told by a close code; a program gets an error.
+fn refuse_full(
+    gateway: &Arc<Gateway>,
+    asked: &mut Asked,
+    caller: &Caller,
+    name: &str,
+    full: Full,
+) -> Result<Answer, Rejection> {
+    let (reason, close) = match full {
+        Full::User => (RefusalReason::TooManyTerminalsOfUser, Close::TOO_MANY),
+        Full::Gateway => (RefusalReason::TooManyTerminals, Close::FULL),
+    };
+    gateway.metrics.refused(reason);
+    audit::emit(&Event::EnsureRunning {
+        actor: caller.actor(asked),
+        target: gateway.target(name),
+        action: Action::Get,
+        outcome: Outcome::Denied,
+        reason: reason.as_str(),
+    });
+    if caller.via == Via::BearerToken {
+        return Err(Rejection::of(reason));
+    }
+    let (answer, upgraded) = upgrade(&mut asked.request).map_err(|_| Rejection::BadHandshake)?;
+    gateway.drain.spawn(async move {
+        if let Ok(client) = upgraded.await {
+            refuse(client_socket(client.into_inner().into_inner()), close).await;
+        }
+    });
+    Ok(accepted(answer))
+}
+
+fn accepted(answer: Response<Empty<Bytes>>) -> Answer {
+    let mut answer = answer.map(BodyExt::boxed_unsync);
+    let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
+    answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    answer
+}
+
+/// A plain connection is split without a lock.
+fn client_socket(upgraded: Upgraded) -> Socket {
+    match released::<TcpStream>(upgraded) {
+        Ok((stream, buffered)) => Socket::of_tcp(stream, buffered),
+        Err(upgraded) => Socket::from(upgraded),
+    }
 }
 
 impl Terminal {
     async fn run(self, upgraded: UpgradeFut, backend: Upgraded, recording: Option<Recording>) {
         let client = match upgraded.await {
-            Ok(client) => Socket::from(client.into_inner().into_inner()),
+            Ok(client) => client_socket(client.into_inner().into_inner()),
             // The client left before it had its 101.
             Err(error) => {
                 tracing::debug!(request_id = self.request.id.as_str(), %error, "a terminal was not taken");
@@ -120,7 +188,10 @@ impl Terminal {
         let actor = self.caller.actor(&self.request);
         let target = gateway.target(workspace);
         audit::emit(&Event::SessionStart { actor, target });
-        gateway.metrics.open_sessions.inc();
+        let metrics = &gateway.metrics;
+        metrics.open_sessions.inc();
+        let client = client.counted(metrics.received(Direction::FromClient));
+        let backend = Socket::from(backend).counted(metrics.received(Direction::FromWorkspace));
         let present = gateway.presence.enter(gateway, workspace, Some(self.session.clone()));
         let mut size = None;
         let typed = |frame: &[u8]| {
@@ -129,7 +200,11 @@ impl Terminal {
             }
             size = ScreenSize::told_by(frame).or(size);
         };
+        let mut asked_at = Some(self.request.began);
         let printed = |frame: &[u8]| {
+            if let Some(began) = asked_at.take() {
+                metrics.terminal_first_byte.observe(began.elapsed().as_secs_f64());
+            }
             if self.stays_awake_by_output && is_output(frame) {
                 present.used(gateway.clock.now());
             }
@@ -138,11 +213,12 @@ impl Terminal {
             recording::recorders(recording, &*gateway.clock)
         });
         let stop = self.stop(&present, recording.as_ref());
-        let end = relay(client, backend.into(), typed, printed, recorders, stop).await;
+        let end = relay(client, backend, typed, printed, recorders, stop).await;
         let last_input = present.last_input();
         drop(present);
-        gateway.metrics.open_sessions.dec();
+        metrics.open_sessions.dec();
         let (reason, code) = (end.reason(), close_code(end));
+        metrics.terminal_closes.get_or_create(&TerminalClose { reason }).inc();
         let recording_id = recording.as_ref().map(|recording| recording.id.clone());
         if let Some(recording) = recording {
             recording.close(reason).await;
@@ -186,8 +262,16 @@ impl Terminal {
             () = gateway.workspaces.lost() => Stop::WatchLost,
             stop = self.stopped() => stop,
             () = recording::must_end(gateway, &self.request, &self.caller, &self.workspace, recording) => Stop::NotRecorded,
-            () = self.gateway.drain.stopping() => Stop::Shutdown,
+            () = self.moves() => Stop::Shutdown,
         }
+    }
+
+    /// Ends some time after the gateway was told to stop, each terminal at another one: not all of them come to the other replicas
+    /// at once.
+    async fn moves(&self) {
+        self.gateway.drain.stopping().await;
+        let share = rand::random_range(0.0..1.0);
+        sleep(self.gateway.edge.drain_timeout.mul_f64(share)).await;
     }
 
     /// Ends when the Workspace is stopped: the watch tells every replica.
@@ -208,16 +292,13 @@ impl Terminal {
 /// What the status says of a terminal that opens.
 fn session(asked: &Asked, sign_in: Option<&str>, gateway: &str) -> TerminalSession {
     let request = &asked.request;
-    let peer = request.extensions().get::<Peer>();
     let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
     TerminalSession {
         id: HEXLOWER.encode(&rand::random::<[u8; 8]>()),
         sign_in: sign_in.unwrap_or_default().to_owned(),
         since: Time(asked.now),
         last_input: None,
-        client_address: peer
-            .map(|Peer(address)| address.ip().to_canonical().to_string())
-            .unwrap_or_default(),
+        client_address: asked.client.to_string(),
         user_agent: agent.unwrap_or_default().chars().take(LONGEST_USER_AGENT).collect(),
         gateway: gateway.to_owned(),
     }

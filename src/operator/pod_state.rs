@@ -19,6 +19,17 @@ pub enum PodState {
     Ready,
 }
 
+/// The pod's address, while it is the pod's: not of one that is ending or has ended.
+pub fn address(pod: &Pod) -> Option<&str> {
+    let status = pod.status.as_ref()?;
+    let has_ended = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
+    let is_there = pod.metadata.deletion_timestamp.is_none() && !has_ended;
+    status
+        .pod_ip
+        .as_deref()
+        .filter(|address| is_there && !address.is_empty())
+}
+
 /// Messages of Kubernetes can hold whole stack traces.
 const LONGEST_MESSAGE: usize = 500;
 
@@ -171,6 +182,33 @@ mod tests {
             "name": "workspace", "image": "", "imageID": "", "ready": false, "restartCount": 0,
             "state": {"waiting": {"reason": reason, "message": "why"}},
         }]}))
+    }
+
+    #[test]
+    fn an_address_is_a_pod_s_while_it_is_there() {
+        for (metadata, status, expected) in [
+            (
+                json!({}),
+                json!({"phase": "Running", "podIP": "10.0.0.7"}),
+                Some("10.0.0.7"),
+            ),
+            (
+                json!({}),
+                json!({"phase": "Running", "podIP": "fd00::7"}),
+                Some("fd00::7"),
+            ),
+            (json!({}), json!({"phase": "Pending"}), None),
+            (json!({}), json!({"phase": "Failed", "podIP": "10.0.0.7"}), None),
+            (json!({}), json!({"phase": "Succeeded", "podIP": "10.0.0.7"}), None),
+            (
+                json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}),
+                json!({"phase": "Running", "podIP": "10.0.0.7"}),
+                None,
+            ),
+        ] {
+            let pod: Pod = serde_json::from_value(json!({"metadata": metadata, "status": status})).unwrap();
+            assert_eq!(address(&pod), expected, "{status}");
+        }
     }
 
     #[test]

@@ -286,10 +286,19 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
     } else {
         String::new()
     };
+    // One that is being stopped is not to be connected to any more: another pod may have its address next. The reason is there before
+    // the pod is deleted, and until the next one runs.
+    let is_stopping = stop.is_some() || state.stop_reason.is_some() || state.phase == Phase::Stopped;
+    let pod_ip = observed
+        .pod
+        .as_deref()
+        .filter(|_| !is_stopping)
+        .and_then(|pod| pod.address.as_deref());
     Ok(Pass {
         state,
         names: Names {
             pod,
+            pod_ip: pod_ip.unwrap_or_default().to_owned(),
             endpoint: endpoint(&valid),
         },
         began_at: observed
@@ -326,6 +335,7 @@ impl Pass {
             },
             names: Names {
                 pod: last.pod_name.clone(),
+                pod_ip: String::new(),
                 endpoint: last.service_endpoint.clone(),
             },
             began_at: None,

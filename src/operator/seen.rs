@@ -43,6 +43,8 @@ pub struct SeenPod {
     pub controller: Option<Arc<str>>,
     pub created_at: Option<Timestamp>,
     pub state: PodState,
+    /// While it may be connected to.
+    pub address: Option<Box<str>>,
     /// The scheduler has found a node.
     pub scheduled: bool,
     /// The container runs.
@@ -57,6 +59,7 @@ impl SeenPod {
             controller: controller(pod).map(Arc::from),
             created_at: pod.creation_timestamp().map(|time| time.0),
             state: pod_state::of(pod),
+            address: pod_state::address(pod).map(Box::from),
             scheduled: pod_state::is_scheduled(pod),
             started: pod_state::is_started(pod),
             template: Template::of(pod),

@@ -27,6 +27,7 @@ pub fn progress_after(waiting: usize) -> Duration {
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     pub pod: String,
+    pub pod_ip: String,
     pub endpoint: String,
 }
 
@@ -108,6 +109,7 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
     WorkspaceStatus {
         phase: Some(state.phase),
         pod_name: names.pod,
+        pod_ip: names.pod_ip,
         service_endpoint: names.endpoint,
         message: state.message.clone(),
         remediation_hint: hint::remediation(state.reason).to_owned(),
@@ -172,6 +174,7 @@ const PROGRESS: &[&str] = &[
     "message",
     "observedGeneration",
     "phase",
+    "podIP",
     "podName",
     "serviceEndpoint",
 ];

@@ -25,6 +25,11 @@ impl Close {
     /// Another one: what is said can't be recorded, and must be.
     pub const NOT_RECORDED: Self = Self::new(4503, "the session can't be recorded, so it was ended");
 
+    /// Another one: the user has too many terminals open.
+    pub const TOO_MANY: Self = Self::new(4429, "too many terminals of yours are open; close another one");
+    /// The gateway has no place for another terminal; the client tries again later.
+    pub const FULL: Self = Self::new(1013, "too many terminals are open here; connect again later");
+
     /// Another one: the workspace is being stopped; `word` says why, for programs.
     pub const fn stopped(word: &'static str) -> Self {
         Self::new(4410, word)
@@ -108,6 +113,8 @@ mod tests {
             Close::LOST_TOUCH,
             Close::SIGNED_OUT,
             Close::NOT_RECORDED,
+            Close::TOO_MANY,
+            Close::FULL,
         ] {
             assert!(close.reason.len() <= 123);
         }

@@ -16,7 +16,7 @@ mod stop;
 pub use close::Close;
 pub use dial::{DialError, dial};
 pub use input::{is_output, is_typing};
-pub use relay::{Cause, End, Kind, OnPiece, Piece, Recorders, relay};
+pub use relay::{Cause, End, Kind, OnPiece, Piece, Recorders, refuse, relay};
 pub use socket::Socket;
 pub use stop::Stop;
 

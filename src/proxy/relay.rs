@@ -8,7 +8,7 @@ use super::Side;
 use super::buffer::{self, Buffer};
 use super::close::Close;
 use super::frame::{self, Head, MAX_CONTROL, Opcode, Sequence, Violation};
-use super::socket::{Reader, Socket, Writer};
+use super::socket::{OnBytes, Reader, Socket, Writer};
 use super::stop::Stop;
 use futures::FutureExt;
 use futures::future::FusedFuture;
@@ -95,6 +95,20 @@ impl End {
             Self::By(Workspace, ProtocolError) => "workspace_protocol_error",
             Self::Stopped(stop) => stop.reason(),
         }
+    }
+
+    /// Every word that [`Self::reason`] may give.
+    pub fn reasons() -> impl Iterator<Item = &'static str> {
+        let causes = [
+            Cause::Closed(None),
+            Cause::Lost,
+            Cause::Silent,
+            Cause::TooBig,
+            Cause::ProtocolError,
+        ];
+        let by = [Side::Client, Side::Workspace].map(|side| causes.map(|cause| Self::By(side, cause)));
+        let ends = by.into_iter().flatten().chain(Stop::all().map(Self::Stopped));
+        ends.map(Self::reason)
     }
 
     /// Whether the client left, or was lost.
@@ -213,9 +227,21 @@ pub async fn relay(
 ) -> End {
     let to_client = Outgoing::new(Side::Client, client.writer);
     let to_workspace = Outgoing::new(Side::Workspace, workspace.writer);
-    let mut from_client = Incoming::new(client.reader, &client.buffered, &to_client, &to_workspace);
+    let mut from_client = Incoming::new(
+        client.reader,
+        &client.buffered,
+        client.received,
+        &to_client,
+        &to_workspace,
+    );
     from_client.record = recorders.from_client;
-    let mut from_workspace = Incoming::new(workspace.reader, &workspace.buffered, &to_workspace, &to_client);
+    let mut from_workspace = Incoming::new(
+        workspace.reader,
+        &workspace.buffered,
+        workspace.received,
+        &to_workspace,
+        &to_client,
+    );
     from_workspace.record = recorders.from_workspace;
     let from_client = from_client.forward(on_message).fuse();
     let from_workspace = from_workspace.forward(on_output).fuse();
@@ -245,6 +271,13 @@ pub async fn relay(
     end
 }
 
+/// Says why there is no conversation, and ends the connection.
+pub async fn refuse(client: Socket, close: Close) {
+    let to_client = Outgoing::new(Side::Client, client.writer);
+    let goodbye = async { tokio::join!(to_client.close(None, close), discard(Some(client.reader))) };
+    let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
+}
+
 async fn unless_ended<F: FusedFuture>(future: Pin<&mut F>) {
     if !future.is_terminated() {
         let _ = future.await;
@@ -267,6 +300,7 @@ async fn discard(reader: Option<Reader>) {
 /// One side as it is read from.
 struct Incoming<'a> {
     reader: Reader,
+    received: Option<OnBytes>,
     buffer: Buffer,
     sequence: Sequence,
     record: Option<OnPiece<'a>>,
@@ -287,9 +321,13 @@ enum Next {
 }
 
 impl<'a> Incoming<'a> {
-    fn new(reader: Reader, buffered: &[u8], back: &'a Outgoing, to: &'a Outgoing) -> Self {
+    fn new(reader: Reader, buffered: &[u8], received: Option<OnBytes>, back: &'a Outgoing, to: &'a Outgoing) -> Self {
+        if let Some(received) = &received {
+            received(buffered.len() as u64);
+        }
         Self {
             reader,
+            received,
             buffer: Buffer::new(buffered),
             sequence: Sequence::default(),
             record: None,
@@ -371,7 +409,10 @@ impl<'a> Incoming<'a> {
 
     async fn read(&mut self) -> Result<(), (Side, Cause)> {
         match self.buffer.fill(&mut self.reader).await {
-            Ok(1..) => {
+            Ok(read @ 1..) => {
+                if let Some(received) = &self.received {
+                    received(read as u64);
+                }
                 self.back.heard.store(true, Ordering::Relaxed);
                 Ok(())
             }
@@ -834,6 +875,69 @@ mod tests {
         end.await.unwrap();
         for told in &told {
             assert_eq!(*told.lock().unwrap(), expected);
+        }
+    }
+
+    /// What both sides get, and how it ends, when the client sends `pieces`.
+    async fn outcome(pieces: &[&[u8]]) -> (End, Vec<u8>) {
+        let (client, client_side) = duplex(1 << 20);
+        let (workspace, workspace_side) = duplex(1 << 20);
+        let relaying = tokio::spawn(async move {
+            let (client, workspace) = (Socket::new(client_side), Socket::new(workspace_side));
+            relay(client, workspace, |_| (), |_| (), Recorders::default(), pending()).await
+        });
+        let (mut from_gateway, mut to_gateway) = tokio::io::split(client);
+        let (mut at_workspace, from_workspace) = tokio::io::split(workspace);
+        let draining = tokio::spawn(async move { tokio::io::copy(&mut from_gateway, &mut tokio::io::sink()).await });
+        let reading = tokio::spawn(async move {
+            let mut got = Vec::new();
+            let _ = at_workspace.read_to_end(&mut got).await;
+            // It hangs up, as the gateway has.
+            drop(from_workspace);
+            got
+        });
+        for piece in pieces {
+            let _ = to_gateway.write_all(piece).await;
+            tokio::task::yield_now().await;
+        }
+        let _ = to_gateway.shutdown().await;
+        let end = relaying.await.unwrap();
+        let mut got = reading.await.unwrap();
+        draining.abort();
+        // The close frame that ends it is masked with what chance gives: two bytes of head, four of mask, two of code.
+        got.truncate(got.len().saturating_sub(8));
+        (end, got)
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+        /// Frames and what is none, cut anywhere: the same comes out as from one piece.
+        #[test]
+        fn any_bytes_in_any_pieces_end_the_same(
+            frames in proptest::collection::vec((0u8..=255, proptest::collection::vec(0u8..=255, 0..200)), 0..6),
+            garbage in proptest::collection::vec(0u8..=255, 0..20),
+            cuts in proptest::collection::vec(1usize..60, 1..20),
+        ) {
+            let mut wire = Vec::new();
+            for (first, payload) in &frames {
+                let mut frame = frame::encode(Opcode::Binary, payload, Some([1, 2, 3, 4]));
+                // Mostly whole messages, now and then anything at all.
+                if first % 4 == 0 {
+                    frame[0] = *first;
+                }
+                wire.extend(frame);
+            }
+            wire.extend(&garbage);
+            let (mut pieces, mut rest, mut cuts) = (Vec::new(), &wire[..], cuts.iter().cycle());
+            while !rest.is_empty() {
+                let (piece, behind) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
+                pieces.push(piece);
+                rest = behind;
+            }
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let (in_pieces, at_once) = runtime.block_on(async { (outcome(&pieces).await, outcome(&[&wire]).await) });
+            proptest::prop_assert_eq!(in_pieces, at_once);
         }
     }
 }

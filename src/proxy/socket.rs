@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite, split};
 use tokio::net::TcpStream;
 
 pub type Reader = Box<dyn AsyncRead + Send + Unpin>;
+pub type OnBytes = Box<dyn Fn(u64) + Send + Sync>;
 pub type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// One side of a conversation.
@@ -15,6 +16,7 @@ pub struct Socket {
     pub writer: Writer,
     /// What was read together with the handshake.
     pub buffered: Bytes,
+    pub(super) received: Option<OnBytes>,
 }
 
 impl Socket {
@@ -24,22 +26,33 @@ impl Socket {
             reader: Box::new(reader),
             writer: Box::new(writer),
             buffered: Bytes::new(),
+            received: None,
         }
+    }
+
+    /// A plain connection has halves of its own; `buffered` was read of it already.
+    pub fn of_tcp(stream: TcpStream, buffered: Bytes) -> Self {
+        let (reader, writer) = stream.into_split();
+        Self {
+            reader: Box::new(reader),
+            writer: Box::new(writer),
+            buffered,
+            received: None,
+        }
+    }
+
+    /// `received` is told of what is read of it, in bytes: once for each read, not for each frame.
+    pub fn counted(mut self, received: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        self.received = Some(Box::new(received));
+        self
     }
 }
 
 impl From<Upgraded> for Socket {
-    /// A plain connection has halves of its own; any other is split by a lock.
+    /// Any other than a plain connection is split by a lock.
     fn from(upgraded: Upgraded) -> Self {
         match upgraded.downcast::<TokioIo<TcpStream>>() {
-            Ok(Parts { io, read_buf, .. }) => {
-                let (reader, writer) = io.into_inner().into_split();
-                Self {
-                    reader: Box::new(reader),
-                    writer: Box::new(writer),
-                    buffered: read_buf,
-                }
-            }
+            Ok(Parts { io, read_buf, .. }) => Self::of_tcp(io.into_inner(), read_buf),
             Err(upgraded) => Self::new(TokioIo::new(upgraded)),
         }
     }

@@ -23,6 +23,22 @@ pub enum Stop {
 }
 
 impl Stop {
+    /// Every one that there is.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        let others = [
+            Self::SessionExpired,
+            Self::SessionRevoked,
+            Self::SessionIdle,
+            Self::WatchLost,
+            Self::Deleted,
+            Self::NotRecorded,
+            Self::Shutdown,
+        ];
+        others
+            .into_iter()
+            .chain(StopReason::ALL.iter().copied().map(Self::Workspace))
+    }
+
     /// The word for logs and audit lines.
     pub fn reason(self) -> &'static str {
         match self {

@@ -1,19 +1,22 @@
 //! A TCP port becomes HTTP/1.1 requests, over TLS when there is a certificate.
 //!
 //! HTTP/1.1 only: a WebSocket is an upgrade of it (RFC 6455). Every connection is bounded: in number, in the time for its
-//! handshake and its request heads, and in their size.
+//! handshake and its request heads, and in their size; and nothing is taken that two parsers may read differently ([`super::strict`]).
 
 use super::drain::Drain;
+use super::strict::{self, Strict};
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use snafu::{ResultExt, Snafu};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,14 +26,51 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-/// Connections at once; the next one waits in the kernel's queue until one ends.
-const MAX_CONNECTIONS: usize = 16_384;
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEADERS: usize = 100;
 /// The largest request head, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
 /// After a failure of `accept`, most likely too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// To a connection that there is no place for. Nothing of its request is read.
+const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-type: application/json\r\n\
+    connection: close\r\ncontent-length: 83\r\n\r\n\
+    {\"error\":\"too_many_connections\",\"message\":\"Too many connections. Try again later.\"}";
+
+/// Why a connection is not served, or not any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    TooManyConnections,
+    /// A TLS handshake that failed, or took too long.
+    Handshake,
+    MalformedHead,
+    LargeHead,
+    /// It has begun, and did not come in in time.
+    SlowHead,
+}
+
+/// How much is taken of the other side.
+#[derive(Clone)]
+pub struct Bounds {
+    /// For a request head to come in, and for an idle connection that is kept alive.
+    pub head_timeout: Duration,
+    /// Connections at once, those that were upgraded not among them; `None` is unlimited.
+    pub connections: Option<NonZeroUsize>,
+    /// Is told of each refusal.
+    pub refused: Arc<dyn Fn(Refused, Peer) + Send + Sync>,
+}
+
+impl Bounds {
+    /// For a port that only the cluster reaches.
+    pub fn of_probes(head_timeout: Duration) -> Self {
+        Self {
+            head_timeout,
+            connections: NonZeroUsize::new(1024),
+            refused: Arc::new(|_, _| ()),
+        }
+    }
+}
 
 /// Who is at the other end of a request's connection: an extension of the request.
 #[derive(Clone, Copy, Debug)]
@@ -50,12 +90,11 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address).await.context(ListenSnafu { address })
 }
 
-/// Answers requests until `drain` says to stop; connections then finish the request that they are in. `head_timeout` is
-/// for a request head to come in, and for an idle connection that is kept alive.
+/// Answers requests until `drain` says to stop; connections then finish the request that they are in.
 pub async fn serve<F, B>(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
-    head_timeout: Duration,
+    bounds: Bounds,
     drain: &Drain,
     answer: impl Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
 ) where
@@ -63,11 +102,9 @@ pub async fn serve<F, B>(
     B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
     let acceptor = tls.map(TlsAcceptor::from);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let most = bounds.connections.map_or(Semaphore::MAX_PERMITS, NonZeroUsize::get);
+    let places = Arc::new(Semaphore::new(most));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = drain.stopping() => return,
@@ -80,17 +117,31 @@ pub async fn serve<F, B>(
                 continue;
             }
         };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            (bounds.refused)(Refused::TooManyConnections, peer);
+            if acceptor.is_none() {
+                // There is room in a new connection's buffer.
+                let _ = stream.try_write(NO_PLACE);
+            }
+            continue;
+        };
         // A keystroke must not wait for the next one. A connection that has ended by now ends below.
         let _ = stream.set_nodelay(true);
-        let (acceptor, answer, stopping) = (acceptor.clone(), answer.clone(), drain.clone());
+        let (acceptor, answer, stopping, bounds) = (acceptor.clone(), answer.clone(), drain.clone(), bounds.clone());
         drain.spawn(async move {
             match acceptor {
-                None => connection(stream, peer, answer, head_timeout, &stopping).await,
+                None => connection(stream, peer, answer, &bounds, &stopping).await,
                 // A failed handshake is the client's affair: a probe, a scanner, a wrong authority.
                 Some(acceptor) => match timeout(TLS_TIMEOUT, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => connection(stream, peer, answer, head_timeout, &stopping).await,
-                    Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                    Err(_) => tracing::debug!("a TLS handshake took too long"),
+                    Ok(Ok(stream)) => connection(stream, peer, answer, &bounds, &stopping).await,
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, "a TLS handshake failed");
+                        (bounds.refused)(Refused::Handshake, peer);
+                    }
+                    Err(_) => {
+                        tracing::debug!("a TLS handshake took too long");
+                        (bounds.refused)(Refused::Handshake, peer);
+                    }
                 },
             }
             drop(place);
@@ -102,7 +153,7 @@ async fn connection<S, F, B>(
     stream: S,
     peer: Peer,
     answer: impl Fn(Request<Incoming>) -> F,
-    head_timeout: Duration,
+    bounds: &Bounds,
     drain: &Drain,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -111,23 +162,41 @@ async fn connection<S, F, B>(
 {
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        let is_last = strict::is_last(request.headers());
         let answered = answer(request);
-        async move { Ok::<_, Infallible>(answered.await) }
+        async move {
+            let mut answer = answered.await;
+            if is_last && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                answer
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
+    let (stream, amid_head) = Strict::new(stream);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(head_timeout)
+        .header_read_timeout(bounds.head_timeout)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    // How a connection ends is no event: browsers break them off all the time.
-    let _ = tokio::select! {
+    let result = tokio::select! {
         result = &mut connection => result,
         () = drain.stopping() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
+    // How a connection ends is no event: browsers break them off all the time.
+    let refused = match result {
+        Err(error) if error.is_parse_too_large() => Refused::LargeHead,
+        Err(error) if error.is_parse() => Refused::MalformedHead,
+        // One that was merely kept alive is no refusal.
+        Err(error) if error.is_timeout() && amid_head.get() => Refused::SlowHead,
+        _ => return,
+    };
+    (bounds.refused)(refused, peer);
 }

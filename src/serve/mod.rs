@@ -4,3 +4,4 @@ pub mod drain;
 pub mod listener;
 pub mod probes;
 pub mod shutdown;
+pub mod strict;

@@ -1,7 +1,7 @@
 //! A path becomes a small page: the listeners for probes and metrics.
 
 use super::drain::Drain;
-use super::listener::{self, ListenError, ListenSnafu};
+use super::listener::{self, Bounds, ListenError, ListenSnafu};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::CONTENT_TYPE;
@@ -65,7 +65,14 @@ pub async fn serve(
     let pages = Arc::new(pages);
     let task = tokio::spawn(async move {
         let answer = move |request| std::future::ready(answer(&request, pages.as_ref()));
-        listener::serve(listener, None, READ_TIMEOUT, &Drain::default(), answer).await;
+        listener::serve(
+            listener,
+            None,
+            Bounds::of_probes(READ_TIMEOUT),
+            &Drain::default(),
+            answer,
+        )
+        .await;
     });
     Ok(Server {
         address,

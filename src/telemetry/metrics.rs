@@ -15,6 +15,12 @@ use prometheus_client::registry::{Registry, Unit};
 use std::sync::OnceLock;
 use std::time::Instant;
 
+pub use gateway::{
+    BackchannelLogout, Direction, GatewayMetrics, JsonApiError, LogoutOutcome, RateLimitEndpoint, RateLimitHit,
+    RateLimitScope, RecordingFailure, RecordingFault, RefreshOutcome, Refusal, RefusalReason, SessionRefresh,
+    TerminalBytes, TerminalClose,
+};
+
 /// The media type of what [`OperatorMetrics::encode`] and [`GatewayMetrics::encode`] return.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -23,18 +29,6 @@ pub struct PhaseTransition {
     /// `None` when the Workspace had no phase.
     pub from_phase: &'static str,
     pub to_phase: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
-pub struct JsonApiError {
-    pub http_status: u16,
-    pub error_code: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
-pub struct RateLimitHit {
-    pub endpoint: RateLimitEndpoint,
-    pub scope: RateLimitScope,
 }
 
 macro_rules! label_value {
@@ -59,40 +53,12 @@ macro_rules! label_value {
     };
 }
 
-label_value! {
-    /// The endpoints that are limited.
-    RateLimitEndpoint { Lifecycle = "lifecycle", Websocket = "websocket", }
-}
-
-label_value! {
-    /// Whose limit was met: everyone's together, or one user's.
-    RateLimitScope { Global = "global", User = "user", }
-}
+mod gateway;
 
 impl EncodeLabelValue for StopReason {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
         EncodeLabelValue::encode(&self.word(), encoder)
     }
-}
-
-label_value! {
-    /// What the provider said of a session.
-    RefreshOutcome { Confirmed = "confirmed", Refused = "refused", Unavailable = "unavailable", }
-}
-
-label_value! {
-    /// What became of a logout token.
-    LogoutOutcome { Revoked = "revoked", Unknown = "unknown", Invalid = "invalid", Failed = "failed", }
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
-pub struct SessionRefresh {
-    pub outcome: RefreshOutcome,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
-pub struct BackchannelLogout {
-    pub outcome: LogoutOutcome,
 }
 
 label_value! {
@@ -268,104 +234,6 @@ pub struct StageTimer {
 impl Drop for StageTimer {
     fn drop(&mut self) {
         self.duration.observe(self.began.elapsed().as_secs_f64());
-    }
-}
-
-label_value! {
-    /// What recordings lack: of one session the first three, else of all that is kept.
-    RecordingFault {
-        OpenFailed = "open_failed",
-        WriteFailed = "write_failed",
-        QueueFull = "queue_full",
-        Ledger = "ledger",
-        Checkpoint = "checkpoint",
-        Manifest = "manifest",
-        Compression = "compression",
-        Retention = "retention",
-    }
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
-pub struct RecordingFailure {
-    pub reason: RecordingFault,
-}
-
-/// The gateway's families.
-pub struct GatewayMetrics {
-    registry: Registry,
-    pub json_api_errors: Family<JsonApiError, Counter>,
-    pub rate_limit_hits: Family<RateLimitHit, Counter>,
-    pub session_refreshes: Family<SessionRefresh, Counter>,
-    pub backchannel_logouts: Family<BackchannelLogout, Counter>,
-    /// Terminals open now.
-    pub open_sessions: Gauge,
-    pub recording_failures: Family<RecordingFailure, Counter>,
-}
-
-impl Default for GatewayMetrics {
-    fn default() -> Self {
-        let mut registry = Registry::with_prefix("devplane");
-        let json_api_errors = Family::default();
-        registry.register("gateway_json_api_errors", "JSON error answers", json_api_errors.clone());
-        let rate_limit_hits = Family::default();
-        for &endpoint in RateLimitEndpoint::ALL {
-            for &scope in RateLimitScope::ALL {
-                drop(rate_limit_hits.get_or_create(&RateLimitHit { endpoint, scope }));
-            }
-        }
-        registry.register(
-            "gateway_rate_limit_hits",
-            "Requests refused by a rate limit",
-            rate_limit_hits.clone(),
-        );
-        let session_refreshes = Family::default();
-        for &outcome in RefreshOutcome::ALL {
-            drop(session_refreshes.get_or_create(&SessionRefresh { outcome }));
-        }
-        registry.register(
-            "gateway_session_refreshes",
-            "Questions to the identity provider whether a session still stands",
-            session_refreshes.clone(),
-        );
-        let backchannel_logouts = Family::default();
-        for &outcome in LogoutOutcome::ALL {
-            drop(backchannel_logouts.get_or_create(&BackchannelLogout { outcome }));
-        }
-        registry.register(
-            "gateway_backchannel_logouts",
-            "Logout tokens of the identity provider",
-            backchannel_logouts.clone(),
-        );
-        let open_sessions = Gauge::default();
-        registry.register(
-            "gateway_open_sessions",
-            "Terminals that are open",
-            open_sessions.clone(),
-        );
-        let recording_failures = Family::<RecordingFailure, Counter>::default();
-        for &reason in RecordingFault::ALL {
-            drop(recording_failures.get_or_create(&RecordingFailure { reason }));
-        }
-        registry.register(
-            "gateway_recording_failures",
-            "Sessions that are not recorded, and what else recordings lack",
-            recording_failures.clone(),
-        );
-        Self {
-            registry,
-            json_api_errors,
-            rate_limit_hits,
-            session_refreshes,
-            backchannel_logouts,
-            open_sessions,
-            recording_failures,
-        }
-    }
-}
-
-impl GatewayMetrics {
-    pub fn encode(&self) -> String {
-        encoded(&self.registry)
     }
 }
 

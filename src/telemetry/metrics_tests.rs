@@ -57,9 +57,18 @@ fn gateway() -> String {
         open_sessions,
         // All of them are there from the start.
         recording_failures: _,
+        refusals: _,
+        terminal_bytes: _,
+        terminal_first_byte,
+        terminal_closes,
     } = &metrics;
     // They begin with every value that there is.
     let _ = (session_refreshes, backchannel_logouts);
+    terminal_first_byte.observe(0.1);
+    let close = TerminalClose {
+        reason: "client_closed",
+    };
+    terminal_closes.get_or_create(&close).inc();
     let error = JsonApiError {
         http_status: 401,
         error_code: "unauthorized",

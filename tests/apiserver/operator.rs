@@ -87,7 +87,7 @@ impl Site {
         self.set_pod_status(
             pod,
             &json!({
-                "phase": "Running",
+                "phase": "Running", "podIP": "192.0.2.7", "podIPs": [{"ip": "192.0.2.7"}],
                 "conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"}],
                 "containerStatuses": [{"name": "workspace", "image": "i", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}}],
             }),

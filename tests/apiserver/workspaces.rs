@@ -61,11 +61,16 @@ async fn a_workspace_is_made_runs_stops_and_wakes() {
     Workspace/dev1
     ");
     site.make_ready("dev1-workspace-pod").await;
-    site.until("dev1", "Running", |w| phase(w) == Some(Phase::Running))
-        .await;
+    let address = |w: &Workspace| w.status.as_ref().map(|status| status.pod_ip.clone());
+    site.until("dev1", "Running at its address", |w| {
+        phase(w) == Some(Phase::Running) && address(w).as_deref() == Some("192.0.2.7")
+    })
+    .await;
 
-    site.until("dev1", "Stopped", |w| phase(w) == Some(Phase::Stopped))
+    let stopped = site
+        .until("dev1", "Stopped", |w| phase(w) == Some(Phase::Stopped))
         .await;
+    assert_eq!(address(&stopped).as_deref(), Some(""), "told before the pod is gone");
     assert!(eventually(async || site.pods().get_opt("dev1-workspace-pod").await.unwrap().is_none()).await);
 
     let stopped_at = site

@@ -236,8 +236,8 @@ impl Site {
             )
             .env("LOG_LEVEL", "debug")
             .envs(settings.iter().copied())
-            .stderr(Stdio::from(log.reopen().unwrap()))
-            .stdout(Stdio::null())
+            .stderr(Stdio::from(log.as_file().try_clone().unwrap()))
+            .stdout(Stdio::from(log.as_file().try_clone().unwrap()))
             .spawn()
             .unwrap();
         let gateway = Gateway {

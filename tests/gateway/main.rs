@@ -3,11 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod abuse;
 #[path = "../harness/apiserver.rs"]
 mod apiserver;
 #[path = "../harness/audit_schema.rs"]
 mod audit_schema;
 mod browser;
+mod edge;
 mod entry;
 #[path = "../harness/eventually.rs"]
 mod eventually;
@@ -17,6 +19,7 @@ mod openmetrics;
 mod presence;
 mod recording;
 mod refusals;
+mod secrets;
 mod sessions;
 mod sign_in;
 mod terminal;

@@ -421,11 +421,12 @@ async fn who_signs_out_at_the_provider_is_signed_out_everywhere() {
     ] {
         let body = format!("logout_token={token}");
         let refused = browser.request(Method::POST, &url, headers, &body).await.unwrap();
-        assert_eq!(refused.status, 400, "{refused:?}");
+        let status = if body.len() > 65_536 { 413 } else { 400 };
+        assert_eq!(refused.status, status, "{refused:?}");
         assert!(refused.header("cache-control").contains("no-store"));
     }
     assert_eq!(browser.page(&url).await.status, 405);
-    assert_eq!(counted([&first, &second], "backchannel_logouts", "invalid").await, 5);
+    assert_eq!(counted([&first, &second], "backchannel_logouts", "invalid").await, 4);
     assert_eq!(
         first
             .audited("auth.token.rejected")

@@ -173,7 +173,8 @@ async fn a_terminal_ends_with_the_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_stops_tells_open_terminals_to_come_back() {
     let site = Site::new("terminal-drain").await;
-    let (mut gateway, origin) = (site.gateway(&[]).await, site.origin());
+    let settings = [("GATEWAY_DRAIN_TIMEOUT", "1s")];
+    let (mut gateway, origin) = (site.gateway(&settings).await, site.origin());
     let shell = ttyd("127.0.7.4");
     let browser = Browser::default();
     site.create_running("dev1", "127.0.7.4").await;

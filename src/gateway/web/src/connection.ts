@@ -42,6 +42,9 @@ const LOST = 'Connection lost. Connecting again…';
 /** And that of a session that must be recorded, and can't be. */
 const NOT_RECORDED = 4503;
 const UNRECORDED = 'Sessions can’t be recorded at the moment, so this one was ended. Trying again…';
+/** And that of one that is too many: the user has as many terminals open as one may have. */
+const TOO_MANY = 4429;
+const CROWDED = 'As many terminals of yours are open as one may have. Close another one; trying again…';
 /** What is typed while the connection is down, in bytes; more is not taken. */
 const MAX_KEPT = 64 * 1024;
 /** What may wait in the browser's own buffer, in bytes. */
@@ -123,6 +126,7 @@ export class Connection {
       else if (code === SUSPENDED) this.surroundings.reload();
       else if (code === STOPPED) this.leave(reason);
       else if (code === NOT_RECORDED) void this.recover(UNRECORDED);
+      else if (code === TOO_MANY) void this.recover(CROWDED);
       else void this.recover(LOST);
     };
   }

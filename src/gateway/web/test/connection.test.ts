@@ -114,6 +114,14 @@ test('a session that must be recorded and can’t be says why it ended', async (
   assert.match(JSON.stringify(states), /can’t be recorded/);
 });
 
+test('a terminal that is one too many says so', async () => {
+  const { sockets, states } = setUp([]);
+  sockets[0]!.open();
+  sockets[0]!.close(4429);
+  await settle();
+  assert.match(JSON.stringify(states), /Close another one/);
+});
+
 test('a workspace that was stopped is not woken by a page that is left open', async () => {
   const { sockets, states } = setUp([[view({ phase: 'Stopped' })]]);
   sockets[0]!.open();
