@@ -1,6 +1,7 @@
 //! The gateway's settings become a [`GatewayConfig`].
 
 use super::classes::{self, Offer};
+use super::clipboard::Clipboard;
 use super::edge::Edge;
 use super::entry::{Entry, SUPPORT_CONTACT};
 use super::limits::{Places, RateLimits};
@@ -42,6 +43,7 @@ pub struct GatewayConfig {
     /// `None` records nothing.
     pub recording: Option<RecordingConfig>,
     pub session: SessionRules,
+    pub clipboard: Clipboard,
     /// Where the provider sends browsers back to that signed out there.
     pub post_logout_url: Option<Url>,
     /// Whom a refused user may ask; may be empty.
@@ -195,6 +197,7 @@ pub const SETTINGS: &[Setting] = &[
     super::edge::GATEWAY_WORKSPACE_ADDRESS,
     super::edge::GATEWAY_REQUEST_TIMEOUT,
     super::edge::GATEWAY_DRAIN_TIMEOUT,
+    super::clipboard::GATEWAY_CLIPBOARD,
     super::recording::SESSION_RECORDING_ENABLED,
     super::recording::SESSION_RECORDING_MODE,
     super::recording::SESSION_RECORDING_DIR,
@@ -242,6 +245,7 @@ impl GatewayConfig {
         let recording = RecordingConfig::read(r);
         let post_logout_url = r.optional(&OIDC_POST_LOGOUT_REDIRECT_URL, post_logout_url);
         let session = SessionRules::read(r);
+        let clipboard = Clipboard::read(r);
         let support_contact = r.optional(&SUPPORT_CONTACT, syntax::any_text);
         let (mut oidc, workspace) = (oidc?, workspace?);
         let offered = workspace.classes.iter().flat_map(|offer| &offer.groups);
@@ -272,6 +276,7 @@ impl GatewayConfig {
             edge: edge?,
             recording: recording?,
             session: session?,
+            clipboard: clipboard?,
             post_logout_url: post_logout_url?,
             support_contact: support_contact?.unwrap_or_default(),
         })

@@ -5,6 +5,7 @@
 //! each must be. Nothing else in the program reads the environment.
 
 pub mod classes;
+pub mod clipboard;
 pub mod edge;
 pub mod entry;
 pub mod gateway;

@@ -18,7 +18,8 @@ pub async fn page(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Rejec
     let view = entered(gateway, asked).await?;
     Ok(if view.ttyd_ready {
         let recorded = gateway.recording.as_ref().map(|recording| recording.notice);
-        respond::page(StatusCode::OK, &TerminalPage::of(&view, recorded.unwrap_or_default()))
+        let page = TerminalPage::of(&view, recorded.unwrap_or_default(), gateway.clipboard.word());
+        respond::page(StatusCode::OK, &page)
     } else {
         respond::page(StatusCode::OK, &StartingPage::of(&view))
     })

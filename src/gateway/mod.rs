@@ -40,6 +40,7 @@ mod sign_ins;
 pub mod standing;
 mod terminal;
 mod vigil;
+mod wishes;
 pub mod workspaces;
 
 use crate::audit::{self, Actor, Event};
@@ -131,6 +132,7 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
         limits: Limits::new(&config.rate_limit),
         terminals: Terminals::new(&config.places),
         edge: config.edge,
+        clipboard: config.clipboard,
         metrics,
         recording: recording.context(RecordingSnafu)?,
         session_rules: config.session,

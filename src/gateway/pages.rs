@@ -27,16 +27,19 @@ pub struct TerminalPage<'a> {
     script: &'static str,
     view: &'a View,
     recorded: Notice,
+    /// What the user may do with the clipboard: a word of the setting.
+    clipboard: &'static str,
 }
 
 impl<'a> TerminalPage<'a> {
-    pub fn of(view: &'a View, recorded: Notice) -> Self {
+    pub fn of(view: &'a View, recorded: Notice, clipboard: &'static str) -> Self {
         Self {
             files: FILES,
             terminal_style: assets::TERMINAL_STYLE,
             script: assets::TERMINAL_SCRIPT,
             view,
             recorded,
+            clipboard,
         }
     }
 }
@@ -74,6 +77,19 @@ pub struct MessagePage<'a> {
     action: Link,
     /// For whoever looks into the logs; empty when nothing went wrong.
     request_id: &'a str,
+}
+
+/// Asks whether to sign out.
+#[derive(Template)]
+#[template(path = "sign-out.html")]
+pub struct SignOutPage {
+    files: Files,
+}
+
+impl SignOutPage {
+    pub fn new() -> Self {
+        Self { files: FILES }
+    }
 }
 
 /// A way on.
@@ -122,6 +138,7 @@ mod tests {
                     in_bar: true,
                     in_title: true,
                 },
+                "both",
             )
             .render()
             .unwrap(),

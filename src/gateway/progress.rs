@@ -25,6 +25,11 @@ pub struct View {
     pub service_endpoint: String,
     /// Whether the terminal takes connections.
     pub ttyd_ready: bool,
+    /// What of the pod is not as the settings of now would have it; empty when nothing is. A restart mends it.
+    pub update_pending: String,
+    /// When it stops, if nobody uses it until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stops_at: Option<Timestamp>,
     pub steps: [Step; 4],
 }
 
@@ -86,6 +91,12 @@ impl View {
             pod_name: status.pod_name.clone(),
             service_endpoint: status.service_endpoint.clone(),
             ttyd_ready: is_open(status),
+            update_pending: status
+                .condition(ConditionType::UpdatePending)
+                .filter(|condition| condition.status == "True")
+                .map(|condition| condition.message.clone())
+                .unwrap_or_default(),
+            stops_at: status.stops_at.as_ref().map(|time| time.0),
             steps: steps(status),
         }
     }

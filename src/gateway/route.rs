@@ -14,6 +14,10 @@ pub enum Route<'a> {
     BackchannelLogout,
     Workspace,
     WorkspaceEvents,
+    /// Its user wants it to start anew.
+    WorkspaceRestart,
+    /// Its user wants it to go on, though nobody types.
+    WorkspaceKeepWorking,
     /// The WebSocket.
     Terminal,
     Health,
@@ -40,6 +44,8 @@ impl<'a> Route<'a> {
             "/backchannel-logout" => Self::BackchannelLogout,
             "/api/workspace" => Self::Workspace,
             "/api/workspace/events" => Self::WorkspaceEvents,
+            "/api/workspace/restart" => Self::WorkspaceRestart,
+            "/api/workspace/keep-working" => Self::WorkspaceKeepWorking,
             "/ws" => Self::Terminal,
             "/health" => Self::Health,
             "/readyz" => Self::Ready,
@@ -54,8 +60,8 @@ impl<'a> Route<'a> {
     /// The methods that the route takes, as an `Allow` header has them (RFC 9110, section 10.2.1).
     pub fn allow(self) -> &'static str {
         match self {
-            Self::Logout | Self::BackchannelLogout => "POST",
-            Self::Workspace => "GET, HEAD, POST",
+            Self::BackchannelLogout | Self::WorkspaceRestart | Self::WorkspaceKeepWorking => "POST",
+            Self::Logout | Self::Workspace => "GET, HEAD, POST",
             Self::Terminal | Self::WorkspaceEvents => "GET",
             _ => "GET, HEAD",
         }
@@ -69,7 +75,12 @@ impl<'a> Route<'a> {
     pub fn is_api(self) -> bool {
         matches!(
             self,
-            Self::BackchannelLogout | Self::Workspace | Self::WorkspaceEvents | Self::Terminal
+            Self::BackchannelLogout
+                | Self::Workspace
+                | Self::WorkspaceEvents
+                | Self::WorkspaceRestart
+                | Self::WorkspaceKeepWorking
+                | Self::Terminal
         )
     }
 
@@ -88,6 +99,8 @@ impl<'a> Route<'a> {
             Self::BackchannelLogout => "backchannel_logout",
             Self::Workspace => "workspace",
             Self::WorkspaceEvents => "workspace_events",
+            Self::WorkspaceRestart => "workspace_restart",
+            Self::WorkspaceKeepWorking => "workspace_keep_working",
             Self::Terminal => "terminal",
             Self::Health => "health",
             Self::Ready => "ready",
@@ -117,7 +130,14 @@ mod tests {
         assert!(Route::Workspace.allows(&Method::POST));
         assert!(Route::Page.allows(&Method::HEAD));
         assert!(!Route::Terminal.allows(&Method::POST));
-        assert!(!Route::Logout.allows(&Method::GET) && !Route::BackchannelLogout.allows(&Method::GET));
+        assert!(Route::Logout.allows(&Method::GET) && !Route::BackchannelLogout.allows(&Method::GET));
         assert!(!Route::Page.allows(&Method::OPTIONS));
+        for path in ["/api/workspace/restart", "/api/workspace/keep-working"] {
+            let route = Route::of(path);
+            assert!(
+                route.is_api() && route.allows(&Method::POST) && !route.allows(&Method::GET),
+                "{path}"
+            );
+        }
     }
 }

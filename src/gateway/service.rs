@@ -11,9 +11,10 @@ use super::respond::{self, Answer};
 use super::route::Route;
 use super::session::Cookies;
 use super::workspaces::Workspaces;
-use super::{assets, events, home, sign_in, terminal};
+use super::{assets, events, home, sign_in, terminal, wishes};
 use crate::audit::Actor;
 use crate::clock::Clock;
+use crate::config::clipboard::Clipboard;
 use crate::config::edge::Edge;
 use crate::config::session::SessionRules;
 use crate::oidc::Provider;
@@ -47,6 +48,7 @@ pub struct Gateway {
     pub limits: Limits,
     pub terminals: Arc<Terminals>,
     pub edge: Edge,
+    pub clipboard: Clipboard,
     pub metrics: GatewayMetrics,
     /// `None` records nothing.
     pub recording: Option<SessionRecording>,
@@ -238,11 +240,14 @@ impl Gateway {
         match route {
             Route::Login => sign_in::start(self, asked).await,
             Route::Callback => sign_in::finish(self, asked).await,
+            Route::Logout if asked.request.method() != Method::POST => Ok(sign_in::ask_to_end()),
             Route::Logout => sign_in::end(self, asked).await,
             Route::SignedOut => Ok(sign_in::signed_out(None)),
             Route::BackchannelLogout => backchannel::logout(self, asked).await,
             Route::Workspace => home::api(self, asked).await,
             Route::WorkspaceEvents => events::follow(self, asked).await,
+            Route::WorkspaceRestart => wishes::restart(self, asked).await,
+            Route::WorkspaceKeepWorking => wishes::keep_working(self, asked).await,
             Route::Terminal => terminal::open(self, asked).await,
             Route::Health => Ok(respond::text(respond::PLAIN, "ok".to_owned())),
             Route::Ready => self.readiness(),

@@ -2,7 +2,7 @@
 
 use super::authn::{Caller, authenticate};
 use super::origin::{Via, is_same_origin};
-use super::pages::{Link, MessagePage};
+use super::pages::{Link, MessagePage, SignOutPage};
 use super::reject::Rejection;
 use super::respond::{self, Answer};
 use super::return_path::return_path;
@@ -177,6 +177,11 @@ pub async fn end(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Reject
         answer.headers_mut().append(SET_COOKIE, cookie);
     }
     Ok(answer)
+}
+
+/// Asks first: a link on another site can bring a browser here, and must not sign anyone out.
+pub fn ask_to_end() -> Answer {
+    respond::page(StatusCode::OK, &SignOutPage::new())
 }
 
 /// Without the cookie the session is over in this browser, but not for who has a copy of it, nor in open terminals.

@@ -18,9 +18,11 @@ use crate::api::Workspace;
 use crate::api::status::{StopReason, TerminalSession, WorkspaceStatus};
 use crate::api::workspace::KeepAlive;
 use crate::audit::{self, Action, Event, Outcome};
+use crate::config::clipboard::Clipboard;
 use crate::names::TERMINAL_PORT;
 use crate::proxy::{
-    Cause, Close, End, Recorders, SUBPROTOCOL, Socket, Stop, dial, is_output, is_typing, refuse, relay,
+    Cause, Close, CopyFilter, End, PasteFilter, Recorders, SUBPROTOCOL, Side, Socket, Stop, dial, is_output, is_typing,
+    refuse, relay, rewritten,
 };
 use crate::recording::Recording;
 use crate::serve::strict::released;
@@ -190,8 +192,9 @@ impl Terminal {
         audit::emit(&Event::SessionStart { actor, target });
         let metrics = &gateway.metrics;
         metrics.open_sessions.inc();
+        let (client, backend) = filtered(client, backend.into(), gateway.clipboard);
         let client = client.counted(metrics.received(Direction::FromClient));
-        let backend = Socket::from(backend).counted(metrics.received(Direction::FromWorkspace));
+        let backend = backend.counted(metrics.received(Direction::FromWorkspace));
         let present = gateway.presence.enter(gateway, workspace, Some(self.session.clone()));
         let mut size = None;
         let typed = |frame: &[u8]| {
@@ -287,6 +290,21 @@ impl Terminal {
             }
         }
     }
+}
+
+/// Both sockets without what may not be copied or pasted. Where both may be, they are as they were.
+fn filtered(client: Socket, workspace: Socket, clipboard: Clipboard) -> (Socket, Socket) {
+    let client = if clipboard.may_paste {
+        client
+    } else {
+        rewritten(client, Side::Client, PasteFilter::default())
+    };
+    let workspace = if clipboard.may_copy {
+        workspace
+    } else {
+        rewritten(workspace, Side::Workspace, CopyFilter::default())
+    };
+    (client, workspace)
 }
 
 /// What the status says of a terminal that opens.

@@ -8,7 +8,7 @@ use crate::cluster;
 use crate::cluster::watch::Change;
 use crate::config::gateway::NewWorkspace;
 use crate::identity::{Identity, UserId};
-use crate::labels::{self, WAKE_REQUESTED_AT};
+use crate::labels::{self, RESTART_REQUESTED_AT, WAKE_REQUESTED_AT};
 use crate::oidc::Person;
 use crate::units::quantity::Quantity;
 use jiff::{SignedDuration, Timestamp};
@@ -297,6 +297,19 @@ impl Workspaces {
         let mut workspace = Workspace::new(user.as_str(), spec);
         workspace.metadata.labels = Some(labels::of(&user));
         Ok(workspace)
+    }
+
+    /// Asks the operator for a new pod, as the documented annotation does.
+    pub async fn request_restart(&self, name: &str, now: Timestamp) -> Result<(), EnsureError> {
+        let patch = json!({"metadata": {"annotations": {RESTART_REQUESTED_AT: now.to_string()}}});
+        let patched = self
+            .api
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await;
+        patched.map(drop).context(ApiSnafu {
+            operation: "restart",
+            name,
+        })
     }
 
     /// Asks the operator to start a stopped workspace; `false` when that is not needed, or was asked already.

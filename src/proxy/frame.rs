@@ -176,25 +176,34 @@ pub fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// A whole frame, masked when there is a mask. What is longer than 65,535 bytes is cut off: no frame of our own is.
+/// A whole frame, masked when there is a mask.
 pub fn encode(opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
     let mut frame = Vec::with_capacity(MAX_HEAD + payload.len());
-    frame.push(0x80 | opcode.bits());
+    encode_onto(&mut frame, true, opcode, payload, mask);
+    frame
+}
+
+/// The same, behind what is in `frames` already; `fin` is false for a fragment that others follow.
+pub fn encode_onto(frames: &mut Vec<u8>, fin: bool, opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) {
+    frames.push(if fin { 0x80 } else { 0 } | opcode.bits());
     let is_masked = if mask.is_some() { 0x80 } else { 0 };
-    match u16::try_from(payload.len()).unwrap_or(u16::MAX) {
-        short @ 0..126 => frame.push(is_masked | short as u8),
-        long => {
-            frame.push(is_masked | 126);
-            frame.extend(long.to_be_bytes());
+    match (payload.len(), u16::try_from(payload.len())) {
+        (short @ 0..126, _) => frames.push(is_masked | short as u8),
+        (_, Ok(long)) => {
+            frames.push(is_masked | 126);
+            frames.extend(long.to_be_bytes());
+        }
+        (longer, Err(_)) => {
+            frames.push(is_masked | 127);
+            frames.extend((longer as u64).to_be_bytes());
         }
     }
-    frame.extend(mask.into_iter().flatten());
-    let behind = frame.len();
-    frame.extend(payload.iter().take(usize::from(u16::MAX)));
+    frames.extend(mask.into_iter().flatten());
+    let behind = frames.len();
+    frames.extend(payload);
     if let Some(mask) = mask {
-        unmask(&mut frame[behind..], mask);
+        unmask(&mut frames[behind..], mask);
     }
-    frame
 }
 
 #[cfg(test)]
@@ -306,7 +315,7 @@ mod tests {
             if let Some(mask) = head.mask {
                 unmask(&mut read, mask);
             }
-            prop_assert_eq!(&read[..], &payload[..payload.len().min(65_535)]);
+            prop_assert_eq!(&read[..], &payload[..]);
         }
 
         #[test]

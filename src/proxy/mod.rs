@@ -1,22 +1,27 @@
 //! Two WebSockets become one conversation (RFC 6455): a browser's, and that of a workspace's ttyd.
 //!
 //! `dial` opens the one to the workspace from nothing that a client sent, `relay` carries messages both ways and ends
-//! both, `frame` says which frames may pass, `close` which close codes, `stop` what is told when it ends from here, and `input` tells
+//! both, `heartbeat` is what a client is answered from here, `clipboard` takes out what may not be copied or pasted, `frame` says which frames may pass, `close` which close codes, `stop` what is told when it ends from here, and `input` tells
 //! typing from what a terminal sends by itself.
 
 mod buffer;
+pub mod clipboard;
 mod close;
 mod dial;
 pub mod frame;
+mod heartbeat;
 mod input;
 mod relay;
+mod rewrite;
 mod socket;
 mod stop;
 
+pub use clipboard::{CopyFilter, PasteFilter};
 pub use close::Close;
 pub use dial::{DialError, dial};
 pub use input::{is_output, is_typing};
 pub use relay::{Cause, End, Kind, OnPiece, Piece, Recorders, refuse, relay};
+pub use rewrite::rewritten;
 pub use socket::Socket;
 pub use stop::Stop;
 

@@ -2,12 +2,14 @@
 //!
 //! Only heads of frames are read: whole frames pass as the bytes that they came as, many in one write. Memory is bounded by
 //! a buffer each way, whatever the size of a frame, and a reader waits while the other side's writer does (backpressure).
-//! Control frames end here, at either side, and sizes are counted over the fragments of a message.
+//! Control frames end here, at either side, and sizes are counted over the fragments of a message. So do a client's heartbeats,
+//! which no workspace sees: see [`is_heartbeat`].
 
 use super::Side;
 use super::buffer::{self, Buffer};
 use super::close::Close;
 use super::frame::{self, Head, MAX_CONTROL, Opcode, Sequence, Violation};
+use super::heartbeat::is_heartbeat;
 use super::socket::{OnBytes, Reader, Socket, Writer};
 use super::stop::Stop;
 use futures::FutureExt;
@@ -25,7 +27,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 const PING_EVERY: Duration = Duration::from_secs(25);
 /// For the close handshake. A peer that does not answer by then is dropped.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Control frames of one side in one second. They cost work and move nothing.
+/// Control frames and heartbeats of one side in one second. They cost work and move nothing.
 const MAX_CONTROLS: u32 = 100;
 /// Of each message, how many bytes an observer sees.
 const SEEN: usize = 1024;
@@ -177,6 +179,19 @@ impl Outgoing {
         writer.flush().await
     }
 
+    /// Sends a heartbeat back. Not while something else is being sent, or is half sent: that is a sign of life too, and the side
+    /// that asks must not wait for it.
+    async fn echo(&self, payload: &[u8]) -> io::Result<()> {
+        let Ok(mut writer) = self.writer.try_lock() else {
+            return Ok(());
+        };
+        if self.is_amid_message.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        writer.write_all(&self.encode(Opcode::Binary, payload)).await?;
+        writer.flush().await
+    }
+
     /// To a server frames are masked (RFC 6455, section 5.3).
     fn encode(&self, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
         frame::encode(opcode, payload, (self.to == Side::Workspace).then(rand::random))
@@ -314,6 +329,7 @@ struct Incoming<'a> {
 enum Next {
     /// Too little of a frame to do anything about.
     Part,
+    /// What ends here: a control frame, or a heartbeat.
     Control(Head),
     /// A data frame that is larger than a buffer.
     Large(Head),
@@ -378,7 +394,7 @@ impl<'a> Incoming<'a> {
             if rest.len() < needed {
                 return (whole, Next::Part);
             }
-            if head.opcode.is_control() {
+            if head.opcode.is_control() || (is_heartbeat(&head, rest) && !self.sequence.is_amid_message()) {
                 return (whole, Next::Control(head));
             }
             match self.sequence.take(&head) {
@@ -462,6 +478,7 @@ impl<'a> Incoming<'a> {
         match head.opcode {
             Opcode::Close => Err(Close::received(payload).map_or(Cause::ProtocolError, Cause::Closed)),
             Opcode::Ping => self.back.send(Opcode::Pong, payload).await.map_err(|_| Cause::Lost),
+            Opcode::Binary => self.back.echo(payload).await.map_err(|_| Cause::Lost),
             _ => Ok(()),
         }
     }
@@ -614,6 +631,57 @@ mod tests {
         drop(workspace);
         assert_eq!(writing.await.unwrap(), Some(1009));
         assert_eq!(talk.end.await.unwrap(), End::By(Side::Client, Cause::TooBig));
+    }
+
+    #[tokio::test]
+    async fn a_heartbeat_is_answered_and_told_to_nobody() {
+        let (client, client_side) = duplex(64 * 1024);
+        let (workspace, workspace_side) = duplex(64 * 1024);
+        let seen = std::sync::Arc::new(StdMutex::new(Vec::new()));
+        let (shown, recorded) = (seen.clone(), seen.clone());
+        let recorders = Recorders {
+            from_client: Some(Box::new(move |piece| {
+                recorded.lock().unwrap().push(piece.payload.to_vec())
+            })),
+            from_workspace: None,
+        };
+        let end = tokio::spawn(async move {
+            let (client, workspace) = (Socket::new(client_side), Socket::new(workspace_side));
+            let typed = |frame: &[u8]| shown.lock().unwrap().push(frame.to_vec());
+            relay(client, workspace, typed, |_| (), recorders, pending()).await
+        });
+        let mut client: Peer = WebSocket::after_handshake(client, Role::Client);
+        let mut workspace: Peer = WebSocket::after_handshake(workspace, Role::Server);
+        client.set_auto_close(false);
+        for message in [&b"h1"[..], b"0ls", b"h2", b"hello, but too long to be a heartbeat"] {
+            client
+                .write_frame(Frame::binary(Payload::Borrowed(message)))
+                .await
+                .unwrap();
+        }
+        for answer in [b"h1", b"h2"] {
+            assert_eq!(&*client.read_frame().await.unwrap().payload, answer);
+        }
+        // A workspace has no heartbeats: what it sends is passed on.
+        workspace
+            .write_frame(Frame::binary(Payload::Borrowed(b"h3")))
+            .await
+            .unwrap();
+        assert_eq!(&*client.read_frame().await.unwrap().payload, b"h3");
+        assert_eq!(&*workspace.read_frame().await.unwrap().payload, b"0ls");
+        assert!(workspace.read_frame().await.unwrap().payload.starts_with(b"hello"));
+        let seen = seen.lock().unwrap().clone();
+        assert!(
+            seen.iter().all(|bytes| !bytes.starts_with(b"h1")) && seen.len() == 4,
+            "{seen:?}"
+        );
+        // As many as control frames at the most.
+        for _ in 0..=MAX_CONTROLS {
+            let _ = client.write_frame(Frame::binary(Payload::Borrowed(b"h"))).await;
+        }
+        assert_eq!(closed(&mut client).await, Some(1002));
+        drop((client, workspace));
+        assert_eq!(end.await.unwrap(), End::By(Side::Client, Cause::ProtocolError));
     }
 
     #[tokio::test]

@@ -4,23 +4,16 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { after, before, test } from 'node:test';
-import { chromium } from 'playwright-core';
+import { launch } from './chromium.mjs';
 import { User } from './session.mjs';
 
-const { URL: url, SPKI: spki, CHROMIUM: executablePath, SCREENSHOT: screenshot } = process.env;
+const { URL: url, SCREENSHOT: screenshot } = process.env;
 const kubectl = (...args) => execFileSync('kubectl', args, { encoding: 'utf8' });
 
 let browser, dev1, dev2;
 
 before(async () => {
-  browser = await chromium.launch({
-    executablePath,
-    // Nothing of the browser's own on the network; the sandbox needs rights that a container of a build has not.
-    args: [
-      '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-      '--disable-component-update', '--disable-sync', `--ignore-certificate-errors-spki-list=${spki}`,
-    ],
-  });
+  browser = await launch();
   dev1 = await User.open(browser, url);
   dev2 = await User.open(browser, url);
 });

@@ -33,4 +33,5 @@ with_cluster
 spki() { openssl x509 -in "$1" -noout -pubkey | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary | openssl base64; }
 SPKI=$(spki "$DEVPLANE_LOCAL_DIR/pki/gateway.crt"),$(spki "$DEVPLANE_LOCAL_DIR/pki/idp.crt")
 export SPKI URL=$DEVPLANE_URL
-node --test --test-reporter=spec "$copy/browser.test.mjs"
+# One after the other: they share the cluster, and dev1.
+node --test --test-concurrency=1 --test-reporter=spec "$copy/browser.test.mjs" "$copy/page.test.mjs"

@@ -13,9 +13,10 @@ export class User {
     this.hosts = new Set();
   }
 
-  static async open(browser, url) {
-    const context = await browser.newContext({ viewport: { width: 1100, height: 620 }, colorScheme: 'dark' });
+  static async open(browser, url, options = {}) {
+    const context = await browser.newContext({ viewport: { width: 1100, height: 620 }, colorScheme: 'dark', ...options });
     const user = new User(context, url);
+    context.setDefaultTimeout(ANSWERED);
     // The screen is then text in the page, as screen readers need it.
     await context.addInitScript(() => {
       if (location.protocol === 'https:') localStorage.setItem('devplane.screenReader', 'true');
@@ -58,8 +59,13 @@ export class User {
     await this.page.locator('.xterm-helper-textarea').focus();
   }
 
-  async state(name) {
-    await this.page.waitForFunction((expected) => document.body.dataset.state === expected, name, { timeout: ANSWERED });
+  async state(name, timeout = ANSWERED) {
+    await this.page.waitForFunction((expected) => document.body.dataset.state === expected, name, { timeout });
+  }
+
+  /** The terminal has the keyboard. */
+  focus() {
+    return this.page.locator('.xterm-helper-textarea').focus();
   }
 
   screen() {

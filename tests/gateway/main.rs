@@ -16,6 +16,7 @@ mod eventually;
 mod harness;
 #[path = "../harness/openmetrics.rs"]
 mod openmetrics;
+mod page;
 mod presence;
 mod recording;
 mod refusals;

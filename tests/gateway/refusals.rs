@@ -27,7 +27,7 @@ async fn who_is_not_signed_in_gets_nowhere() {
     let refused = visitor.terminal(&origin, &[("origin", &origin)]).await;
     assert_eq!(refused.err().unwrap().status, 401);
     for (method, path, allow) in [
-        (Method::GET, "/logout", "POST"),
+        (Method::PUT, "/logout", "GET, HEAD, POST"),
         (Method::DELETE, "/api/workspace", "GET, HEAD, POST"),
         (Method::POST, "/", "GET, HEAD"),
         (Method::OPTIONS, "/api/workspace", "GET, HEAD, POST"),

@@ -61,6 +61,7 @@ async function copy(name, source) {
 await copy('FAVICON', join(root, 'static/favicon.svg'));
 await copy('MANIFEST', join(root, 'static/devplane.webmanifest'));
 await copy('FONT_LICENSE', join(root, 'static/jetbrains-mono-OFL.txt'));
+await copy('SYMBOLS_NOTICE', join(root, 'static/nerd-fonts-notice.txt'));
 
 // The fonts, which the styles name by themselves.
 for (const file of await readdir(directory)) {

@@ -11,6 +11,7 @@ export function delay(attempt: number, random: () => number = Math.random): numb
 
 /** Waits; ends early when the browser is online again or the tab is looked at. */
 export function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => {
     const done = () => {
       clearTimeout(timer);

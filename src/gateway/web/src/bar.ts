@@ -1,7 +1,9 @@
 // The bar above the screen: what the connection does, and what can be chosen.
 
 import type { State } from './connection';
+import type { View } from './events';
 import { FONT_SIZES, type Preferences } from './preferences';
+import { plainLine, remaining } from './text';
 
 export interface Listener {
   chosen(preferences: Preferences): void;
@@ -9,34 +11,65 @@ export interface Listener {
   searchEnded(): void;
   /** The user wants the workspace to start again. */
   start(): void;
+  reconnect(): void;
+  restart(): void;
+  keepWorking(): void;
+  /** Whether what may have been lost on its way is to be sent again. */
+  decided(sendAgain: boolean): void;
+  /** The keyboard is the terminal's again. */
+  left(): void;
 }
 
-const LABELS: Record<State['name'], string> = { connecting: 'Connecting…', open: 'Connected', waiting: 'Connecting again…', ended: 'Stopped' };
+interface Action {
+  label: string;
+  run(): void;
+}
+
+const LABELS: Record<State['name'], string> = {
+  connecting: 'Connecting…', open: 'Connected', quiet: 'No answer', waiting: 'Connecting again…', ended: 'Stopped',
+};
 const ENDED: Record<Extract<State, { name: 'ended' }>['why'], { text: string; label: string }> = {
   idle: { text: 'Your workspace was stopped, because nobody used it for as long as is allowed. Your files are kept.', label: 'Start it again' },
   stopped: { text: 'Your workspace was stopped. Your files are kept.', label: 'Start it again' },
   gone: { text: 'Your workspace was deleted.', label: 'Make a new one' },
 };
+const QUIET = 'Nothing is heard from the gateway. What you type is kept until it answers.';
 const NEXT_THEME = { system: 'dark', dark: 'light', light: 'system' } as const;
 const NOTICE_MILLISECONDS = 6000;
+/** When a stop is near enough to stand out, in milliseconds. */
+const SOON = 10 * 60_000;
+const SHOW_TIME_EVERY = 10_000;
 
 /** The element of the page with this id; the page always has it. */
-function find<T extends HTMLElement>(id: string, kind: new () => T): T {
+export function find<T extends HTMLElement>(id: string, kind: new () => T): T {
   const element = document.getElementById(id);
   if (!(element instanceof kind)) throw new Error(`the page has no ${id}`);
   return element;
 }
 
 export class Bar {
+  private readonly bar = find('bar', HTMLElement);
   private readonly status = find('status', HTMLElement);
+  private readonly latencyText = find('latency', HTMLElement);
+  private readonly keptText = find('kept', HTMLElement);
   private readonly notice = find('notice', HTMLElement);
   private readonly noticeText = find('notice-text', HTMLElement);
   private readonly noticeAction = find('notice-action', HTMLButtonElement);
+  private readonly noticeOther = find('notice-other', HTMLButtonElement);
+  private readonly reconnect = find('reconnect', HTMLButtonElement);
+  private readonly update = find('update', HTMLButtonElement);
+  private readonly stops = find('stops', HTMLElement);
+  private readonly stopsText = find('stops-text', HTMLElement);
   private readonly searchForm = find('search', HTMLFormElement);
   private readonly searchText = find('search-text', HTMLInputElement);
   private readonly theme = find('theme', HTMLButtonElement);
   private readonly reader = find('screen-reader', HTMLButtonElement);
+  private readonly barShow = find('bar-show', HTMLButtonElement);
+  private readonly dialog = find('restart-dialog', HTMLDialogElement);
   private hiding: ReturnType<typeof setTimeout> | undefined;
+  private stopsAt: number | undefined;
+  /** What the notice says until the user has decided. */
+  private isAsking = false;
 
   constructor(
     private readonly listener: Listener,
@@ -49,48 +82,118 @@ export class Bar {
     find('search-open', HTMLButtonElement).onclick = () => this.openSearch();
     find('search-previous', HTMLButtonElement).onclick = () => listener.search(this.searchText.value, 'previous');
     find('search-close', HTMLButtonElement).onclick = () => this.closeSearch();
+    find('bar-hide', HTMLButtonElement).onclick = () => this.choose({ barHidden: true });
+    this.barShow.onclick = () => {
+      this.choose({ barHidden: false });
+      this.enter();
+    };
+    this.reconnect.onclick = () => listener.reconnect();
+    find('restart', HTMLButtonElement).onclick = () => this.dialog.showModal();
+    this.update.onclick = () => this.dialog.showModal();
+    this.dialog.onclose = () => {
+      if (this.dialog.returnValue === 'restart') listener.restart();
+      this.dialog.returnValue = '';
+      listener.left();
+    };
+    find('keep-working', HTMLButtonElement).onclick = () => listener.keepWorking();
     this.searchForm.onsubmit = (event) => {
       event.preventDefault();
       listener.search(this.searchText.value, 'next');
     };
-    this.searchText.onkeydown = (event) => {
-      if (event.key === 'Escape') this.closeSearch();
+    this.bar.onkeydown = (event) => {
+      if (event.key !== 'Escape') return;
+      if (this.searchForm.contains(event.target as Node)) this.closeSearch();
+      else listener.left();
     };
+    setInterval(() => this.showStop(), SHOW_TIME_EVERY);
     this.show();
   }
 
   openSearch(): void {
+    if (this.preferences.barHidden) this.choose({ barHidden: false });
     this.searchForm.hidden = false;
     this.searchText.select();
+  }
+
+  /** Gives the keyboard to what is asked, or else to the bar. */
+  enter(): void {
+    if (this.preferences.barHidden) this.choose({ barHidden: false });
+    const first = this.notice.hidden || this.noticeAction.hidden ? this.bar.querySelector<HTMLElement>('button:not([hidden])') : this.noticeAction;
+    first?.focus();
   }
 
   state(state: State): void {
     document.body.dataset.state = state.name;
     this.status.textContent = LABELS[state.name];
+    this.reconnect.hidden = state.name !== 'quiet' && state.name !== 'waiting';
+    if (state.name !== 'open') this.latencyText.textContent = '';
     switch (state.name) {
       case 'connecting':
         break;
       case 'open':
-        this.hide();
+        if (!this.isAsking) this.hide();
+        break;
+      case 'quiet':
+        this.tell(QUIET, { lasts: true });
         break;
       case 'waiting':
         this.tell(state.detail, { lasts: true });
         break;
       case 'ended': {
         const { text, label } = ENDED[state.why];
-        this.tell(text, { lasts: true, action: { label, run: () => this.listener.start() } });
+        this.tell(text, { lasts: true, actions: [{ label, run: () => this.listener.start() }] });
         break;
       }
     }
+    this.show();
+  }
+
+  latency(milliseconds: number): void {
+    this.latencyText.textContent = `${Math.round(milliseconds)} ms`;
+  }
+
+  kept(bytes: number): void {
+    this.keptText.hidden = bytes === 0;
+    this.keptText.textContent = bytes === 0 ? '' : `${bytes} ${bytes === 1 ? 'key waits' : 'keys wait'} to be sent`;
+  }
+
+  /** Asks what becomes of keys that may or may not have arrived. */
+  unsure(typed: string): void {
+    const decide = (sendAgain: boolean) => () => {
+      this.isAsking = false;
+      this.hide();
+      this.listener.decided(sendAgain);
+      this.listener.left();
+    };
+    this.tell(`The connection broke while this was on its way, so it may have arrived or not: ${plainLine(typed)}`, {
+      lasts: true,
+      actions: [
+        { label: 'Send it again', run: decide(true) },
+        { label: 'Don’t', run: decide(false) },
+      ],
+    });
+    this.isAsking = true;
+  }
+
+  workspace({ updatePending, stopsAt }: View): void {
+    this.update.hidden = updatePending === '';
+    this.update.title = updatePending === '' ? '' : `The platform has new settings: ${updatePending}`;
+    const at = Date.parse(stopsAt ?? '');
+    this.stopsAt = Number.isNaN(at) ? undefined : at;
+    this.showStop();
   }
 
   /** Says something above the screen; for a moment, or until something else happens. */
-  tell(text: string, { lasts = false, action }: { lasts?: boolean; action?: { label: string; run: () => void } } = {}): void {
+  tell(text: string, { lasts = false, actions = [] }: { lasts?: boolean; actions?: Action[] } = {}): void {
     clearTimeout(this.hiding);
+    this.isAsking = false;
     this.noticeText.textContent = text;
-    this.noticeAction.hidden = !action;
-    this.noticeAction.textContent = action?.label ?? '';
-    this.noticeAction.onclick = () => action?.run();
+    [this.noticeAction, this.noticeOther].forEach((button, index) => {
+      const action = actions[index];
+      button.hidden = !action;
+      button.textContent = action?.label ?? '';
+      button.onclick = () => action?.run();
+    });
     this.notice.hidden = false;
     if (!lasts) this.hiding = setTimeout(() => this.hide(), NOTICE_MILLISECONDS);
   }
@@ -111,10 +214,20 @@ export class Bar {
     this.listener.chosen(this.preferences);
   }
 
+  private showStop(): void {
+    const left = this.stopsAt === undefined ? undefined : this.stopsAt - Date.now();
+    this.stops.hidden = left === undefined;
+    if (left === undefined) return;
+    this.stopsText.textContent = `Stops in ${remaining(left)} if unused`;
+    this.stops.classList.toggle('soon', left < SOON);
+  }
+
   private show(): void {
-    const { theme, screenReader } = this.preferences;
+    const { theme, screenReader, barHidden } = this.preferences;
     document.documentElement.dataset.theme = theme;
     this.theme.title = `Colours: ${theme}`;
     this.reader.ariaPressed = String(screenReader);
+    this.bar.hidden = barHidden;
+    this.barShow.hidden = !barHidden;
   }
 }

@@ -2,11 +2,14 @@
 
 import { delay } from './backoff';
 import type { Update } from './events';
-import { hello, input, output, resize, type Size } from './protocol';
+import { Heartbeat, TICK } from './heartbeat';
+import { heartbeat, heartbeatAnswer, hello, input, isOfTheMoment, output, resize, type Size } from './protocol';
 
 export type State =
   | { name: 'connecting' }
   | { name: 'open' }
+  /** Open, but nothing is heard. What is typed waits. */
+  | { name: 'quiet' }
   /** Down, and being mended. `detail` is for the user. */
   | { name: 'waiting'; detail: string }
   /** Down until the user does something. */
@@ -20,11 +23,22 @@ export interface Surroundings {
   signIn(): void;
   /** Asks the gateway for the page again: it says what is the matter. */
   reload(): void;
+  /** Milliseconds since some moment. */
+  now(): number;
+  isVisible(): boolean;
+  /** Calls again and again, until what it gives is called. */
+  every(milliseconds: number, run: () => void): () => void;
 }
 
 export interface Listener {
   state(state: State): void;
   output(bytes: Uint8Array): void;
+  /** How many milliseconds it is to the gateway and back. */
+  latency(milliseconds: number): void;
+  /** How many bytes of what was typed wait to be sent. */
+  kept(bytes: number): void;
+  /** The connection broke while this was on its way. It waits, and all that is typed, until `decide` is called. */
+  unsure(typed: string): void;
 }
 
 /** The close code of a session that is over. */
@@ -49,15 +63,29 @@ const CROWDED = 'As many terminals of yours are open as one may have. Close anot
 const MAX_KEPT = 64 * 1024;
 /** What may wait in the browser's own buffer, in bytes. */
 const MAX_BUFFERED = 512 * 1024;
+/** What is remembered until it is known to have arrived, in bytes. */
+const MAX_UNCONFIRMED = 64 * 1024;
 const RETRY_SEND = 20;
+/** For a connection to open, in milliseconds: a network that swallows everything gives no error. */
+const OPEN_WITHIN = 15_000;
+
+type Message = Uint8Array<ArrayBuffer>;
 
 export class Connection {
   private socket: WebSocket | undefined;
-  private outbox: Uint8Array<ArrayBuffer>[] = [];
+  private outbox: Message[] = [];
+  /** What was sent, with the number of the first heartbeat behind it. */
+  private unconfirmed: { message: Message; before: number }[] = [];
+  /** What may or may not have arrived over the last connection; all that is typed waits behind it. */
+  private doubtful: Message[] = [];
+  private heart: Heartbeat | undefined;
   private attempt = 0;
+  private name: State['name'] = 'connecting';
   /** Whether the next terminal is another one: what was typed for the last is not for it. */
   private isAnother = false;
   private sending: ReturnType<typeof setTimeout> | undefined;
+  private stopTicks: () => void = () => undefined;
+  private skipPause = new AbortController();
   private readonly stopped = new AbortController();
 
   constructor(
@@ -67,26 +95,42 @@ export class Connection {
   ) {}
 
   start(): void {
-    this.listener.state({ name: 'connecting' });
+    this.tell({ name: 'connecting' });
     this.connect();
   }
 
   stop(): void {
     this.stopped.abort();
+    this.stopTicks();
     this.socket?.close(1000);
-  }
-
-  get isOpen(): boolean {
-    return this.socket?.readyState === 1;
   }
 
   /** Sends what was typed, or keeps it. False when too much is kept already. */
   type(typed: string | Uint8Array): boolean {
+    if (isOfTheMoment(typed)) {
+      // Sent now or never: a click was meant for the screen that was there.
+      if (this.isOpen) for (const message of input(typed)) this.socket?.send(message);
+      return true;
+    }
     const messages = input(typed);
-    if (!this.isOpen && bytes(this.outbox) + bytes(messages) > MAX_KEPT) return false;
+    if (!this.mayType && bytes(this.outbox) + bytes(messages) > MAX_KEPT) return false;
     this.outbox.push(...messages);
     this.flush();
     return true;
+  }
+
+  /** The user has said what becomes of what `unsure` told. */
+  decide(sendAgain: boolean): void {
+    if (sendAgain) this.outbox.unshift(...this.doubtful);
+    this.doubtful = [];
+    this.flush();
+  }
+
+  /** Connects again at once: because the user wants it, or the network is there again. */
+  hurry(isAsked: boolean): void {
+    if (this.name === 'quiet' && isAsked) this.drop(LOST);
+    else if (this.name === 'quiet') this.heart?.hurry(this.surroundings.now());
+    else this.skipPause.abort();
   }
 
   resize(size: Size): void {
@@ -96,24 +140,52 @@ export class Connection {
   }
 
   /** Sends a message that means something to this connection only, such as pause. */
-  control(message: Uint8Array<ArrayBuffer>): void {
+  control(message: Message): void {
     if (this.isOpen) this.socket?.send(message);
   }
 
+  private get isOpen(): boolean {
+    return this.socket?.readyState === 1;
+  }
+
+  private get mayType(): boolean {
+    return this.isOpen && this.name === 'open' && this.doubtful.length === 0;
+  }
+
+  private tell(state: State): void {
+    this.name = state.name;
+    this.listener.state(state);
+  }
+
   private connect(): void {
-    const socket = this.surroundings.open();
+    const { surroundings } = this;
+    const socket = surroundings.open();
     socket.binaryType = 'arraybuffer';
     this.socket = socket;
+    const began = surroundings.now();
     let isFirst = true;
+    this.stopTicks();
+    this.stopTicks = surroundings.every(TICK, () => {
+      if (socket.readyState === 1) this.tick();
+      else if (socket.readyState === 0 && surroundings.now() - began > OPEN_WITHIN) this.drop(LOST);
+    });
     socket.onopen = () => {
       socket.send(hello(this.size));
-      if (this.isAnother) this.outbox = [];
+      this.heart = new Heartbeat(surroundings.now());
+      if (this.isAnother) this.forget();
       this.isAnother = false;
-      this.listener.state({ name: 'open' });
+      this.tell({ name: 'open' });
+      if (this.doubtful.length > 0) this.listener.unsure(shown(this.doubtful));
       this.flush();
     };
     socket.onmessage = ({ data }) => {
-      const bytes = data instanceof ArrayBuffer ? output(data) : undefined;
+      if (!(data instanceof ArrayBuffer)) return;
+      this.heart?.heard();
+      if (this.name === 'quiet') this.tell({ name: 'open' });
+      const answered = heartbeatAnswer(data);
+      if (answered !== undefined) this.confirm(answered);
+      if (this.outbox.length > 0) this.flush();
+      const bytes = output(data);
       if (!bytes) return;
       // Only a terminal that shows something has been reached.
       if (isFirst) this.attempt = 0;
@@ -121,7 +193,8 @@ export class Connection {
       this.listener.output(bytes);
     };
     socket.onclose = ({ code, reason }) => {
-      if (this.stopped.signal.aborted) return;
+      if (this.stopped.signal.aborted || socket !== this.socket) return;
+      this.end();
       if (code === SIGNED_OUT) this.surroundings.signIn();
       else if (code === SUSPENDED) this.surroundings.reload();
       else if (code === STOPPED) this.leave(reason);
@@ -131,21 +204,61 @@ export class Connection {
     };
   }
 
+  private tick(): void {
+    const { heart } = this;
+    const beat = heart?.tick(this.surroundings.now(), this.surroundings.isVisible());
+    if (!beat) return;
+    if (beat.state === 'lost') return this.drop(LOST);
+    if (beat.serial !== undefined) this.socket?.send(heartbeat(beat.serial));
+    if (beat.state === 'quiet' && this.name === 'open') this.tell({ name: 'quiet' });
+    if (beat.state === 'well' && this.name === 'quiet') this.tell({ name: 'open' });
+  }
+
+  /** All that was sent before this heartbeat has arrived. */
+  private confirm(serial: number): void {
+    this.heart?.answer(serial, this.surroundings.now());
+    if (this.heart?.latency !== undefined) this.listener.latency(this.heart.latency);
+    this.unconfirmed = this.unconfirmed.filter(({ before }) => before > serial);
+  }
+
+  /** Gives the connection up without waiting for the network to agree. */
+  private drop(detail: string): void {
+    const { socket } = this;
+    this.socket = undefined;
+    socket?.close();
+    this.end();
+    void this.recover(detail);
+  }
+
+  private end(): void {
+    this.stopTicks();
+    clearTimeout(this.sending);
+    if (this.heart && this.heart.answered > 0) this.doubtful.push(...this.unconfirmed.map(({ message }) => message));
+    this.unconfirmed = [];
+    this.heart = undefined;
+  }
+
+  private forget(): void {
+    this.outbox = [];
+    this.doubtful = [];
+    this.listener.kept(0);
+  }
+
   /** The workspace is being stopped: it comes back by itself, or when the user wants it. */
   private leave(reason: string): void {
     this.isAnother = true;
-    if (reason === 'idle') this.listener.state({ name: 'ended', why: 'idle' });
+    if (reason === 'idle') this.tell({ name: 'ended', why: 'idle' });
     else void this.recover(RESTARTS[reason] ?? LOST);
   }
 
   /** Waits until the workspace runs, then connects. Waking one that was stopped is the user's to decide. */
   private async recover(detail: string): Promise<void> {
-    const { signal } = this.stopped;
     let pause = delay(this.attempt++);
     for (;;) {
-      this.listener.state({ name: 'waiting', detail });
-      await this.surroundings.pause(pause, signal);
-      if (signal.aborted) return;
+      this.tell({ name: 'waiting', detail });
+      this.skipPause = new AbortController();
+      await this.surroundings.pause(pause, AbortSignal.any([this.stopped.signal, this.skipPause.signal]));
+      if (this.stopped.signal.aborted) return;
       const next = await this.follow();
       if (next !== 'again') return;
       pause = delay(this.attempt++);
@@ -154,16 +267,15 @@ export class Connection {
 
   private async follow(): Promise<'again' | 'done'> {
     const following = new AbortController();
-    const stop = () => following.abort();
-    this.stopped.signal.addEventListener('abort', stop);
+    const signal = AbortSignal.any([following.signal, this.stopped.signal]);
     try {
-      for await (const update of this.surroundings.updates(following.signal)) {
+      for await (const update of this.surroundings.updates(signal)) {
         if (update.kind === 'signed-out') {
           this.surroundings.signIn();
           return 'done';
         }
         if (update.kind === 'gone') {
-          this.listener.state({ name: 'ended', why: 'gone' });
+          this.tell({ name: 'ended', why: 'gone' });
           return 'done';
         }
         if (update.kind === 'ended') {
@@ -175,13 +287,12 @@ export class Connection {
           return 'done';
         }
         if (update.view.phase === 'Stopped') {
-          this.listener.state({ name: 'ended', why: update.view.stopReason === 'Idle' ? 'idle' : 'stopped' });
+          this.tell({ name: 'ended', why: update.view.stopReason === 'Idle' ? 'idle' : 'stopped' });
           return 'done';
         }
-        this.listener.state({ name: 'waiting', detail: update.view.message || 'Your workspace is starting…' });
+        this.tell({ name: 'waiting', detail: update.view.message || 'Your workspace is starting…' });
       }
     } finally {
-      this.stopped.signal.removeEventListener('abort', stop);
       following.abort();
     }
     return this.stopped.signal.aborted ? 'done' : 'again';
@@ -189,14 +300,30 @@ export class Connection {
 
   private flush(): void {
     clearTimeout(this.sending);
-    while (this.isOpen && this.socket && this.outbox.length > 0 && this.socket.bufferedAmount < MAX_BUFFERED) {
+    while (this.mayType && this.socket && this.outbox.length > 0 && this.socket.bufferedAmount < MAX_BUFFERED) {
       const message = this.outbox.shift();
-      if (message) this.socket.send(message);
+      if (message) this.send(message);
     }
-    if (this.isOpen && this.outbox.length > 0) this.sending = setTimeout(() => this.flush(), RETRY_SEND);
+    this.listener.kept(this.mayType ? 0 : bytes(this.outbox) - this.outbox.length);
+    if (this.mayType && this.outbox.length > 0) this.sending = setTimeout(() => this.flush(), RETRY_SEND);
+  }
+
+  private send(message: Message): void {
+    this.socket?.send(message);
+    if (!this.heart) return;
+    this.heart.typed(this.surroundings.now());
+    this.unconfirmed.push({ message, before: this.heart.serial + 1 });
+    // Of a large paste only the end is remembered: it is not what one types again.
+    while (this.unconfirmed.length > 1 && bytes(this.unconfirmed.map(({ message }) => message)) > MAX_UNCONFIRMED) this.unconfirmed.shift();
   }
 }
 
 function bytes(messages: Uint8Array[]): number {
   return messages.reduce((sum, message) => sum + message.length, 0);
+}
+
+/** What input messages hold, as text. */
+function shown(messages: Uint8Array[]): string {
+  const decoder = new TextDecoder();
+  return messages.map((message) => decoder.decode(message.subarray(1), { stream: true })).join('');
 }

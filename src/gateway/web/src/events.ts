@@ -5,6 +5,8 @@ export interface Step {
   title: string;
   state: 'pending' | 'active' | 'done' | 'failed';
   detail: string;
+  /** When it was done (RFC 3339). */
+  at?: string;
 }
 
 /** The fields of the gateway's view of a Workspace that the pages use. */
@@ -15,6 +17,10 @@ export interface View {
   stopReason: string;
   remediationHint: string;
   ttydReady: boolean;
+  /** What of the pod is out of date; empty when nothing is. */
+  updatePending: string;
+  /** When it stops, if nobody uses it until then (RFC 3339). */
+  stopsAt?: string;
   steps: Step[];
 }
 
@@ -29,8 +35,18 @@ export type Update =
 
 const PATH = '/api/workspace/events';
 
+/** The gateway says something every 15 seconds. A stream that is silent for longer is dead, whatever the browser believes. */
+const SILENT_AFTER = 40_000;
+
 /** Every update until the stream ends. The last one is always `gone`, `signed-out` or `ended`, unless `signal` ended it. */
-export async function* updates(signal: AbortSignal): AsyncGenerator<Update> {
+export async function* updates(outer: AbortSignal): AsyncGenerator<Update> {
+  const silence = new AbortController();
+  let watching = setTimeout(() => silence.abort(), SILENT_AFTER);
+  const heard = () => {
+    clearTimeout(watching);
+    watching = setTimeout(() => silence.abort(), SILENT_AFTER);
+  };
+  const signal = AbortSignal.any([outer, silence.signal]);
   try {
     const response = await fetch(PATH, { signal, headers: { accept: 'text/event-stream' }, cache: 'no-store' });
     if (response.status === 401) {
@@ -38,7 +54,7 @@ export async function* updates(signal: AbortSignal): AsyncGenerator<Update> {
       return;
     }
     if (response.ok && response.body) {
-      for await (const { event, data } of parse(response.body)) {
+      for await (const { event, data } of parse(response.body, heard)) {
         if (event === 'workspace') yield { kind: 'workspace', view: JSON.parse(data) as View };
         if (event === 'gone') {
           yield { kind: 'gone' };
@@ -50,12 +66,14 @@ export async function* updates(signal: AbortSignal): AsyncGenerator<Update> {
     yield seconds > 0 ? { kind: 'ended', after: seconds * 1000 } : { kind: 'ended' };
   } catch {
     // The network, or a broken event: both mend by asking again.
-    if (!signal.aborted) yield { kind: 'ended' };
+    if (!outer.aborted) yield { kind: 'ended' };
+  } finally {
+    clearTimeout(watching);
   }
 }
 
 /** Events of a stream (HTML Standard, section 9.2.6), of which the gateway uses `event` and one line of `data`. */
-export async function* parse(body: ReadableStream<Uint8Array>): AsyncGenerator<{ event: string; data: string }> {
+export async function* parse(body: ReadableStream<Uint8Array>, heard: () => void = () => undefined): AsyncGenerator<{ event: string; data: string }> {
   const reader = body.getReader();
   const decoder = new TextDecoder();
   let rest = '';
@@ -63,6 +81,7 @@ export async function* parse(body: ReadableStream<Uint8Array>): AsyncGenerator<{
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
+      heard();
       rest += decoder.decode(value, { stream: true });
       const blocks = rest.split('\n\n');
       rest = blocks.pop() ?? '';

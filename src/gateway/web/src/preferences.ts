@@ -5,6 +5,7 @@ export interface Preferences {
   fontSize: number;
   theme: 'system' | 'dark' | 'light';
   screenReader: boolean;
+  barHidden: boolean;
 }
 
 export const FONT_SIZES = { least: 8, most: 32, usual: 14 };
@@ -20,6 +21,7 @@ export function read(store: Store | undefined): Preferences {
     fontSize: Math.min(FONT_SIZES.most, Math.max(FONT_SIZES.least, Math.round(fontSize))),
     theme: THEMES.find((theme) => theme === get('theme')) ?? 'system',
     screenReader: get('screenReader') === 'true',
+    barHidden: get('barHidden') === 'true',
   };
 }
 

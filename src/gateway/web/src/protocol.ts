@@ -4,6 +4,7 @@ const INPUT = 0x30; // '0'
 const RESIZE = 0x31; // '1'
 const PAUSE = 0x32; // '2'
 const RESUME = 0x33; // '3'
+const HEARTBEAT = 0x68; // 'h', which the gateway answers itself
 
 const OUTPUT = 0x30; // '0'
 
@@ -29,6 +30,24 @@ export function resize({ columns, rows }: Size): Uint8Array<ArrayBuffer> {
 /** Asks ttyd to hold its output back, and to go on. */
 export const pause = (): Uint8Array<ArrayBuffer> => Uint8Array.of(PAUSE);
 export const resume = (): Uint8Array<ArrayBuffer> => Uint8Array.of(RESUME);
+
+/** Asks the gateway whether it is there; its answer has the same number. */
+export const heartbeat = (serial: number): Uint8Array<ArrayBuffer> => message(HEARTBEAT, encoder.encode(String(serial)));
+
+/** The number in the answer to a heartbeat; nothing for every other message. */
+export function heartbeatAnswer(data: ArrayBuffer): number | undefined {
+  const bytes = new Uint8Array(data);
+  if (bytes[0] !== HEARTBEAT || bytes.length > 17) return undefined;
+  const serial = Number(new TextDecoder().decode(bytes.subarray(1)));
+  return Number.isSafeInteger(serial) ? serial : undefined;
+}
+
+/** What a terminal says by itself, or with the mouse: an answer to a program, focus, a click. It is for the screen of this moment only. */
+const OF_THE_MOMENT = /^(?:\x1b(?:\[(?:[IO]|[?>=]?[\d;]*\$?[Rnctuy]|<[\d;]*[Mm]|M[^]{3})|[\]P_^X][^]*?(?:\x07|\x1b\\)))+$/;
+
+export function isOfTheMoment(typed: string | Uint8Array): boolean {
+  return typeof typed !== 'string' || OF_THE_MOMENT.test(typed);
+}
 
 /** What was typed or pasted, as messages that are small enough. Cutting between bytes of one character is fine: a terminal reads bytes. */
 export function input(typed: string | Uint8Array): Uint8Array<ArrayBuffer>[] {

@@ -2,10 +2,16 @@
 
 import { delay, pause } from './backoff';
 import { updates, type Step, type View } from './events';
+import { elapsed } from './text';
+import { wish } from './wishes';
 
 /** For the terminal page to find the workspace ready at another replica too. */
 const BEFORE_OPENING = 200;
 const never = new AbortController().signal;
+const opened = Date.now();
+const title = document.title;
+/** Since when the step that goes on does, by its id. */
+const began = new Map<string, number>();
 
 function text(id: string, value: string): void {
   const element = document.getElementById(id);
@@ -15,20 +21,46 @@ function text(id: string, value: string): void {
 }
 
 function show(view: View): void {
+  const hasFailed = view.phase === 'Failed';
   document.body.dataset.phase = view.phase;
-  document.body.classList.toggle('failed', view.phase === 'Failed');
+  document.body.classList.toggle('failed', hasFailed);
+  text('title', hasFailed ? 'Your workspace did not start' : 'Your workspace is starting');
+  document.title = hasFailed ? 'Not started – DevPlane' : title.replace('Not started', 'Starting');
   text('message', view.message);
   text('hint', view.remediationHint);
+  const retry = document.getElementById('retry');
+  if (retry) retry.hidden = !hasFailed;
   view.steps.forEach(showStep);
+  showTimes();
 }
 
-function showStep({ id, state, detail }: Step): void {
+function showStep({ id, state, detail, at }: Step): void {
   const element = document.getElementById(`step-${id}`);
   if (!element) return;
   element.dataset.state = state;
   element.querySelector('.state')!.textContent = state;
   element.querySelector('.detail')!.textContent = detail;
+  element.dataset.at = at ?? '';
+  if (state === 'active' && !began.has(id)) began.set(id, Date.now());
+  if (state === 'pending') began.delete(id);
 }
+
+/** What is done shows when it was; what goes on, for how long it has. */
+function showTimes(): void {
+  for (const element of document.querySelectorAll<HTMLElement>('.steps li')) {
+    const { state, at } = element.dataset;
+    const since = began.get(element.id.replace('step-', '')) ?? opened;
+    const time = state === 'done' && at ? new Date(at).toLocaleTimeString() : state === 'active' ? elapsed(Date.now() - since) : '';
+    element.querySelector('.time')!.textContent = time;
+  }
+}
+
+document.getElementById('retry')?.addEventListener('click', async () => {
+  text('message', 'Trying again…');
+  const refused = await wish('restart');
+  if (refused) text('message', refused);
+});
+setInterval(showTimes, 1000);
 
 for (let attempt = 0; ; ) {
   let wait = 0;

@@ -1,12 +1,15 @@
 // The terminal page: the bar, the screen and the connection, joined.
 
-import { pause } from './backoff';
-import { Bar } from './bar';
+import { delay, pause } from './backoff';
+import { Bar, find } from './bar';
 import { Connection } from './connection';
 import { updates } from './events';
+import { fullScreen } from './full-screen';
 import { browserStore, read, write } from './preferences';
 import * as protocol from './protocol';
 import { Screen } from './terminal';
+import { TouchKeys } from './touch-keys';
+import { wish, type Wish } from './wishes';
 
 const APPLICATION = document.title;
 const store = browserStore();
@@ -21,10 +24,17 @@ function signIn(): void {
   location.assign(`/login?return=${encodeURIComponent(location.pathname + location.search)}`);
 }
 
+const isVisible = () => document.visibilityState === 'visible';
+
 const host = document.getElementById('screen');
 if (host) {
   const preferences = read(store);
-  const bar = new Bar(
+  const allowed = document.body.dataset.clipboard ?? '';
+  const mayCopy = ['both', 'copy'].includes(allowed);
+  const mayPaste = ['both', 'paste'].includes(allowed);
+  const ask = async (what: Wish, done: string) => bar.tell((await wish(what)) ?? done);
+
+  const bar: Bar = new Bar(
     {
       chosen: (chosen) => {
         write(store, chosen);
@@ -37,22 +47,39 @@ if (host) {
         screen.focus();
       },
       start: () => location.reload(),
+      reconnect: () => {
+        connection.hurry(true);
+        screen.focus();
+      },
+      restart: () => void ask('restart', 'The workspace is being restarted…'),
+      keepWorking: () => {
+        void ask('keep-working', 'The workspace goes on.');
+        screen.focus();
+      },
+      decided: (sendAgain) => connection.decide(sendAgain),
+      left: () => screen.focus(),
     },
     preferences,
   );
 
   /** Browsers may want a click of the user before they take something for the clipboard. */
   const copy = (text: string) => {
-    const offer = () => bar.tell('The browser asks for a click before it copies.', { lasts: true, action: { label: 'Copy', run: () => copy(text) } });
+    const offer = () => bar.tell('The browser asks for a click before it copies.', { lasts: true, actions: [{ label: 'Copy', run: () => copy(text) }] });
+    if (!mayCopy) return bar.tell('Copying out of the workspace is switched off here.');
     if (!navigator.clipboard) return bar.tell('Copying needs a connection over HTTPS.');
     navigator.clipboard.writeText(text).then(() => bar.hide(), offer);
   };
 
+  const keys = new TouchKeys(find('keys', HTMLElement), (pressed) => {
+    screen.input(pressed);
+    screen.focus();
+  });
   const screen: Screen = new Screen(
     host,
     {
       typed: (typed) => {
-        if (!connection.type(typed)) bar.tell('The connection is down, and too much was typed meanwhile to keep it.');
+        const taken = connection.type(typeof typed === 'string' ? keys.applied(typed) : typed);
+        if (!taken) bar.tell('The connection is down, and as much waits already as is kept: this was not taken.');
       },
       resized: (size) => connection.resize(size),
       titled: (title) => {
@@ -62,15 +89,31 @@ if (host) {
       congested: (isCongested) => connection.control(isCongested ? protocol.pause() : protocol.resume()),
     },
     preferences,
+    mayCopy,
   );
   const connection: Connection = new Connection(
-    { open: openSocket, updates, pause, signIn, reload: () => location.reload() },
+    {
+      open: openSocket,
+      updates,
+      pause,
+      signIn,
+      reload: () => location.reload(),
+      now: () => performance.now(),
+      isVisible,
+      every: (milliseconds, run) => {
+        const timer = setInterval(run, milliseconds);
+        return () => clearInterval(timer);
+      },
+    },
     {
       state: (state) => {
-        if (state.name === 'open') screen.forgetCongestion();
+        if (state.name === 'connecting' || state.name === 'waiting') screen.forgetCongestion();
         bar.state(state);
       },
       output: (bytes) => screen.write(bytes),
+      latency: (milliseconds) => bar.latency(milliseconds),
+      kept: (bytes) => bar.kept(bytes),
+      unsure: (typed) => bar.unsure(typed),
     },
     { columns: 80, rows: 24 },
   );
@@ -81,6 +124,10 @@ if (host) {
       case 'KeyC':
         event.preventDefault();
         if (screen.selection()) copy(screen.selection());
+        return false;
+      case 'KeyE':
+        event.preventDefault();
+        bar.enter();
         return false;
       case 'KeyF':
         event.preventDefault();
@@ -93,7 +140,21 @@ if (host) {
         return true;
     }
   });
+  const forbid = (event: 'copy' | 'cut' | 'paste' | 'drop', told: string) =>
+    host.addEventListener(
+      event,
+      (happened) => {
+        happened.preventDefault();
+        happened.stopImmediatePropagation();
+        bar.tell(told);
+      },
+      { capture: true },
+    );
+  if (!mayCopy) for (const event of ['copy', 'cut'] as const) forbid(event, 'Copying out of the workspace is switched off here.');
+  if (!mayPaste) for (const event of ['paste', 'drop'] as const) forbid(event, 'Pasting into the workspace is switched off here.');
   matchMedia('(prefers-color-scheme: light)').addEventListener('change', () => screen.apply(read(store)));
+  addEventListener('online', () => connection.hurry(false));
+  fullScreen(find('full-screen', HTMLButtonElement), () => screen.focus());
 
   // Signing out closes the terminal as one whose session is over, and that would sign in again before the answer is here.
   document.querySelector('form[action="/logout"]')?.addEventListener('submit', () => connection.stop());
@@ -101,6 +162,38 @@ if (host) {
   await screen.open();
   connection.resize(screen.size);
   connection.start();
+  void follow(bar);
+}
+
+/** Shows what the gateway tells of the workspace, while somebody looks: browsers open few connections to one site. */
+async function follow(bar: Bar): Promise<void> {
+  const never = new AbortController().signal;
+  for (let attempt = 0; ; attempt++) {
+    const looking = new AbortController();
+    const look = () => {
+      if (!isVisible()) looking.abort();
+    };
+    document.addEventListener('visibilitychange', look);
+    look();
+    for await (const update of updates(looking.signal)) {
+      attempt = 0;
+      if (update.kind === 'workspace') bar.workspace(update.view);
+    }
+    document.removeEventListener('visibilitychange', look);
+    if (!isVisible()) await seen();
+    else await pause(delay(attempt + 2), never);
+  }
+}
+
+function seen(): Promise<void> {
+  return new Promise((resolve) => {
+    const look = () => {
+      if (!isVisible()) return;
+      document.removeEventListener('visibilitychange', look);
+      resolve();
+    };
+    document.addEventListener('visibilitychange', look);
+  });
 }
 
 export {};

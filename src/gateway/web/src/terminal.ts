@@ -3,6 +3,7 @@
 import { ClipboardAddon } from '@xterm/addon-clipboard';
 import { FitAddon } from '@xterm/addon-fit';
 import { SearchAddon } from '@xterm/addon-search';
+import { Unicode11Addon } from '@xterm/addon-unicode11';
 import { WebLinksAddon } from '@xterm/addon-web-links';
 import { WebglAddon } from '@xterm/addon-webgl';
 import { Terminal, type ITheme } from '@xterm/xterm';
@@ -12,6 +13,8 @@ import { bytesOf, type Size } from './protocol';
 import { isWebLink, title } from './text';
 
 export const FONT = 'DevPlane Mono';
+/** Icons of programs, which come when one is shown. */
+const SYMBOLS = 'DevPlane Symbols';
 
 export interface Listener {
   typed(typed: string | Uint8Array): void;
@@ -52,12 +55,13 @@ export class Screen {
     private readonly element: HTMLElement,
     private readonly listener: Listener,
     preferences: Preferences,
+    mayCopy: boolean,
   ) {
     constructStyleSheets(document);
     this.terminal = new Terminal({
       allowProposedApi: true,
       cursorBlink: true,
-      fontFamily: `"${FONT}", monospace`,
+      fontFamily: `"${FONT}", "${SYMBOLS}", monospace`,
       linkHandler: { activate: (_event, uri) => confirmLink(uri) },
       macOptionClickForcesSelection: true,
       scrollback: SCROLLBACK_LINES,
@@ -65,13 +69,10 @@ export class Screen {
     this.terminal.loadAddon(this.fit);
     this.terminal.loadAddon(this.search);
     this.terminal.loadAddon(new WebLinksAddon((_event, uri) => openLink(uri)));
-    this.terminal.loadAddon(
-      // A program may set the clipboard, as tmux does when a selection ends. None may read it.
-      new ClipboardAddon(undefined, {
-        readText: () => '',
-        writeText: (_selection, text) => listener.copied(text),
-      }),
-    );
+    // As tmux counts: what is of East Asia, and emoji, is two cells wide.
+    this.terminal.loadAddon(new Unicode11Addon());
+    this.terminal.unicode.activeVersion = '11';
+    if (mayCopy) this.terminal.loadAddon(this.clipboard());
     this.terminal.onData((data) => listener.typed(data));
     this.terminal.onBinary((data) => listener.typed(bytesOf(data)));
     this.terminal.onResize(({ cols, rows }) => listener.resized({ columns: cols, rows }));
@@ -85,6 +86,7 @@ export class Screen {
     await Promise.allSettled([document.fonts.load(`14px "${FONT}"`), document.fonts.load(`bold 14px "${FONT}"`)]);
     this.terminal.open(this.element);
     this.useGraphicsCard();
+    document.fonts.addEventListener('loadingdone', () => this.drawAnew());
     this.fit.fit();
     let frame = 0;
     new ResizeObserver(() => {
@@ -104,6 +106,11 @@ export class Screen {
     this.terminal.options.fontSize = fontSize;
     this.terminal.options.screenReaderMode = screenReader;
     if (this.terminal.element) this.fit.fit();
+  }
+
+  /** As if it were typed. */
+  input(keys: string): void {
+    this.terminal.input(keys);
   }
 
   write(bytes: Uint8Array): void {
@@ -138,6 +145,20 @@ export class Screen {
     if (next === this.isCongested) return;
     this.isCongested = next;
     this.listener.congested(next);
+  }
+
+  /** A program may set the clipboard, as tmux does when a selection ends. None may read it. */
+  private clipboard(): ClipboardAddon {
+    return new ClipboardAddon(undefined, {
+      readText: () => '',
+      writeText: (_selection, text) => this.listener.copied(text),
+    });
+  }
+
+  /** What was drawn before its font was there. */
+  private drawAnew(): void {
+    this.terminal.clearTextureAtlas();
+    this.terminal.refresh(0, this.terminal.rows - 1);
   }
 
   /** Without WebGL, or when the card is lost, xterm draws with elements. */

@@ -8,6 +8,25 @@ export function title(text: string): string {
   return plain.length > MAX_TITLE ? `${plain.slice(0, MAX_TITLE - 1)}…` : plain;
 }
 
+const MAX_SHOWN = 60;
+const CONTROLS: Record<string, string> = { '\r': '⏎', '\n': '⏎', '\t': '⇥', '\x1b': '␛', '\x7f': '⌫' };
+
+/** Keys as a line that can be read: control characters as signs, and the end of what is long. */
+export function plainLine(typed: string): string {
+  const signs = typed.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => CONTROLS[character] ?? '·');
+  const characters = [...signs];
+  return characters.length > MAX_SHOWN ? `…${characters.slice(-MAX_SHOWN).join('')}` : signs;
+}
+
+/** A time that is left, as people say it. */
+export function remaining(milliseconds: number): string {
+  const minutes = Math.floor(Math.max(0, milliseconds) / 60_000);
+  if (minutes < 1) return 'less than a minute';
+  if (minutes < 120) return `${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  return hours < 48 ? `${hours} h` : `${Math.floor(hours / 24)} days`;
+}
+
 /** Whether a link may be opened: web pages only. */
 export function isWebLink(uri: string): boolean {
   try {
@@ -15,4 +34,10 @@ export function isWebLink(uri: string): boolean {
   } catch {
     return false;
   }
+}
+
+/** A time that has passed, in whole seconds. */
+export function elapsed(milliseconds: number): string {
+  const seconds = Math.floor(Math.max(0, milliseconds) / 1000);
+  return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
 }

@@ -15,6 +15,11 @@ class Socket {
   send(bytes: Uint8Array): void {
     this.sent.push(new TextDecoder().decode(bytes));
   }
+  /** The gateway's answer to the last heartbeat. */
+  answer(): void {
+    const beat = this.sent.filter((sent) => /^h\d+$/.test(sent)).at(-1) ?? '';
+    this.onmessage?.({ data: new TextEncoder().encode(beat).buffer });
+  }
   open(): void {
     this.readyState = 1;
     this.onopen?.();
@@ -27,7 +32,7 @@ class Socket {
 
 const view = (change: Partial<View>): Update => ({
   kind: 'workspace',
-  view: { phase: 'Running', message: '', stopReason: '', remediationHint: '', ttydReady: false, steps: [], ...change },
+  view: { phase: 'Running', message: '', stopReason: '', remediationHint: '', ttydReady: false, updatePending: '', steps: [], ...change },
 });
 
 function setUp(told: Update[][]) {
@@ -36,6 +41,11 @@ function setUp(told: Update[][]) {
   const pauses: number[] = [];
   let signedOut = 0;
   let reloaded = 0;
+  let ticks: (() => void) | undefined;
+  let visible = true;
+  let time = 0;
+  const unsure: string[] = [];
+  const kept: number[] = [];
   const connection = new Connection(
     {
       open: () => {
@@ -52,12 +62,32 @@ function setUp(told: Update[][]) {
       },
       signIn: () => signedOut++,
       reload: () => reloaded++,
+      now: () => time,
+      isVisible: () => visible,
+      every: (_milliseconds, run) => {
+        ticks = run;
+        return () => (ticks = undefined);
+      },
     },
-    { state: (state) => states.push(state), output: () => undefined },
+    {
+      state: (state) => states.push(state),
+      output: () => undefined,
+      latency: () => undefined,
+      kept: (bytes) => kept.push(bytes),
+      unsure: (typed) => unsure.push(typed),
+    },
     { columns: 80, rows: 24 },
   );
   connection.start();
-  return { connection, sockets, states, pauses, signedOut: () => signedOut, reloaded: () => reloaded };
+  /** Lets time pass, as a page that ticks sees it. */
+  const pass = (milliseconds: number) => {
+    for (const end = time + milliseconds; time < end; ) {
+      time += 300;
+      ticks?.();
+    }
+  };
+  const hide = (isHidden: boolean) => (visible = !isHidden);
+  return { connection, sockets, states, pauses, unsure, kept, pass, hide, signedOut: () => signedOut, reloaded: () => reloaded };
 }
 
 /** Lets everything that waits for nothing run. */
@@ -187,4 +217,98 @@ test('much to send waits for the browser to have sent what it has', async () => 
   socket.bufferedAmount = 0;
   await new Promise((resolve) => setTimeout(resolve, 50));
   assert.equal(socket.sent.at(-1), '0later');
+});
+
+/** A connection that has been answered once, so that silence means something. */
+function alive(told: Update[][] = []) {
+  const all = setUp(told);
+  const socket = all.sockets[0]!;
+  socket.open();
+  all.pass(300);
+  socket.answer();
+  return { ...all, socket };
+}
+
+test('silence is shown within three seconds, and what is typed then waits', () => {
+  const { connection, socket, states, kept, pass } = alive();
+  pass(2_900);
+  assert.equal(states.at(-1)?.name, 'quiet');
+  connection.type('ls');
+  assert.ok(!socket.sent.includes('0ls'));
+  assert.equal(kept.at(-1), 2);
+  socket.answer();
+  assert.equal(states.at(-1)?.name, 'open');
+  assert.equal(socket.sent.at(-1), '0ls');
+  assert.equal(kept.at(-1), 0);
+});
+
+test('a page in the background asks nothing and loses nothing', () => {
+  const { socket, states, pass, hide } = alive();
+  hide(true);
+  const before = socket.sent.length;
+  pass(60_000);
+  assert.equal(socket.sent.length, before);
+  assert.equal(states.at(-1)?.name, 'open');
+  hide(false);
+  pass(600);
+  assert.match(socket.sent.at(-1)!, /^h\d+$/);
+});
+
+test('a gateway that knows no heartbeats is not lost', () => {
+  const { sockets, states, pass } = setUp([]);
+  sockets[0]!.open();
+  pass(60_000);
+  assert.equal(states.at(-1)?.name, 'open');
+});
+
+test('what may have been lost on its way is asked about, and sent again once', async () => {
+  const { connection, socket, sockets, unsure, pass } = alive([[view({ ttydReady: true })]]);
+  connection.type('safe');
+  pass(300);
+  socket.answer();
+  connection.type('doubtful');
+  pass(15_000);
+  connection.type(' late');
+  await settle();
+  assert.equal(sockets.length, 2);
+  sockets[1]!.open();
+  assert.deepEqual(unsure, ['doubtful']);
+  assert.deepEqual(sockets[1]!.sent.slice(1), []);
+  connection.decide(true);
+  assert.deepEqual(sockets[1]!.sent.slice(1), ['0doubtful', '0 late']);
+  sockets[1]!.close();
+});
+
+test('and is dropped when the user says so', async () => {
+  const { connection, socket, sockets, pass } = alive([[view({ ttydReady: true })]]);
+  connection.type('doubtful');
+  socket.close(1006);
+  connection.type('late');
+  pass(300);
+  await settle();
+  sockets[1]!.open();
+  connection.decide(false);
+  assert.deepEqual(sockets[1]!.sent.slice(1), ['0late']);
+});
+
+test('a handshake that is swallowed is given up', async () => {
+  const { sockets, states, pass } = setUp([[view({ ttydReady: true })]]);
+  pass(16_000);
+  await settle();
+  assert.equal(sockets.length, 2);
+  assert.ok(states.some((state) => state.name === 'waiting'));
+  // That it opens after all changes nothing.
+  sockets[0]!.close();
+  await settle();
+  assert.equal(sockets.length, 2);
+});
+
+test('clicks and answers of the terminal are for the screen of the moment', async () => {
+  const { connection, sockets } = setUp([[view({ ttydReady: true })]]);
+  connection.type('\x1b[<0;3;4M');
+  connection.type('\x1b[24;80R');
+  sockets[0]!.open();
+  assert.equal(sockets[0]!.sent.length, 1);
+  connection.type('\x1b[<0;3;4M');
+  assert.equal(sockets[0]!.sent.at(-1), '0\x1b[<0;3;4M');
 });

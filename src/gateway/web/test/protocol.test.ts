@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bytesOf, hello, input, MAX_INPUT, output, resize } from '../src/protocol';
+import { bytesOf, heartbeat, heartbeatAnswer, hello, input, isOfTheMoment, MAX_INPUT, output, resize } from '../src/protocol';
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
 
@@ -24,4 +24,22 @@ test('only output reaches the screen', () => {
   const message = (content: string) => new TextEncoder().encode(content).buffer as ArrayBuffer;
   assert.equal(text(output(message('0out'))!), 'out');
   for (const other of ['1title', '2{"fontSize":99}', '9?', '']) assert.equal(output(message(other)), undefined);
+});
+
+test('a heartbeat and its answer', () => {
+  const message = (content: string) => new TextEncoder().encode(content).buffer as ArrayBuffer;
+  assert.equal(text(heartbeat(42)), 'h42');
+  assert.equal(heartbeatAnswer(message('h42')), 42);
+  for (const other of ['0h', 'hello', '', `h${'1'.repeat(17)}`]) assert.equal(heartbeatAnswer(message(other)), undefined, other);
+});
+
+test('what a person types is kept, and what a terminal says of itself is not', () => {
+  for (const moment of ['\x1b[I', '\x1b[O', '\x1b[24;80R', '\x1b[0n', '\x1b[?1;2c', '\x1b[>0;276;0c', '\x1b[?2026;2$y', '\x1b[<0;1;1M', '\x1b[<0;1;1m',
+    '\x1b[M !!', '\x1b]11;rgb:0000/0000/0000\x07', '\x1bP1$r0m\x1b\\', '\x1b[I\x1b[24;80R']) {
+    assert.ok(isOfTheMoment(moment), JSON.stringify(moment));
+  }
+  assert.ok(isOfTheMoment(Uint8Array.of(27)));
+  for (const typed of ['a', '\r', '\x1b', '\x1b[A', '\x1bOP', '\x1b[3~', '\x1b[200~x\x1b[201~', '\x1b[Ia', '\x1b[1;5C', '\x1b[15~', '']) {
+    assert.ok(!isOfTheMoment(typed), JSON.stringify(typed));
+  }
 });

@@ -1,0 +1,86 @@
+//! What a user wants of their workspace becomes what is written to it: to start anew, and to go on though nobody types.
+//!
+//! Both change something, so they are `POST`, and a browser's must come from our own page.
+
+use super::admission::{Admitted, admit};
+use super::limits::AdmittedTo;
+use super::progress::View;
+use super::reject::Rejection;
+use super::respond::{self, Answer};
+use super::service::{Asked, Gateway};
+use crate::audit::{self, Action, Event, Outcome};
+use crate::clock::until;
+use hyper::StatusCode;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Use is written no oftener, as it is of keys.
+const USE_EVERY: Duration = Duration::from_secs(60);
+
+/// `POST /api/workspace/restart`: 202, and the events of the Workspace tell the rest.
+///
+/// # Errors
+/// When the user may not enter, or the request can't be written down.
+pub async fn restart(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Rejection> {
+    let Admitted { caller, workspace } = admit(gateway, asked, AdmittedTo::Lifecycle).await?;
+    let name = workspace.name_any();
+    let requested = gateway.workspaces.request_restart(&name, asked.now).await;
+    audit::emit(&Event::EnsureRunning {
+        actor: caller.actor(asked),
+        target: gateway.target(&name),
+        action: Action::Restart,
+        outcome: if requested.is_ok() {
+            Outcome::Success
+        } else {
+            Outcome::Failure
+        },
+        reason: if requested.is_ok() { "requested" } else { "unavailable" },
+    });
+    if let Err(error) = requested {
+        tracing::warn!(request_id = asked.id.as_str(), workspace = name, %error, "a restart can't be asked for");
+        return Err(Rejection::WorkspaceUnavailable);
+    }
+    let view = View::of(&workspace, &gateway.workspaces.namespace);
+    Ok(respond::json(StatusCode::ACCEPTED, &view))
+}
+
+/// `POST /api/workspace/keep-working`: counts as a key would.
+///
+/// # Errors
+/// When the user may not enter.
+pub async fn keep_working(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Rejection> {
+    let Admitted { workspace, .. } = admit(gateway, asked, AdmittedTo::Lifecycle).await?;
+    let name = workspace.name_any();
+    if is_due(gateway.workspaces.last_accessed(&name), asked.now) {
+        // Nobody is listed; that somebody was there is written.
+        gateway.presence.enter(gateway, &name, None).used(asked.now);
+    }
+    let view = View::of(&workspace, &gateway.workspaces.namespace);
+    Ok(respond::json(StatusCode::ACCEPTED, &view))
+}
+
+/// Whether the last use is so long ago that another one is worth a write.
+fn is_due(last: Option<Timestamp>, now: Timestamp) -> bool {
+    last.is_none_or(|last| until(last + USE_EVERY, now).is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn use_is_written_once_a_minute() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        for (last, expected) in [
+            (None, true),
+            (Some(0), true),
+            (Some(40), true),
+            (Some(41), false),
+            (Some(100), false),
+        ] {
+            assert_eq!(is_due(last.map(at), at(100)), expected, "{last:?}");
+        }
+    }
+}
