@@ -61,6 +61,7 @@ pub struct State {
     pub message: String,
     pub volume_bound: bool,
     pub pod_scheduled: bool,
+    pub image_pulled: bool,
     pub container_started: bool,
     pub has_pod: bool,
     /// `Some` while the workspace is meant to be stopped.
@@ -112,6 +113,7 @@ pub fn plan(
         message: String::new(),
         volume_bound: observed.pvc.as_deref().is_some_and(|pvc| claim_phase(pvc) == "Bound"),
         pod_scheduled: observed.pod.as_deref().is_some_and(pod_state::is_scheduled),
+        image_pulled: observed.pod.as_deref().is_some_and(pod_state::has_image),
         container_started: observed.pod.as_deref().is_some_and(pod_state::is_started),
         has_pod: observed.pod.is_some(),
         stopped_at: stopped_at(workspace, last, requests, now),

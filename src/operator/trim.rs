@@ -102,6 +102,7 @@ fn status(status: PodStatus) -> PodStatus {
     };
     let container = |container: ContainerStatus| ContainerStatus {
         name: container.name,
+        image_id: container.image_id,
         state: container.state,
         last_state: container.last_state,
         ..ContainerStatus::default()
@@ -216,6 +217,7 @@ mod tests {
             pod(&mut trimmed);
             assert_eq!(pod_state::of(&trimmed), pod_state::of(&full));
             assert_eq!(pod_state::is_started(&trimmed), pod_state::is_started(&full));
+            assert_eq!(pod_state::has_image(&trimmed), pod_state::has_image(&full));
             assert_eq!(pod_state::is_scheduled(&trimmed), pod_state::is_scheduled(&full));
         }
     }
