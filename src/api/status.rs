@@ -28,8 +28,8 @@ pub struct WorkspaceStatus {
     /// One sentence on what to check, when something is wrong.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remediation_hint: String,
-    /// `Ready` and the steps towards it: `VolumeBound`, `PodScheduled`, `ContainerStarted`. And `VolumeSizeAsRequested`,
-    /// `UpdatePending`, and `WithinCeilings`.
+    /// `Ready` and the steps towards it: `VolumeBound`, `PodScheduled`, `ImagePulled`, `ContainerStarted`. And
+    /// `VolumeSizeAsRequested`, `UpdatePending`, and `WithinCeilings`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -233,7 +233,9 @@ pub enum ConditionType {
     VolumeBound,
     /// The pod has a node.
     PodScheduled,
-    /// The image is there and the container runs.
+    /// The image is there.
+    ImagePulled,
+    /// The container runs.
     ContainerStarted,
     /// The volume has the size that the spec asks for.
     VolumeSizeAsRequested,
@@ -249,6 +251,7 @@ impl ConditionType {
             Self::Ready => "Ready",
             Self::VolumeBound => "VolumeBound",
             Self::PodScheduled => "PodScheduled",
+            Self::ImagePulled => "ImagePulled",
             Self::ContainerStarted => "ContainerStarted",
             Self::VolumeSizeAsRequested => "VolumeSizeAsRequested",
             Self::UpdatePending => "UpdatePending",

@@ -30,7 +30,7 @@ pub struct View {
     /// When it stops, if nobody uses it until then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stops_at: Option<Timestamp>,
-    pub steps: [Step; 4],
+    pub steps: [Step; 5],
 }
 
 /// One step towards a running terminal.
@@ -66,9 +66,10 @@ impl StepState {
     }
 }
 
-const STEPS: [(&str, &str, ConditionType); 4] = [
+const STEPS: [(&str, &str, ConditionType); 5] = [
     ("volume", "Attach your volume", ConditionType::VolumeBound),
     ("schedule", "Find a node", ConditionType::PodScheduled),
+    ("image", "Pull the image", ConditionType::ImagePulled),
     ("start", "Start the container", ConditionType::ContainerStarted),
     ("ready", "Open the terminal", ConditionType::Ready),
 ];
@@ -112,7 +113,7 @@ pub fn is_open(status: &WorkspaceStatus) -> bool {
 }
 
 /// What is done is done; of the rest the first goes on, or has failed.
-fn steps(status: &WorkspaceStatus) -> [Step; 4] {
+fn steps(status: &WorkspaceStatus) -> [Step; 5] {
     let under_way = match status.phase {
         Some(Phase::Failed) => StepState::Failed,
         Some(Phase::Stopped) => StepState::Pending,
@@ -120,7 +121,10 @@ fn steps(status: &WorkspaceStatus) -> [Step; 4] {
     };
     let mut first = true;
     STEPS.map(|(id, title, kind)| {
-        let condition = status.condition(kind).filter(|condition| condition.status == "True");
+        let met = |kind| status.condition(kind).filter(|condition| condition.status == "True");
+        // A container that runs has its image, whatever an older operator does not say.
+        let implied = (kind == ConditionType::ImagePulled).then_some(ConditionType::ContainerStarted);
+        let condition = met(kind).or_else(|| implied.and_then(met));
         if let Some(condition) = condition {
             return Step {
                 id,
@@ -172,20 +176,20 @@ mod tests {
         View::of(&workspace, "workspaces")
     }
 
-    fn states(view: &View) -> [&'static str; 4] {
+    fn states(view: &View) -> [&'static str; 5] {
         view.steps.each_ref().map(|step| step.state.as_str())
     }
 
     #[test]
     fn the_first_step_that_is_not_done_goes_on() {
         let unseen = View::of(&Workspace::new("dev1", WorkspaceSpec::default()), "workspaces");
-        assert_eq!(states(&unseen), ["active", "pending", "pending", "pending"]);
+        assert_eq!(states(&unseen), ["active", "pending", "pending", "pending", "pending"]);
         assert_eq!((unseen.phase.as_str(), unseen.ttyd_ready), ("", false));
         let scheduled = view(
             Phase::Creating,
             &[ConditionType::VolumeBound, ConditionType::PodScheduled],
         );
-        assert_eq!(states(&scheduled), ["done", "done", "active", "pending"]);
+        assert_eq!(states(&scheduled), ["done", "done", "active", "pending", "pending"]);
         assert_eq!(scheduled.steps[2].detail, "why");
         assert_eq!(scheduled.steps[3].detail, "");
     }
@@ -193,12 +197,12 @@ mod tests {
     #[test]
     fn failed_stopped_and_running() {
         let failed = view(Phase::Failed, &[ConditionType::VolumeBound]);
-        assert_eq!(states(&failed), ["done", "failed", "pending", "pending"]);
+        assert_eq!(states(&failed), ["done", "failed", "pending", "pending", "pending"]);
         assert!(failed.has_failed() && !failed.ttyd_ready);
         let stopped = view(Phase::Stopped, &[ConditionType::VolumeBound]);
-        assert_eq!(states(&stopped), ["done", "pending", "pending", "pending"]);
+        assert_eq!(states(&stopped), ["done", "pending", "pending", "pending", "pending"]);
         let running = view(Phase::Running, &STEPS.map(|(_, _, kind)| kind));
-        assert_eq!(states(&running), ["done"; 4]);
+        assert_eq!(states(&running), ["done"; 5]);
         assert!(running.ttyd_ready);
     }
 

@@ -64,6 +64,7 @@ pub struct State {
     pub message: String,
     pub volume_bound: bool,
     pub pod_scheduled: bool,
+    pub image_pulled: bool,
     pub container_started: bool,
     pub has_pod: bool,
     /// `Some` while the workspace is meant to be stopped.
@@ -115,6 +116,7 @@ pub fn plan(
         message: String::new(),
         volume_bound: observed.pvc.as_deref().is_some_and(|pvc| claim_phase(pvc) == "Bound"),
         pod_scheduled: observed.pod.as_deref().is_some_and(|pod| pod.scheduled),
+        image_pulled: observed.pod.as_deref().is_some_and(|pod| pod.image_pulled),
         container_started: observed.pod.as_deref().is_some_and(|pod| pod.started),
         has_pod: observed.pod.is_some(),
         stopped_at: stopped_at(workspace, last, requests, now),

@@ -96,6 +96,11 @@ fn is_unschedulable(pod: &Pod) -> bool {
         .is_some_and(|scheduled| scheduled.status == "False" && scheduled.reason.as_deref() == Some("Unschedulable"))
 }
 
+/// Whether the image is on the node: the kubelet names it once it has made a container from it.
+pub fn has_image(pod: &Pod) -> bool {
+    container(pod).is_some_and(|container| !container.image_id.is_empty())
+}
+
 /// Whether the container runs.
 pub fn is_started(pod: &Pod) -> bool {
     container(pod)
@@ -182,6 +187,18 @@ mod tests {
             "name": "workspace", "image": "", "imageID": "", "ready": false, "restartCount": 0,
             "state": {"waiting": {"reason": reason, "message": "why"}},
         }]}))
+    }
+
+    #[test]
+    fn an_image_is_there_once_the_kubelet_names_it() {
+        for (image, expected) in [("", false), ("sha256:0123", true)] {
+            let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "status": {"containerStatuses": [{
+                "name": "workspace", "image": "", "imageID": image, "ready": false, "restartCount": 0,
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+            }]}}))
+            .unwrap();
+            assert_eq!(has_image(&pod), expected, "{image}");
+        }
     }
 
     #[test]

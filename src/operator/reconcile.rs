@@ -321,6 +321,7 @@ impl Pass {
                 message,
                 volume_bound: false,
                 pod_scheduled: false,
+                image_pulled: false,
                 container_started: false,
                 has_pod: false,
                 stopped_at: last.stopped_at.as_ref().map(|at| at.0),

@@ -47,6 +47,8 @@ pub struct SeenPod {
     pub address: Option<Box<str>>,
     /// The scheduler has found a node.
     pub scheduled: bool,
+    /// The image is on the node.
+    pub image_pulled: bool,
     /// The container runs.
     pub started: bool,
     pub template: Template,
@@ -61,6 +63,7 @@ impl SeenPod {
             state: pod_state::of(pod),
             address: pod_state::address(pod).map(Box::from),
             scheduled: pod_state::is_scheduled(pod),
+            image_pulled: pod_state::has_image(pod),
             started: pod_state::is_started(pod),
             template: Template::of(pod),
         }

@@ -70,6 +70,12 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
             "",
         ),
         (
+            ConditionType::ImagePulled,
+            state.image_pulled,
+            if state.image_pulled { "Pulled" } else { "NotPulled" },
+            "",
+        ),
+        (
             ConditionType::ContainerStarted,
             state.container_started,
             if state.container_started {
@@ -205,6 +211,7 @@ mod tests {
             message: "m".into(),
             volume_bound: true,
             pod_scheduled: true,
+            image_pulled: true,
             container_started: true,
             has_pod: true,
             stopped_at: None,

@@ -168,7 +168,14 @@ impl Site {
 
     pub async fn set_running(&self, name: &str, endpoint: &str) {
         let condition = |kind: &str| json!({"type": kind, "status": "True", "reason": "Running", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
-        let conditions = ["VolumeBound", "PodScheduled", "ContainerStarted", "Ready"].map(condition);
+        let conditions = [
+            "VolumeBound",
+            "PodScheduled",
+            "ImagePulled",
+            "ContainerStarted",
+            "Ready",
+        ]
+        .map(condition);
         self.set_status(
             name,
             json!({"phase": "Running", "serviceEndpoint": endpoint, "conditions": conditions}),

@@ -118,8 +118,8 @@ export class Bar {
   /** Gives the keyboard to what is asked, or else to the bar. */
   enter(): void {
     if (this.preferences.barHidden) this.choose({ barHidden: false });
-    const first = this.notice.hidden || this.noticeAction.hidden ? this.bar.querySelector<HTMLElement>('button:not([hidden])') : this.noticeAction;
-    first?.focus();
+    const buttons = [this.noticeAction, ...this.bar.querySelectorAll('button')];
+    buttons.find((button) => button.checkVisibility())?.focus();
   }
 
   state(state: State): void {
