@@ -8,7 +8,7 @@ export class TouchKeys {
   constructor(toolbar: HTMLElement, press: (keys: string) => void) {
     this.control = toolbar.querySelector('[data-key="Control"]');
     toolbar.onclick = ({ target }) => {
-      const key = target instanceof HTMLElement ? target.dataset.key : undefined;
+      const key = target instanceof Element ? target.closest<HTMLElement>('[data-key]')?.dataset.key : undefined;
       if (key === 'Control') this.hold(!this.isHeld);
       else if (key) press(PLAIN[key] ?? '');
     };
