@@ -17,6 +17,7 @@ mod pod_state;
 mod queue;
 mod reconcile;
 mod report;
+mod requests;
 mod retain;
 mod seen;
 mod start;

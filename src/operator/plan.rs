@@ -10,6 +10,7 @@ use super::drift;
 use super::ended::{Ended, ended};
 use super::observe::Observed;
 use super::pod_state::PodState;
+use super::requests::Requests;
 use super::retain;
 use super::seen::{Seen, SeenPod};
 use super::volume::{self, Refusal, Size, SizePlan};
@@ -82,15 +83,6 @@ pub struct State {
     /// What the ceilings did not allow, in words.
     pub limited: Vec<String>,
     pub sessions: Vec<TerminalSession>,
-}
-
-/// What the user, or someone for them, last did.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Requests {
-    /// The wake annotation, or the restart annotation when that is later.
-    pub wake_requested_at: Option<Timestamp>,
-    /// The restart annotation.
-    pub restart_requested_at: Option<Timestamp>,
 }
 
 pub fn plan(

@@ -4,9 +4,10 @@ use super::apply::{Applied, FIELD_MANAGER, WriteError, apply, creates, release_c
 use super::failure::{Meaning, error_text, meaning};
 use super::memory::{Memory, WantedOf};
 use super::observe::Caches;
-use super::plan::{Plan, Requests, State, Step, plan};
+use super::plan::{Plan, State, Step, plan};
 use super::queue::Queue;
 use super::report::Reporter;
+use super::requests::Requests;
 use super::start;
 use super::status::{self, Names};
 use super::validate::validate;
@@ -211,7 +212,7 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
         ca_digest: observed.ca_digest.clone(),
     };
     let wanted = ctx.memory.wanted(&valid.uid, of, || Wanted::of(&desired()));
-    let requests = requests(workspace);
+    let requests = Requests::of(workspace);
     let Plan {
         steps,
         mut state,
@@ -344,27 +345,6 @@ impl Pass {
             look_again_at: None,
             failure: None,
         }
-    }
-}
-
-fn requests(workspace: &Workspace) -> Requests {
-    let at = |key: &str| -> Option<Timestamp> {
-        let text = workspace.annotations().get(key)?;
-        let time = text.parse();
-        if time.is_err() {
-            tracing::warn!(
-                workspace = workspace.name_any(),
-                annotation = key,
-                value = text,
-                "the annotation is no RFC 3339 time such as 2026-01-31T12:00:00Z and is passed over"
-            );
-        }
-        time.ok()
-    };
-    let restart_requested_at = at(labels::RESTART_REQUESTED_AT);
-    Requests {
-        wake_requested_at: at(labels::WAKE_REQUESTED_AT).max(restart_requested_at),
-        restart_requested_at,
     }
 }
 

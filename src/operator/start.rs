@@ -1,6 +1,6 @@
 //! A pod becomes the moment from which its user waits for it, for the metric of how long workspaces take to start. Pure.
 
-use super::plan::Requests;
+use super::requests::Requests;
 use super::seen::SeenPod;
 use crate::api::Workspace;
 use crate::api::status::ConditionType;

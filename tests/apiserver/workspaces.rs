@@ -438,7 +438,8 @@ async fn a_restart_replaces_the_pod_once_and_a_suspension_stops_it() {
             None,
         );
     };
-    annotate("2026-01-01T00:00:00Z");
+    // Of which the status keeps the seconds.
+    annotate("2026-01-01T00:00:00.639472Z");
     assert!(eventually(async || uid().await.is_some_and(|uid| Some(&uid) != first.as_ref())).await);
     let noted = |w: &Workspace| w.status.as_ref().is_some_and(|s| s.restarted_at.is_some());
     let noted = site.until("dev1", "restarted", noted).await;
