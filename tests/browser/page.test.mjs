@@ -94,7 +94,11 @@ test('the bar shows how far the gateway is, and can be hidden and shown by keybo
   await dev1.focus();
   await dev1.page.keyboard.press('Control+Shift+E');
   await dev1.page.locator('#bar').waitFor();
-  assert.ok(await dev1.page.evaluate(() => document.getElementById('bar').contains(document.activeElement)));
+  const focused = await dev1.page.evaluate(() => ({
+    inBar: document.getElementById('bar').contains(document.activeElement),
+    outline: getComputedStyle(document.activeElement).outlineStyle,
+  }));
+  assert.deepEqual(focused, { inBar: true, outline: 'solid' });
   await dev1.page.keyboard.press('Escape');
   await dev1.type('clear; echo back-$((1+1))-');
   await dev1.see(/^back-2-$/m);
@@ -236,6 +240,129 @@ test('an update, and the time until an idle stop, are offered and taken', async 
   await dev1.page.locator('#restart-dialog').waitFor({ state: 'hidden' });
   await dev1.page.unroute(EVENTS);
   assert.equal(await dev1.page.evaluate(() => document.body.dataset.state), 'open');
+});
+
+test('icons of programs are there without any network, and come when they are needed', async () => {
+  const symbols = () => dev1.page.evaluate(() => [...document.fonts].find(({ family }) => /Symbols/.test(family))?.status);
+  assert.equal(await dev1.page.evaluate(() => document.fonts.check('14px "DevPlane Mono"')), true);
+  // By their numbers: xterm.js passes over what a test types of other alphabets.
+  await dev1.type("clear; printf '\\ue0b0 \\uf07b \\u4e2d\\u6587\\u5bbd \\u2713\\n'");
+  await dev1.see(/中文宽/);
+  await eventually(async () => (await symbols()) === 'loaded', 'the font of the icons is not loaded');
+});
+
+test('a restart is asked for, confirmed and done', async () => {
+  await dev1.focus();
+  await dev1.type('clear; echo shell-$$-');
+  const [, before] = await dev1.see(/^shell-(\d+)-$/m);
+  const name = JSON.parse((await dev1.fetch('/api/workspace')).body).name;
+  const pod = () => kubectl('-n', 'workspaces', 'get', 'pod', `${name}-workspace-pod`, '-o', 'jsonpath={.metadata.uid}');
+  const old = pod();
+  await dev1.page.getByRole('button', { name: 'Restart…' }).click();
+  await dev1.page.getByRole('button', { name: 'Restart', exact: true }).click();
+  await dev1.state('waiting');
+  await dev1.waitForTerminal();
+  assert.notEqual(pod(), old);
+  assert.ok(before);
+});
+
+test('a closed clipboard is said to be closed', async () => {
+  const page = await dev1.context.newPage();
+  // As the gateway makes the page when its setting says so.
+  await page.addInitScript(() => {
+    new MutationObserver(() => document.body && (document.body.dataset.clipboard = 'none')).observe(document, { childList: true, subtree: true });
+  });
+  await page.goto(url);
+  await page.waitForFunction(() => document.body.dataset.state === 'open');
+  await page.locator('.xterm-helper-textarea').focus();
+  await page.keyboard.press('Control+Shift+V');
+  await page.getByText('Pasting into the workspace is switched off here.').waitFor();
+  await page.close();
+});
+
+test('on a phone there are the keys that its keyboard lacks, large enough for a finger', async () => {
+  const phone = await open({ viewport: { width: 390, height: 700 }, hasTouch: true, isMobile: true, storageState: await dev1.context.storageState() });
+  await phone.page.goto(url);
+  await phone.waitForTerminal();
+  const sizes = await phone.page.evaluate(() => ({
+    wide: document.documentElement.scrollWidth,
+    smallest: Math.min(...[...document.querySelectorAll('.keys button, .bar button')].filter((button) => button.offsetParent).map((button) => button.offsetHeight)),
+  }));
+  assert.ok(sizes.wide <= 390 && sizes.smallest >= 44, JSON.stringify(sizes));
+  await phone.see(/\S/);
+  await phone.page.keyboard.type('clear; cat');
+  await phone.page.keyboard.press('Enter');
+  await phone.page.keyboard.type('touched');
+  await phone.page.getByRole('button', { name: 'Ctrl' }).click();
+  await phone.focus();
+  await phone.page.keyboard.type('c');
+  await phone.see(/\^C/);
+  await accessible(phone.page, 'the terminal on a phone');
+  await phone.page.close();
+});
+
+test('the installed app has a window of its own', async () => {
+  const href = await dev1.page.locator('link[rel=manifest]').getAttribute('href');
+  const manifest = JSON.parse((await dev1.fetch(href)).body);
+  assert.deepEqual([manifest.display, manifest.start_url, manifest.scope], ['standalone', '/', '/']);
+  const session = await dev1.context.newCDPSession(dev1.page);
+  const { errors } = await session.send('Page.getAppManifest');
+  assert.deepEqual(errors, []);
+});
+
+test('a start and its failure are told, as text, with a way on', async () => {
+  const dev2 = await open();
+  await dev2.page.route(EVENTS, () => undefined);
+  await dev2.signIn('dev2');
+  await dev2.page.waitForLoadState();
+  if (await dev2.page.locator('.steps').count()) await accessible(dev2.page, 'the starting page');
+  const name = JSON.parse((await dev2.fetch('/api/workspace')).body).name;
+  await dev2.page.unroute(EVENTS);
+  await dev2.waitForTerminal();
+  // Stopped by an administrator, it is no page of a start; deleted, it begins anew.
+  await dev2.page.goto('about:blank');
+  kubectl('-n', 'workspaces', 'delete', 'pod', `${name}-workspace-pod`, '--wait=false');
+  const hostile = '<img src=x onerror="document.title=1"><script>document.title=2</script>';
+  const steps = [
+    { id: 'volume', title: 'v', state: 'done', detail: '', at: new Date().toISOString() },
+    { id: 'schedule', title: 's', state: 'failed', detail: hostile },
+    { id: 'start', title: 's', state: 'pending', detail: '' },
+    { id: 'ready', title: 'r', state: 'pending', detail: '' },
+  ];
+  await told(dev2.page, { phase: 'Failed', message: hostile, remediationHint: `Ask ${hostile}`, ttydReady: false, steps });
+  await eventually(async () => {
+    await dev2.page.goto(url);
+    return (await dev2.page.locator('.steps').count()) > 0;
+  }, 'no starting page', 60_000);
+  await dev2.page.getByRole('heading', { name: 'Your workspace did not start' }).waitFor();
+  assert.equal(await dev2.page.locator('#message').textContent(), hostile);
+  assert.equal(await dev2.page.locator('main img[src=x], main script').count(), 0);
+  assert.match(await dev2.page.title(), /^Not started/);
+  assert.match(await dev2.page.locator('#step-volume .time').textContent(), /\d/);
+  await accessible(dev2.page, 'a start that failed');
+  const answered = dev2.page.waitForResponse('**/api/workspace/restart');
+  await dev2.page.getByRole('button', { name: 'Try again' }).click();
+  assert.equal((await answered).status(), 202);
+  await dev2.page.unroute(EVENTS);
+  await dev2.waitForTerminal();
+});
+
+test('every page can be used by everyone', async () => {
+  await accessible(dev1.page, 'the terminal');
+  await dev1.page.goto(`${url}/nothing-here`);
+  assert.match(await dev1.page.locator('main').textContent(), /Request [\w-]+/);
+  await accessible(dev1.page, 'an error');
+  const stranger = await open();
+  await stranger.page.goto(`${url}/callback?state=unknown&code=unknown`);
+  assert.match(await stranger.page.locator('main').textContent(), /Sign-in not completed[^]*Request [\w-]+/);
+  await accessible(stranger.page, 'a sign-in that was refused');
+  await stranger.page.goto(`${url}/signed-out`);
+  await accessible(stranger.page, 'a session that has ended');
+  await dev1.page.goto(`${url}/logout`);
+  await dev1.page.getByRole('heading', { name: 'Sign out?' }).waitFor();
+  await accessible(dev1.page, 'the question before signing out');
+  await dev1.page.getByRole('button', { name: 'Sign out' }).click();
+  await dev1.page.getByRole('heading', { name: 'Signed out' }).waitFor();
 });
 
 test('no page broke its own policy or asked anyone else', () => {
