@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 /// Between two writes for a workspace that is in use, whichever gateway made the last one.
-const WRITE_EVERY: Duration = Duration::from_secs(60);
+pub const WRITE_EVERY: Duration = Duration::from_secs(60);
 /// After a write that failed: doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Writes that fail in a row before a workspace without terminals is forgotten.

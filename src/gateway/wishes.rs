@@ -4,6 +4,7 @@
 
 use super::admission::{Admitted, admit};
 use super::limits::AdmittedTo;
+use super::presence::WRITE_EVERY;
 use super::progress::View;
 use super::reject::Rejection;
 use super::respond::{self, Answer};
@@ -14,10 +15,6 @@ use hyper::StatusCode;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Use is written no oftener, as it is of keys.
-const USE_EVERY: Duration = Duration::from_secs(60);
 
 /// `POST /api/workspace/restart`: 202, and the events of the Workspace tell the rest.
 ///
@@ -61,9 +58,9 @@ pub async fn keep_working(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answe
     Ok(respond::json(StatusCode::ACCEPTED, &view))
 }
 
-/// Whether the last use is so long ago that another one is worth a write.
+/// Whether the last use is so long ago that another one is worth a write, as it would be of keys.
 fn is_due(last: Option<Timestamp>, now: Timestamp) -> bool {
-    last.is_none_or(|last| until(last + USE_EVERY, now).is_zero())
+    last.is_none_or(|last| until(last + WRITE_EVERY, now).is_zero())
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl<V> Writer<V> {
 pub enum Told<T> {
     /// One has come, changed or gone.
     Changed(T),
-    /// Some may have gone untold: the watch was lost, and the list is a new one.
+    /// Any may have changed: the watch was lost, and the list is a new one.
     Relisted,
 }
 
@@ -136,11 +136,10 @@ where
         let told = match event {
             Ok(event) => {
                 let told = match &event {
-                    Event::InitApply(object) | Event::Apply(object) | Event::Delete(object) => {
-                        Some(Told::Changed(tell(object)))
-                    }
+                    Event::Apply(object) | Event::Delete(object) => Some(Told::Changed(tell(object))),
+                    // Nothing is done before the first list is complete.
                     Event::InitDone => writer.is_filled().then_some(Told::Relisted),
-                    Event::Init => None,
+                    Event::Init | Event::InitApply(_) => None,
                 };
                 writer.write(event, &keep);
                 told

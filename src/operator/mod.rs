@@ -1,6 +1,6 @@
 //! Workspaces become pods, volumes, Services and policies, and stay as they should be.
 //!
-//! `Workspace -> observe -> validate -> desired -> plan(now) -> apply -> status`, driven by [`reconcile`]. Every module but
+//! `Workspace -> validate -> observe -> desired -> wanted -> plan(now) -> apply -> status`, driven by [`reconcile`]. Every module but
 //! `observe`, `apply`, `report` and `reconcile` is pure. Watches bring every change; nothing is polled.
 
 mod apply;
@@ -54,6 +54,7 @@ use tokio::sync::watch;
 /// Workspaces that are worked on at once. Most of a pass is waiting for the API server.
 const CONCURRENT_PASSES: u16 = 64;
 
+/// The Workspaces that are there, those that can't be read among them.
 type Workspaces = Store<DeserializeGuard<Workspace>>;
 
 /// Changes that come so close together are one pass: a pod that starts, or objects that were just made, tell of themselves several

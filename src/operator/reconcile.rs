@@ -1,4 +1,4 @@
-//! The driver: one Workspace goes through observe, validate, desired, plan, apply and status.
+//! The driver: one Workspace goes through validate, observe, desired, wanted, plan, apply and status.
 
 use super::apply::{Applied, FIELD_MANAGER, WriteError, apply, creates, release_claim};
 use super::failure::{Meaning, error_text, meaning};

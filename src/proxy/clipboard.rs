@@ -146,21 +146,29 @@ impl CopyFilter {
 
 impl Filter for CopyFilter {
     fn keep(&mut self, bytes: &[u8], begins: bool, _ends: bool, kept: &mut Vec<u8>) {
-        let mut bytes = bytes;
-        if let (true, [command, output @ ..]) = (begins, bytes) {
-            self.is_output = *command == OUTPUT;
-            kept.push(*command);
-            bytes = output;
-        }
-        if !self.is_output {
-            kept.extend_from_slice(bytes);
+        let Some(bytes) = carried(OUTPUT, &mut self.is_output, bytes, begins, kept) else {
             return;
-        }
+        };
         kept.reserve(bytes.len());
         for byte in bytes {
             self.take(*byte, kept);
         }
     }
+}
+
+/// What a message of this kind carries, behind its command byte. `is_one` is whether the message is of the kind; one that is not is
+/// kept as it is.
+fn carried<'a>(kind: u8, is_one: &mut bool, bytes: &'a [u8], begins: bool, kept: &mut Vec<u8>) -> Option<&'a [u8]> {
+    let mut carried = bytes;
+    if let (true, [command, rest @ ..]) = (begins, bytes) {
+        *is_one = *command == kind;
+        kept.push(*command);
+        carried = rest;
+    }
+    if !*is_one {
+        kept.extend_from_slice(carried);
+    }
+    is_one.then_some(carried)
 }
 
 const PASTE_BEGINS: &[u8] = b"\x1b[200~";
@@ -206,16 +214,9 @@ impl PasteFilter {
 
 impl Filter for PasteFilter {
     fn keep(&mut self, bytes: &[u8], begins: bool, ends: bool, kept: &mut Vec<u8>) {
-        let mut bytes = bytes;
-        if let (true, [command, input @ ..]) = (begins, bytes) {
-            self.is_input = *command == INPUT;
-            kept.push(*command);
-            bytes = input;
-        }
-        if !self.is_input {
-            kept.extend_from_slice(bytes);
+        let Some(bytes) = carried(INPUT, &mut self.is_input, bytes, begins, kept) else {
             return;
-        }
+        };
         for byte in bytes {
             self.take(*byte, kept);
         }

@@ -366,7 +366,5 @@ async fn frames_that_may_not_be_end_the_terminal() {
         assert!(ended.await, "{what} is not counted as {word}");
     }
     assert!(resident_kib(gateway.pid()) < memory + MOST_GROWTH_KIB);
-    let mut terminal = browser.own_terminal(&origin, &origin).await;
-    terminal.hello().await;
-    terminal.until("$ ").await;
+    browser.own_shell(&origin).await;
 }

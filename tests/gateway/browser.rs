@@ -255,6 +255,14 @@ impl Browser {
         })
     }
 
+    /// A terminal of our own page that shows a prompt.
+    pub async fn own_shell(&self, origin: &str) -> Terminal {
+        let mut terminal = self.own_terminal(origin, origin).await;
+        terminal.hello().await;
+        terminal.until("$ ").await;
+        terminal
+    }
+
     /// What a browser sends when our own page opens a terminal.
     pub async fn own_terminal(&self, origin: &str, public: &str) -> Terminal {
         match self.terminal(origin, &[("origin", public)]).await {

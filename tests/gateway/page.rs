@@ -95,9 +95,7 @@ async fn the_gateway_answers_heartbeats_itself() {
     let (browser, name) = (Browser::default(), site.name("dev1"));
     site.create_running("dev1", "127.0.7.21").await;
     browser.sign_in(&origin, "dev1").await;
-    let mut terminal = browser.own_terminal(&origin, &origin).await;
-    terminal.hello().await;
-    terminal.until("$ ").await;
+    let mut terminal = browser.own_shell(&origin).await;
     for serial in ["h1", "h2", "h3"] {
         terminal.send(serial.as_bytes()).await;
         let frame = terminal.socket.read_frame().await.unwrap();
@@ -125,9 +123,7 @@ async fn a_closed_clipboard_is_closed_at_the_gateway() {
         page.contains("data-clipboard=\"none\"")
     });
     assert!(told.await);
-    let mut terminal = browser.own_terminal(&origin, &origin).await;
-    terminal.hello().await;
-    terminal.until("$ ").await;
+    let mut terminal = browser.own_shell(&origin).await;
     terminal
         .type_keys("printf '\\033]52;c;U0VDUkVU\\a'; echo copied-$((1+1))\r")
         .await;

@@ -57,9 +57,7 @@ async fn every_message_is_on_disk_and_the_user_is_told() {
     assert!(page.contains("<title>● Recorded · DevPlane</title>"), "{page}");
     assert!(page.contains(r#"class="recorded""#), "{page}");
 
-    let mut terminal = browser.own_terminal(&origin, &origin).await;
-    terminal.hello().await;
-    terminal.until("$ ").await;
+    let mut terminal = browser.own_shell(&origin).await;
     terminal.type_keys("read -rs secret\r").await;
     terminal.until("secret\r\n").await;
     terminal.type_keys("planted-password\r").await;
@@ -175,9 +173,7 @@ async fn a_full_disk_ends_the_session() {
     let recordings = Path::new(&root).join(directory.path().strip_prefix("/").unwrap());
     let browser = Browser::default();
     browser.sign_in(&origin, "dev1").await;
-    let mut terminal = browser.own_terminal(&origin, &origin).await;
-    terminal.hello().await;
-    terminal.until("$ ").await;
+    let mut terminal = browser.own_shell(&origin).await;
     terminal.type_keys("seq 100000\r").await;
     assert_eq!(terminal.closed().await, 4503);
     assert!(eventually(async || gateway.audited("ws.session.end").len() == 1).await);

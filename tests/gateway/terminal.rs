@@ -42,9 +42,7 @@ async fn what_is_typed_runs_in_the_workspace() {
         );
     }
 
-    let mut terminal = browser.own_terminal(&origin, &origin).await;
-    terminal.hello().await;
-    terminal.until("$ ").await;
+    let mut terminal = browser.own_shell(&origin).await;
     terminal.type_keys("echo $((6*7))\r").await;
     terminal.until("\r42\r").await;
     terminal.send(br#"1{"columns":101,"rows":33}"#).await;
@@ -181,16 +179,12 @@ async fn a_gateway_that_stops_tells_open_terminals_to_come_back() {
     browser.sign_in(&origin, "dev1").await;
 
     // A workspace that goes away is told from a gateway that does.
-    let mut lost = browser.own_terminal(&origin, &origin).await;
-    lost.hello().await;
-    lost.until("$ ").await;
+    let mut lost = browser.own_shell(&origin).await;
     drop(shell);
     assert_eq!(lost.closed().await, 1011);
 
     let _shell = ttyd("127.0.7.4");
-    let mut terminal = browser.own_terminal(&origin, &origin).await;
-    terminal.hello().await;
-    terminal.until("$ ").await;
+    let mut terminal = browser.own_shell(&origin).await;
     gateway.terminate();
     assert_eq!(terminal.closed().await, 1012);
     assert_eq!(gateway.exit_code(), Some(0));
@@ -205,9 +199,7 @@ async fn a_suspension_closes_the_terminal_and_keeps_the_user_out() {
     let (browser, name) = (Browser::default(), site.name("dev1"));
     site.create_running("dev1", "127.0.7.5").await;
     browser.sign_in(&origin, "dev1").await;
-    let mut terminal = browser.own_terminal(&origin, &origin).await;
-    terminal.hello().await;
-    terminal.until("$ ").await;
+    let mut terminal = browser.own_shell(&origin).await;
     let suspended = r#"{"spec":{"suspended":true}}"#;
     let arguments = [
         "patch",
@@ -250,9 +242,7 @@ async fn a_stop_is_told_in_the_terminal_before_it_is_closed() {
         ("Creating", "Update", "is being restarted: the platform", "update"),
         ("Stopped", "Idle", "is being stopped: nobody has used it", "idle"),
     ] {
-        let mut terminal = browser.own_terminal(&origin, &origin).await;
-        terminal.hello().await;
-        terminal.until("$ ").await;
+        let mut terminal = browser.own_shell(&origin).await;
         let ready = json!([{"type": "Ready", "status": "False", "reason": phase, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
         site.set_status(
             &name,
@@ -271,9 +261,7 @@ async fn a_stop_is_told_in_the_terminal_before_it_is_closed() {
         let running = eventually(async || browser.page(&origin).await.body.contains("id=\"screen\""));
         assert!(running.await);
     }
-    let mut terminal = browser.own_terminal(&origin, &origin).await;
-    terminal.hello().await;
-    terminal.until("$ ").await;
+    let mut terminal = browser.own_shell(&origin).await;
     site.workspaces().delete(&name, &Default::default()).await.unwrap();
     terminal.until("it was deleted").await;
     assert_eq!(terminal.closed_because().await, (4410, "deleted".to_owned()));
