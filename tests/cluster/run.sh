@@ -49,22 +49,26 @@ check "the root is read-only, the home is not" inside dev1 '! touch /probe 2>/de
 check "no service-account token is mounted" inside dev1 '! test -e /var/run/secrets/kubernetes.io'
 check "opencode answers through the model in the cluster" inside dev1 'timeout 120 opencode run "say something" | grep -q .'
 
+# A pod that the API server has not seen before and that is ready: status.phase alone may still tell of the last one.
+uid() { kubectl -n workspaces get pod "$1-workspace-pod" -o 'jsonpath={.metadata.uid}'; }
+ready() { [ "$(kubectl -n workspaces get pod "$1-workspace-pod" -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')" = True ]; }
+replaced() { [ "$(uid dev1)" != "$before" ] && ready dev1 && phase dev1 Running; }
+
 inside dev1 'echo kept > ~/work.txt'
+before=$(uid dev1)
 kubectl -n workspaces delete pod dev1-workspace-pod --wait=true >/dev/null
-check "a deleted pod comes back" eventually 180 phase dev1 Running
-check "with the user's file" eventually 60 inside dev1 'grep -q kept ~/work.txt'
+check "a deleted pod comes back" eventually 180 replaced
+check "with the user's file" inside dev1 'grep -q kept ~/work.txt'
 
 # The screen of the last run, after a restart.
-uid() { kubectl -n workspaces get pod "$1-workspace-pod" -o 'jsonpath={.metadata.uid}'; }
 screen() { inside "$1" "TMUX_TMPDIR=/tmp tmux capture-pane -p -S - -t =workspace: | grep -q -- '$2'"; }
 stop_reason() { [ "$(kubectl -n workspaces get workspace "$1" -o 'jsonpath={.status.stopReason}')" = "$2" ]; }
 inside dev1 'TMUX_TMPDIR=/tmp tmux send-keys -t =workspace: "echo seen-\$((20+3))" Enter'
 eventually 30 screen dev1 seen-23
 before=$(uid dev1)
-restarted() { [ "$(uid dev1)" != "$before" ] && phase dev1 Running; }
 kubectl -n workspaces annotate workspace dev1 "workspace.devplane.io/restart-requested-at=$(date -u +%FT%TZ)" >/dev/null
 check "a restart says why it stops the pod" eventually 30 stop_reason dev1 Restart
-check "and replaces it" eventually 180 restarted
+check "and replaces it" eventually 180 replaced
 check "the next terminal shows the last screen" eventually 60 screen dev1 'the screen of the last run'
 check "with what was on it" screen dev1 seen-23
 
