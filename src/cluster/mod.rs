@@ -1,5 +1,6 @@
 //! The Kubernetes API, as the programs see it.
 
 pub mod client;
+pub mod lean;
 pub mod lease;
 pub mod watch;

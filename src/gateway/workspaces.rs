@@ -5,6 +5,7 @@ use crate::api::status::TerminalSession;
 use crate::api::workspace::{AiConfig, Persistence, Resources, User};
 use crate::api::{Phase, Workspace, WorkspaceSpec};
 use crate::cluster;
+use crate::cluster::lean::Lean;
 use crate::cluster::watch::Change;
 use crate::config::gateway::NewWorkspace;
 use crate::identity::{Identity, UserId};
@@ -14,7 +15,6 @@ use crate::units::quantity::Quantity;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::core::DeserializeGuard;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use snafu::{ResultExt, Snafu, ensure};
@@ -105,7 +105,7 @@ impl Workspaces {
 
     /// Keeps the index as the API server has it. Ends only with the program.
     pub async fn watch(&self) {
-        let api: Api<DeserializeGuard<Workspace>> = Api::namespaced(self.api.clone().into_client(), &self.namespace);
+        let api: Api<Lean<Workspace>> = Api::namespaced(self.api.clone().into_client(), &self.namespace);
         let alive = watch::Sender::new(Instant::now());
         let follow = cluster::watch::follow(&api, |change| {
             match change {
@@ -389,17 +389,14 @@ fn wake_time(workspace: &Workspace, now: Timestamp) -> Option<Timestamp> {
     }
 }
 
-/// A Workspace without what nobody reads here; `None`, and a log line, for one that is none.
-fn readable(object: DeserializeGuard<Workspace>) -> Option<Workspace> {
-    match object.0 {
-        Ok(mut workspace) => {
-            workspace.metadata.managed_fields = None;
-            Some(workspace)
-        }
-        Err(invalid) => {
+/// `None`, and a log line, for one that is no Workspace.
+fn readable(object: Lean<Workspace>) -> Option<Workspace> {
+    match object.object {
+        Ok(workspace) => Some(workspace),
+        Err(unreadable) => {
             tracing::warn!(
-                workspace = invalid.metadata.name.as_deref().unwrap_or_default(),
-                error = invalid.error,
+                workspace = unreadable.metadata.name.as_deref().unwrap_or_default(),
+                error = unreadable.error,
                 "a Workspace can't be read and is left out"
             );
             None

@@ -3,6 +3,7 @@
 //! Thousands of objects of Kubernetes' own types are large, mostly in fields that nobody here reads.
 
 use super::backoff;
+use crate::cluster::lean::Lean;
 use futures::{Stream, StreamExt, future};
 use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::watcher::{self, Event};
@@ -16,7 +17,7 @@ use tokio::sync::watch;
 use tokio::sync::watch::error::RecvError;
 
 /// Objects in one answer to a list.
-pub const PAGE: u32 = 100;
+pub const PAGE: u32 = 50;
 
 /// The objects of one kind in one namespace; clones are of the same cache.
 pub struct Cache<V> {
@@ -80,10 +81,13 @@ impl<V> Writer<V> {
         *self.cache.filled.borrow()
     }
 
-    fn write<K: Resource>(&mut self, event: Event<K>, keep: &impl Fn(K) -> Option<V>) {
-        let write = |objects: &mut HashMap<Box<str>, V>, object: K| {
+    fn write<K: Resource<DynamicType = ()>>(&mut self, event: Event<Lean<K>>, keep: &impl Fn(K) -> Option<V>) {
+        let write = |objects: &mut HashMap<Box<str>, V>, object: Lean<K>| {
             let name = object.name_any().into_boxed_str();
-            match keep(object) {
+            if let Err(unreadable) = &object.object {
+                tracing::warn!(kind = %K::kind(&()), name, error = unreadable.error, "an object can't be read and is left out");
+            }
+            match object.object.ok().and_then(keep) {
                 Some(value) => objects.insert(name, value),
                 None => objects.remove(&name),
             };
@@ -130,16 +134,18 @@ where
     let cache = writer.cache.clone();
     // A page is in memory as a whole, with everything that is not kept.
     let config = config.page_size(PAGE);
-    let events = watch_objects(Api::<K>::namespaced(client.clone(), namespace), config)
+    let events = watch_objects(Api::<Lean<K>>::namespaced(client.clone(), namespace), config)
         .backoff(backoff::of_watch(&K::kind(&())));
     let told = events.filter_map(move |event| {
         let told = match event {
             Ok(event) => {
                 let told = match &event {
-                    Event::Apply(object) | Event::Delete(object) => Some(Told::Changed(tell(object))),
+                    Event::Apply(Lean { object: Ok(object), .. }) | Event::Delete(Lean { object: Ok(object), .. }) => {
+                        Some(Told::Changed(tell(object)))
+                    }
                     // Nothing is done before the first list is complete.
                     Event::InitDone => writer.is_filled().then_some(Told::Relisted),
-                    Event::Init | Event::InitApply(_) => None,
+                    Event::Apply(_) | Event::Delete(_) | Event::Init | Event::InitApply(_) => None,
                 };
                 writer.write(event, &keep);
                 told
@@ -160,8 +166,9 @@ mod tests {
     use k8s_openapi::api::core::v1::ConfigMap;
     use serde_json::json;
 
-    fn object(name: &str, kept: bool) -> ConfigMap {
-        serde_json::from_value(json!({"metadata": {"name": name}, "immutable": kept})).unwrap()
+    fn object(name: &str, kept: bool) -> Lean<ConfigMap> {
+        let object = json!({"metadata": {"name": name}, "immutable": kept});
+        serde_json::from_str(&object.to_string()).unwrap()
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::plan::Step;
 use super::volume::Refusal;
 use super::wanted::Wanted;
 use jiff::{SignedDuration, Timestamp};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ const LONGEST_LAG: SignedDuration = SignedDuration::from_secs(10);
 #[derive(Default)]
 pub struct Memory {
     workspaces: Mutex<HashMap<String, Remembered>>,
+    starting: Mutex<HashSet<String>>,
 }
 
 #[derive(Default)]
@@ -146,8 +147,24 @@ impl Memory {
         created.iter().map(|(_, at)| *at + LONGEST_LAG).min()
     }
 
+    /// Notes whether the workspace is on its way.
+    pub fn starts(&self, uid: &str, starts: bool) {
+        let mut starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if starts && !starting.contains(uid) {
+            starting.insert(uid.to_owned());
+        } else if !starts {
+            starting.remove(uid);
+        }
+    }
+
+    /// How many workspaces are on their way.
+    pub fn starting(&self) -> usize {
+        self.starting.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     pub fn forget(&self, uid: &str) {
         self.lock().remove(uid);
+        self.starts(uid, false);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Remembered>> {
@@ -192,6 +209,18 @@ mod tests {
         assert!(!memory.is_stale("a", Some("opaque")));
         memory.forget("a");
         assert!(!memory.is_stale("a", Some("5")));
+    }
+
+    #[test]
+    fn those_on_their_way_are_counted_once() {
+        let memory = Memory::default();
+        for uid in ["a", "b", "c", "a"] {
+            memory.starts(uid, true);
+        }
+        assert_eq!(memory.starting(), 3);
+        memory.starts("b", false);
+        memory.forget("c");
+        assert_eq!(memory.starting(), 1);
     }
 
     #[test]

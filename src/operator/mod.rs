@@ -29,6 +29,7 @@ mod watches;
 
 use crate::api::{Phase, Workspace};
 use crate::clock::Clock;
+use crate::cluster::lean::Lean;
 use crate::cluster::lease::{self, Elector, LeaseError};
 use crate::config::OperatorConfig;
 use crate::serve::listener::ListenError;
@@ -36,7 +37,6 @@ use crate::serve::probes::{self, Page};
 use crate::serve::shutdown;
 use crate::telemetry::metrics::{self, OperatorMetrics};
 use futures::{Stream, StreamExt, TryStreamExt, future};
-use kube::core::DeserializeGuard;
 use kube::runtime::events::{self, Recorder};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{Controller, WatchStreamExt, controller, watcher};
@@ -55,7 +55,7 @@ use tokio::sync::watch;
 const CONCURRENT_PASSES: u16 = 64;
 
 /// The Workspaces that are there, those that can't be read among them.
-type Workspaces = Store<DeserializeGuard<Workspace>>;
+type Workspaces = Store<Lean<Workspace>>;
 
 /// Changes that come so close together are one pass: a pod that starts, or objects that were just made, tell of themselves several
 /// times.
@@ -231,13 +231,13 @@ fn workspaces(
     queue: Arc<Queue>,
 ) -> (
     Workspaces,
-    impl Stream<Item = Result<DeserializeGuard<Workspace>, watcher::Error>> + Send + 'static,
+    impl Stream<Item = Result<Lean<Workspace>, watcher::Error>> + Send + 'static,
 ) {
     let (store, writer) = reflector::store();
-    let api: Api<DeserializeGuard<Workspace>> = Api::namespaced(client.clone(), namespace);
+    let api: Api<Lean<Workspace>> = Api::namespaced(client.clone(), namespace);
     let stream = watcher(api, watcher::Config::default().page_size(cache::PAGE))
         .backoff(backoff::of_watch(&Workspace::kind(&())))
-        .modify(seen::metadata)
+        .modify(seen::workspace)
         .reflect(writer)
         .touched_objects()
         .inspect_ok(move |workspace| queue.add(&workspace.name_any()));
@@ -249,7 +249,7 @@ fn count_phases(metrics: &OperatorMetrics, workspaces: Workspaces) {
     metrics.set_phases(move || {
         let mut counts = [0; PHASES.len()];
         for guarded in workspaces.state() {
-            let workspace = guarded.0.as_ref().ok();
+            let workspace = guarded.object.as_ref().ok();
             let phase = workspace.and_then(|workspace| workspace.status.as_ref()?.phase);
             counts[PHASES.iter().position(|known| *known == phase).unwrap_or_default()] += 1;
         }

@@ -38,11 +38,6 @@ impl Queue {
         Taken(self)
     }
 
-    /// How many wait for a pass.
-    pub fn waiting(&self) -> usize {
-        self.lock().len()
-    }
-
     /// It is gone, so that no pass will come.
     pub fn forget(&self, name: &str) {
         if self.lock().remove(name) {

@@ -16,6 +16,7 @@ use super::wanted::Wanted;
 use crate::api::workspace::ReclaimPolicy;
 use crate::api::{Phase, Reason, Workspace, WorkspaceStatus};
 use crate::clock::{Clock, until};
+use crate::cluster::lean::Lean;
 use crate::config::operator::WorkspaceSettings;
 use crate::labels;
 use crate::names::PodName;
@@ -23,7 +24,7 @@ use crate::render::{desired, endpoint};
 use crate::telemetry::metrics::{ReconcileStage, TimedStage};
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
-use kube::core::{DeserializeGuard, Request};
+use kube::core::Request;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::Store;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -40,7 +41,7 @@ pub struct Context {
     pub client: Client,
     pub clock: Arc<dyn Clock>,
     pub settings: WorkspaceSettings,
-    pub workspaces: Store<DeserializeGuard<Workspace>>,
+    pub workspaces: Store<Lean<Workspace>>,
     pub caches: Caches,
     /// True once every cache has had its first list: an unfilled one would look like missing objects.
     pub filled: watch::Receiver<bool>,
@@ -80,7 +81,7 @@ const LONGEST_APPLY: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// When it has to be tried again; [`backoff`] says when.
-pub async fn reconcile(guarded: Arc<DeserializeGuard<Workspace>>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
+pub async fn reconcile(guarded: Arc<Lean<Workspace>>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
     let mut filled = ctx.filled.clone();
     filled.wait_for(|filled| *filled).await.context(WatchesSnafu)?;
     // Before the pass: what comes meanwhile needs another one.
@@ -107,11 +108,15 @@ impl ReconcileError {
     }
 }
 
-async fn reconcile_one(guarded: &DeserializeGuard<Workspace>, ctx: &Context) -> Result<Action, ReconcileError> {
-    let workspace = match &guarded.0 {
+async fn reconcile_one(guarded: &Lean<Workspace>, ctx: &Context) -> Result<Action, ReconcileError> {
+    let workspace = match &guarded.object {
         Ok(workspace) => workspace,
-        Err(invalid) => {
-            tracing::warn!(workspace = invalid.metadata.name, error = %invalid, "a Workspace can't be read and is left alone");
+        Err(unreadable) => {
+            tracing::warn!(
+                workspace = unreadable.metadata.name,
+                error = unreadable.error,
+                "a Workspace can't be read and is left alone"
+            );
             return Ok(Action::await_change());
         }
     };
@@ -358,6 +363,7 @@ async fn write_status(
     let name = workspace.name_any();
     let uid = workspace.uid().unwrap_or_default();
     let new = status::status(workspace, &pass.state, pass.names.clone(), now);
+    ctx.memory.starts(&uid, new.phase == Some(Phase::Creating));
     let Some(mut patch) = status::patch(workspace.status.as_ref(), &new) else {
         return Ok(None);
     };
@@ -366,7 +372,7 @@ async fn write_status(
             .pod_made_at
             .unwrap_or(now)
             .max(ctx.memory.told_at(&uid).unwrap_or_default());
-        let tell_at = last + status::progress_after(ctx.queue.waiting());
+        let tell_at = last + status::progress_after(ctx.memory.starting());
         if now < tell_at {
             return Ok(Some(tell_at));
         }
@@ -490,7 +496,7 @@ async fn set_finalizer(
 async fn let_go_of_all(ctx: &Context) -> Result<(), ReconcileError> {
     tracing::info!("the namespace is being deleted: nothing more is made in it");
     for guarded in ctx.workspaces.state() {
-        let Ok(workspace) = &guarded.0 else { continue };
+        let Ok(workspace) = &guarded.object else { continue };
         if ctx.memory.let_go(&workspace.uid().unwrap_or_default()) {
             set_finalizer(workspace, ctx, false).await?;
         }
@@ -503,7 +509,7 @@ fn api(workspace: &Workspace, ctx: &Context) -> Api<Workspace> {
 }
 
 /// When to try again after an error.
-pub fn backoff(guarded: Arc<DeserializeGuard<Workspace>>, error: &ReconcileError, ctx: Arc<Context>) -> Action {
+pub fn backoff(guarded: Arc<Lean<Workspace>>, error: &ReconcileError, ctx: Arc<Context>) -> Action {
     let uid = guarded.uid().unwrap_or_default();
     ctx.reporter.pass_failed(error.stage());
     let now = ctx.clock.now();

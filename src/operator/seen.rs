@@ -4,6 +4,8 @@ use super::content::{Content, Decided};
 use super::drift::Template;
 use super::observe::controller;
 use super::pod_state::{self, PodState};
+use crate::api::Workspace;
+use crate::cluster::lean::{Lean, ManagedFields};
 use crate::labels;
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
@@ -70,15 +72,11 @@ impl SeenPod {
     }
 }
 
-/// For what is kept of a kind as it is.
-pub fn metadata<K: Resource>(object: &mut K) {
-    let metadata = object.meta_mut();
-    metadata.managed_fields = None;
-    if let Some(annotations) = metadata.annotations.as_mut() {
+/// Of a Workspace, which is kept as it is but for what nobody reads.
+pub fn workspace(workspace: &mut Lean<Workspace>) {
+    workspace.managed_fields = ManagedFields::default();
+    if let Some(annotations) = workspace.meta_mut().annotations.as_mut() {
         annotations.remove(LAST_APPLIED);
-        if annotations.is_empty() {
-            metadata.annotations = None;
-        }
     }
 }
 

@@ -14,13 +14,13 @@ use std::time::Duration;
 /// an event. A quick start goes without.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
-/// With so many other Workspaces waiting, progress is told half as often; with twice as many, a third as often. When hundreds start at
+/// With so many Workspaces on their way, progress is told half as often; with twice as many, a third as often. When hundreds start at
 /// once, what is told of a start is paid for by every other one.
-const WAITING_PER_PROGRESS: usize = 16;
+const STARTING_PER_PROGRESS: usize = 16;
 
-/// How long after the last word on a start the next one may be told, with so many Workspaces waiting for a pass.
-pub fn progress_after(waiting: usize) -> Duration {
-    PROGRESS_EVERY.mul_f64(1.0 + waiting as f64 / WAITING_PER_PROGRESS as f64)
+/// How long after the last word on a start the next one may be told, with so many Workspaces on their way.
+pub fn progress_after(starting: usize) -> Duration {
+    PROGRESS_EVERY.mul_f64(1.0 + starting as f64 / STARTING_PER_PROGRESS as f64)
 }
 
 /// Names that the status tells; empty while they are not known.

@@ -6,6 +6,7 @@ use super::content::Decided;
 use super::observe::Caches;
 use super::seen::{self, Seen, SeenPod};
 use crate::api::Workspace;
+use crate::cluster::lean::Lean;
 use crate::config::OperatorConfig;
 use crate::config::operator::WorkspaceSettings;
 use crate::labels;
@@ -15,7 +16,6 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Client, Resource, ResourceExt};
@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-type WorkspaceRef = ObjectRef<DeserializeGuard<Workspace>>;
+type WorkspaceRef = ObjectRef<Lean<Workspace>>;
 
 /// Starts them all; the caches are filled while the stream is polled.
 pub fn start(
@@ -155,7 +155,9 @@ fn refer_to<K: Resource>(object: &K, name: &str) -> WorkspaceRef {
 /// The Workspaces for which `holds` is true.
 fn using(workspaces: &Workspaces, holds: impl Fn(&Workspace) -> bool) -> Vec<WorkspaceRef> {
     let workspaces = workspaces.state();
-    let using = workspaces.iter().filter(|guarded| guarded.0.as_ref().is_ok_and(&holds));
+    let using = workspaces
+        .iter()
+        .filter(|guarded| guarded.object.as_ref().is_ok_and(&holds));
     using.map(|guarded| ObjectRef::from_obj(guarded.as_ref())).collect()
 }
 
