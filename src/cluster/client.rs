@@ -15,10 +15,11 @@ use std::time::Duration;
 use tower::ServiceBuilder;
 use tower::retry::RetryLayer;
 
-/// A connection on which nothing comes for so long is asked for a sign of life (RFC 9113, 6.7), as Go clients of Kubernetes do.
-const PING_AFTER: Duration = Duration::from_secs(30);
-/// It is given up when the sign does not come.
-const PONG_WITHIN: Duration = Duration::from_secs(15);
+/// A connection on which nothing comes for so long is asked for a sign of life (RFC 9113, 6.7), and given up when none comes. Requests
+/// that are tried again would go to the same dead peer until then. Together they are less than what a gateway may be without its
+/// watch (`SESSION_WATCH_LOSS`: 15 s at least).
+const PING_AFTER: Duration = Duration::from_secs(10);
+const PONG_WITHIN: Duration = Duration::from_secs(5);
 
 /// Bytes that the API server may send of one answer before we have read them. Watches share the connection, so that all of them may
 /// send four times as many.
