@@ -14,7 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("units", &[]),
     ("clock", &[]),
     ("config", &["api", "units"]),
-    ("policy", &["labels", "names", "units"]),
+    ("policy", &["api", "labels", "names", "units"]),
     ("render", &["api", "identity", "labels", "names", "policy", "units"]),
     ("audit", &["api"]),
     ("telemetry", &["api", "audit"]),

@@ -5,8 +5,10 @@
 
 #[path = "../harness/apiserver.rs"]
 mod apiserver;
+mod chart;
 mod cost;
 mod doctor;
+mod egress;
 #[path = "../harness/eventually.rs"]
 mod eventually;
 mod faults;
