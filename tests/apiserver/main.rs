@@ -21,6 +21,7 @@ mod proxy;
 mod recovery;
 #[path = "../harness/requests.rs"]
 mod requests;
+mod rights;
 mod schema;
 mod volumes;
 mod workspaces;
