@@ -17,6 +17,7 @@ mod leadership;
 mod openmetrics;
 mod operator;
 mod outage;
+mod pod_security;
 mod proxy;
 mod recovery;
 #[path = "../harness/requests.rs"]
