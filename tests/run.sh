@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-TIERS=(lint unit web cli image chart apiserver gateway cluster browser)
+TIERS=(lint unit policy web cli image chart apiserver gateway cluster browser)
 : "${DEVPLANE_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/devplane}"
 export DEVPLANE_CACHE
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$DEVPLANE_CACHE/target}
@@ -24,6 +24,8 @@ tier_lint() {
   tests/lint/readme.sh
 }
 tier_unit() { cargo test --locked --lib --bins --test architecture --test golden; }
+# The Go program that judges beside us is built once; its cases come from a fixed seed.
+tier_policy() { cargo test --locked --test policy; }
 tier_web() { tests/web/run.sh; }
 tier_cli() { cargo test --locked --test cli --test recording; }
 # More threads than processors: most of a test is waiting.

@@ -29,7 +29,7 @@ pub struct WorkspaceStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remediation_hint: String,
     /// `Ready` and the steps towards it: `VolumeBound`, `PodScheduled`, `ImagePulled`, `ContainerStarted`. And
-    /// `VolumeSizeAsRequested`, `UpdatePending`, and `WithinCeilings`.
+    /// `VolumeSizeAsRequested`, `UpdatePending`, `WithinCeilings`, and `EgressAsConfigured`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -243,6 +243,8 @@ pub enum ConditionType {
     UpdatePending,
     /// The platform's ceilings allow all that the spec asks for.
     WithinCeilings,
+    /// What the settings allow outside the cluster is reached.
+    EgressAsConfigured,
 }
 
 impl ConditionType {
@@ -256,6 +258,7 @@ impl ConditionType {
             Self::VolumeSizeAsRequested => "VolumeSizeAsRequested",
             Self::UpdatePending => "UpdatePending",
             Self::WithinCeilings => "WithinCeilings",
+            Self::EgressAsConfigured => "EgressAsConfigured",
         }
     }
 }

@@ -122,12 +122,19 @@ pub struct AiConfig {
     /// OpenAI-compatible backends; each name once, each with at least one model.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub providers: Vec<Provider>,
-    /// Namespaces whose pods the workspace may reach on any port.
+    /// Namespaces whose pods the workspace may reach, on any port unless the platform's settings name some.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub egress_namespaces: Vec<String>,
     /// TCP ports that the workspace may reach at addresses outside the cluster.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub egress_ports: Vec<i32>,
+    /// Addresses outside the cluster that the workspace may reach on those ports, as ranges; absent is what the platform allows, `[]` none.
+    #[serde(rename = "egressCIDRs", skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 64),
+        inner(length(max = 43), regex(pattern = r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$"))
+    )]
+    pub egress_cidrs: Option<Vec<String>>,
 }
 
 /// One OpenAI-compatible backend.

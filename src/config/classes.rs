@@ -1,5 +1,6 @@
 //! JSON texts become the classes of workspaces: the common settings with those of a class over them.
 
+use super::egress::{self, EgressCeilings};
 use super::operator::{Amounts, Class, WorkspaceDefaults, pull_policy};
 use super::{pod, syntax};
 use crate::units::go_duration::GoDuration;
@@ -21,9 +22,11 @@ struct Given {
     image_pull_policy: Option<String>,
     #[serde(default)]
     resources: GivenAmounts,
-    ceilings: Option<GivenAmounts>,
-    egress_namespaces: Option<Vec<String>>,
+    ceilings: Option<GivenCeilings>,
+    egress_namespaces: Option<Vec<Value>>,
     egress_ports: Option<Vec<NonZeroU16>>,
+    #[serde(rename = "egressCIDRs")]
+    egress_cidrs: Option<Vec<String>>,
     idle_timeout: Option<String>,
     pod: Option<Value>,
 }
@@ -34,6 +37,18 @@ struct GivenAmounts {
     cpu: String,
     memory: String,
     storage: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct GivenCeilings {
+    cpu: String,
+    memory: String,
+    storage: String,
+    egress_namespaces: Option<Vec<Value>>,
+    egress_ports: Option<Vec<NonZeroU16>>,
+    #[serde(rename = "egressCIDRs")]
+    egress_cidrs: Option<Vec<String>>,
 }
 
 /// A class, and the groups whose members get it; everyone when there are none.
@@ -104,6 +119,7 @@ fn class(given: Given, common: &WorkspaceDefaults, allowed_images: &[String]) ->
         ceilings,
         egress_namespaces,
         egress_ports,
+        egress_cidrs,
         idle_timeout,
         pod,
     } = given;
@@ -119,14 +135,30 @@ fn class(given: Given, common: &WorkspaceDefaults, allowed_images: &[String]) ->
     }
     defaults.resources = quantities(&resources)?;
     if let Some(ceilings) = ceilings {
-        defaults.ceilings = quantities(&ceilings)?;
+        // What it does not say of egress is as for all: a class that says something of CPUs opens no namespace.
+        let (
+            amounts,
+            EgressCeilings {
+                namespaces,
+                ports,
+                cidrs,
+            },
+        ) = split(ceilings)?;
+        defaults.ceilings = amounts;
+        let common = &mut defaults.egress_ceilings;
+        common.namespaces = namespaces.or(common.namespaces.take());
+        common.ports = ports.or(common.ports.take());
+        common.cidrs = cidrs.or(common.cidrs.take());
     }
     if let Some(namespaces) = egress_namespaces {
-        let namespaces = namespaces.iter().map(|name| syntax::dns_label(name));
+        let namespaces = namespaces.iter().map(egress::namespace);
         defaults.egress_namespaces = namespaces.collect::<Result<_, _>>()?;
     }
     if let Some(ports) = egress_ports {
         defaults.egress_ports = ports;
+    }
+    if let Some(ranges) = egress_cidrs {
+        defaults.egress_cidrs = egress::cidrs(&ranges)?;
     }
     if let Some(text) = idle_timeout {
         let idle: GoDuration = text
@@ -142,14 +174,33 @@ fn class(given: Given, common: &WorkspaceDefaults, allowed_images: &[String]) ->
 
 /// # Errors
 /// What was expected.
-pub fn amounts(text: &str) -> Result<Amounts, String> {
+pub fn ceilings(text: &str) -> Result<(Amounts, EgressCeilings), String> {
     let given: Value = serde_json::from_str(text).map_err(|error| format!("a JSON object ({error})"))?;
     if !given.is_object() {
         return Err("a JSON object".to_owned());
     }
-    let given =
-        serde_json::from_value(given).map_err(|error| format!("quantities of cpu, memory and storage ({error})"))?;
-    quantities(&given)
+    let given = serde_json::from_value(given).map_err(|error| {
+        format!("quantities of cpu, memory and storage, and lists of egressNamespaces, egressPorts and egressCIDRs ({error})")
+    })?;
+    split(given)
+}
+
+fn split(given: GivenCeilings) -> Result<(Amounts, EgressCeilings), String> {
+    let GivenCeilings {
+        cpu,
+        memory,
+        storage,
+        egress_namespaces,
+        egress_ports,
+        egress_cidrs,
+    } = given;
+    let namespaces = egress_namespaces.map(|namespaces| namespaces.iter().map(egress::namespace).collect());
+    let egress = EgressCeilings {
+        namespaces: namespaces.transpose()?,
+        ports: egress_ports,
+        cidrs: egress_cidrs.map(|ranges| egress::cidrs(&ranges)).transpose()?,
+    };
+    Ok((quantities(&GivenAmounts { cpu, memory, storage })?, egress))
 }
 
 fn quantities(given: &GivenAmounts) -> Result<Amounts, String> {
@@ -181,15 +232,18 @@ pub fn is_allowed(image: &str, allowed: &[String]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::egress::{Dns, EgressNamespace};
     use crate::api::pod_settings::PodSettings;
 
     fn common() -> WorkspaceDefaults {
         WorkspaceDefaults {
             image: "registry.test/workspace:1".into(),
             image_pull_policy: None,
-            egress_namespaces: vec!["ai-system".into()],
+            egress_namespaces: vec![EgressNamespace::whole("ai-system")],
             egress_ports: vec![NonZeroU16::MIN],
-            cluster_cidrs: vec![],
+            egress_cidrs: vec!["0.0.0.0/0".parse().unwrap()],
+            egress_ceilings: ceilings(r#"{"egressPorts": [22, 443]}"#).unwrap().1,
+            dns: Dns::default(),
             idle_timeout: None,
             gateway_namespace: "system".into(),
             ca_bundle_config_map: None,
@@ -198,7 +252,7 @@ mod tests {
             npm_registry: None,
             cluster_domain: "cluster.local".into(),
             resources: Amounts::default(),
-            ceilings: amounts(r#"{"cpu": "4"}"#).unwrap(),
+            ceilings: ceilings(r#"{"cpu": "4"}"#).unwrap().0,
             pod: serde_json::from_str::<PodSettings>(r#"{"env": {"A": "1"}, "priorityClassName": "low"}"#).unwrap(),
         }
     }
@@ -206,7 +260,7 @@ mod tests {
     #[test]
     fn a_class_lies_over_what_all_have() {
         let text = r#"[{"name": "gpu", "groups": ["ml"], "image": "registry.test/gpu:1", "imagePullPolicy": "Always",
-            "resources": {"cpu": "8"}, "ceilings": {"cpu": "16"}, "egressNamespaces": [], "egressPorts": [443], "idleTimeout": "1h",
+            "resources": {"cpu": "8"}, "ceilings": {"cpu": "16", "egressCIDRs": ["192.0.2.0/24"]}, "egressNamespaces": [], "egressPorts": [443], "egressCIDRs": [], "idleTimeout": "1h",
             "pod": {"nodeSelector": {"gpu": "yes"}, "env": {"B": "2"}}}, {"name": "small"}]"#;
         let classes = parse(text, &common(), &[]).unwrap();
         let gpu = &classes[0].defaults;
@@ -215,7 +269,13 @@ mod tests {
             ("registry.test/gpu:1", 3600)
         );
         assert_eq!(gpu.ceilings.cpu.as_ref().unwrap().as_str(), "16");
-        assert!(gpu.egress_namespaces.is_empty());
+        assert!(gpu.egress_namespaces.is_empty() && gpu.egress_cidrs.is_empty());
+        assert_eq!(gpu.egress_ceilings.cidrs, Some(vec!["192.0.2.0/24".parse().unwrap()]));
+        assert_eq!(
+            gpu.egress_ceilings.ports,
+            common().egress_ceilings.ports,
+            "a ceiling of all stays"
+        );
         assert_eq!(gpu.pod.priority_class_name.as_deref(), Some("low"));
         assert!(
             gpu.pod.env.contains_key("B") && !gpu.pod.env.contains_key("A"),
@@ -246,6 +306,14 @@ mod tests {
                 r#"[{"name": "a", "pod": []}]"#,
                 "a JSON object as its pod, in the class a",
             ),
+            (
+                r#"[{"name": "a", "egressCIDRs": ["10.0.0.7/8"]}]"#,
+                "10.0.0.0/8, not \"10.0.0.7/8\", in the class a",
+            ),
+            (
+                r#"[{"name": "a", "egressNamespaces": [{"name": "b", "ports": []}]}]"#,
+                "at least one port",
+            ),
             (r#"[{"name": "a", "groups": [""]}]"#, "groups with names"),
             (r#"[{"name": "a", "idleTimeout": "soon"}]"#, "as idleTimeout"),
         ] {
@@ -253,7 +321,7 @@ mod tests {
             let problem = parse(text, &common(), &allowed).unwrap_err();
             assert!(problem.contains(expected), "{text}: {problem}");
         }
-        assert!(amounts("[]").is_err() && amounts(r#"{"gpu": "1"}"#).is_err() && amounts("{}").is_ok());
+        assert!(ceilings("[]").is_err() && ceilings(r#"{"gpu": "1"}"#).is_err() && ceilings("{}").is_ok());
     }
 
     #[test]

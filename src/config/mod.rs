@@ -7,6 +7,7 @@
 pub mod classes;
 pub mod clipboard;
 pub mod edge;
+pub mod egress;
 pub mod entry;
 pub mod gateway;
 pub mod limits;

@@ -1,11 +1,13 @@
 //! The operator's settings become an [`OperatorConfig`].
 
 use super::classes;
+use super::egress::{self, EgressCeilings};
 use super::pod;
 use super::reader::{Problems, Reader};
 use super::setting::{Setting, setting};
 use super::source::Source;
 use super::syntax;
+use crate::api::egress::{Dns, EgressNamespace};
 use crate::api::pod_settings::PodSettings;
 use crate::units::cidr;
 use crate::units::go_duration::GoDuration;
@@ -26,6 +28,8 @@ pub struct OperatorConfig {
     pub leader_elect: bool,
     pub metrics_address: SocketAddr,
     pub probe_address: SocketAddr,
+    /// Ranges of the cluster itself (pods, Services, nodes), which external egress never includes. Empty: found from the API.
+    pub cluster_cidrs: Vec<IpNet>,
     pub workspace: WorkspaceSettings,
 }
 
@@ -59,13 +63,14 @@ pub struct WorkspaceDefaults {
     pub image: String,
     /// `Always`, `IfNotPresent` or `Never`; empty leaves it to Kubernetes.
     pub image_pull_policy: Option<String>,
-    /// Namespaces that a workspace may reach on every port.
-    pub egress_namespaces: Vec<String>,
-    /// TCP ports that a workspace may reach at external addresses. Never empty.
+    /// Namespaces, or parts of them, that a workspace may reach.
+    pub egress_namespaces: Vec<EgressNamespace>,
+    /// TCP ports that a workspace may reach at external addresses; none is no external egress.
     pub egress_ports: Vec<NonZeroU16>,
-    /// Ranges of the cluster itself (pods, Services, nodes), which external egress never includes. Empty means that they
-    /// are not known, and then there is no external egress at all.
-    pub cluster_cidrs: Vec<IpNet>,
+    /// The external addresses that a workspace may reach; none is no external egress.
+    pub egress_cidrs: Vec<IpNet>,
+    pub egress_ceilings: EgressCeilings,
+    pub dns: Dns,
     /// `None` never stops a workspace.
     pub idle_timeout: Option<std::time::Duration>,
     /// Where the gateway's pods run.
@@ -108,12 +113,26 @@ pub const WORKSPACE_IMAGE_PULL_POLICY: Setting = setting("WORKSPACE_IMAGE_PULL_P
     .help("Always, IfNotPresent or Never; Kubernetes decides by the tag when unset");
 pub const LLM_NAMESPACES: Setting = setting("LLM_NAMESPACES", "workspace.egressNamespaces")
     .default("ai-system")
-    .help("namespaces that a workspace may reach on every port, separated by commas");
+    .help("namespaces that a workspace may reach, separated by commas; or a JSON list of names and of {name, ports, podLabels}, for TCP ports and pods alone");
 pub const EGRESS_PORTS: Setting = setting("EGRESS_PORTS", "workspace.egressPorts")
     .default("22,80,443,5000,8000,8080,8081,11434")
-    .help("TCP ports that a workspace may reach outside the cluster, separated by commas");
+    .help("TCP ports that a workspace may reach outside the cluster, separated by commas; a lone comma is none");
+pub const EGRESS_CIDRS: Setting = setting("EGRESS_CIDRS", "workspace.egressCIDRs")
+    .default("0.0.0.0/0,::/0")
+    .help("address ranges outside the cluster that a workspace may reach on those ports, separated by commas; a lone comma is none");
 pub const CLUSTER_CIDRS: Setting = setting("CLUSTER_CIDRS", "workspace.clusterCIDRs")
-    .help("address ranges of the cluster's pods, Services and nodes, separated by commas; never reachable as external addresses. Without them there is no external egress");
+    .help("address ranges of the cluster's pods, Services and nodes, separated by commas; never reachable as external addresses. Found from Nodes and ServiceCIDRs when unset; while they can't be found there is no external egress");
+pub const DNS_NAMESPACE: Setting = setting("DNS_NAMESPACE", "workspace.dns.namespace")
+    .default("kube-system")
+    .help("the namespace of the cluster's DNS pods");
+pub const DNS_POD_LABELS: Setting = setting("DNS_POD_LABELS", "workspace.dns.podLabels")
+    .default("k8s-app=kube-dns")
+    .help("the labels of the cluster's DNS pods, as key=value separated by commas");
+pub const DNS_PORT: Setting = setting("DNS_PORT", "workspace.dns.port")
+    .default("53")
+    .help("the port that the DNS pods listen on, such as 5353 on OpenShift");
+pub const DNS_NODE_LOCAL: Setting = setting("DNS_NODE_LOCAL", "workspace.dns.nodeLocal")
+    .help("addresses that NodeLocal DNSCache listens on, such as 169.254.20.10, separated by commas");
 pub const IDLE_TIMEOUT: Setting = setting("IDLE_TIMEOUT", "workspace.idleTimeout")
     .default("0")
     .help("stop a workspace after this long without input, such as 30m or 8h; 0 never");
@@ -133,10 +152,10 @@ pub const WORKSPACE_POD: Setting = setting("WORKSPACE_POD", "workspace.pod")
     .help("more for every workspace's pod, as JSON: imagePullSecrets, nodeSelector, tolerations, affinity, priorityClassName, runtimeClassName, dnsConfig, labels, annotations, env, proxy, mounts, requests, automountServiceAccountToken, tmpSizeLimit");
 pub const WORKSPACE_CEILINGS: Setting = setting("WORKSPACE_CEILINGS", "workspace.ceilings")
     .default("{}")
-    .help("the most that a workspace gets, as JSON: {cpu, memory, storage} as quantities");
+    .help("the most that a workspace gets, as JSON: {cpu, memory, storage} as quantities, and the lists {egressNamespaces, egressPorts, egressCIDRs}");
 pub const WORKSPACE_CLASSES: Setting = setting("WORKSPACE_CLASSES", "workspace.classes")
     .default("[]")
-    .help("classes that a Workspace may name, as a JSON list of {name, groups, image, imagePullPolicy, resources, ceilings, egressNamespaces, egressPorts, idleTimeout, pod}; what a class does not say is as for all");
+    .help("classes that a Workspace may name, as a JSON list of {name, groups, image, imagePullPolicy, resources, ceilings, egressNamespaces, egressPorts, egressCIDRs, idleTimeout, pod}; what a class does not say is as for all");
 pub const WORKSPACE_ALLOWED_IMAGES: Setting = setting("WORKSPACE_ALLOWED_IMAGES", "workspace.allowedImages")
     .help("images that workspaces may run, separated by commas, each with or without a * at its end; any when unset");
 pub const CLUSTER_DOMAIN: Setting = setting("CLUSTER_DOMAIN", "clusterDomain")
@@ -151,7 +170,12 @@ pub const SETTINGS: &[Setting] = &[
     GATEWAY_NAMESPACE,
     LLM_NAMESPACES,
     EGRESS_PORTS,
+    EGRESS_CIDRS,
     CLUSTER_CIDRS,
+    DNS_NAMESPACE,
+    DNS_POD_LABELS,
+    DNS_PORT,
+    DNS_NODE_LOCAL,
     IDLE_TIMEOUT,
     DEFAULT_CA_BUNDLE_CONFIGMAP,
     PIP_INDEX_URL,
@@ -187,9 +211,11 @@ impl OperatorConfig {
             let probe_address = r.parse(&HEALTH_PROBE_BIND_ADDRESS, syntax::bind_address);
             let image = r.text(&WORKSPACE_IMAGE);
             let image_pull_policy = r.optional(&WORKSPACE_IMAGE_PULL_POLICY, pull_policy);
-            let egress_namespaces = r.list(&LLM_NAMESPACES, syntax::dns_label);
+            let egress_namespaces = r.parse(&LLM_NAMESPACES, egress::namespaces);
             let egress_ports = r.list(&EGRESS_PORTS, syntax::port);
+            let egress_cidrs = r.list(&EGRESS_CIDRS, cidr::parse);
             let cluster_cidrs = r.list(&CLUSTER_CIDRS, cidr::parse);
+            let dns = dns(&mut r);
             let idle_timeout = r.parse(&IDLE_TIMEOUT, |text| {
                 text.parse::<GoDuration>().map_err(|error| error.to_string())
             });
@@ -199,16 +225,19 @@ impl OperatorConfig {
             let pip_trusted_host = r.optional(&PIP_TRUSTED_HOST, syntax::any_text);
             let npm_registry = r.optional(&NPM_REGISTRY, syntax::http_url);
             let pod = r.parse(&WORKSPACE_POD, pod::parse);
-            let ceilings = r.parse(&WORKSPACE_CEILINGS, classes::amounts);
+            let ceilings = r.parse(&WORKSPACE_CEILINGS, classes::ceilings);
             let allowed_images = r.list(&WORKSPACE_ALLOWED_IMAGES, syntax::any_text)?;
             let cluster_domain = r.parse(&CLUSTER_DOMAIN, syntax::dns_subdomain);
             let common = (|| {
+                let (ceilings, egress_ceilings) = ceilings?;
                 Some(WorkspaceDefaults {
                     image: image?,
                     image_pull_policy: image_pull_policy?,
                     egress_namespaces: egress_namespaces?,
                     egress_ports: egress_ports?,
-                    cluster_cidrs: cluster_cidrs?,
+                    egress_cidrs: egress_cidrs?,
+                    egress_ceilings,
+                    dns: dns?,
                     idle_timeout: idle_timeout.map(|idle| (!idle.0.is_zero()).then_some(idle.0))?,
                     gateway_namespace: gateway_namespace?,
                     ca_bundle_config_map: ca_bundle_config_map?,
@@ -217,7 +246,7 @@ impl OperatorConfig {
                     npm_registry: npm_registry?,
                     cluster_domain: cluster_domain?,
                     resources: Amounts::default(),
-                    ceilings: ceilings?,
+                    ceilings,
                     pod: pod?,
                 })
             })()?;
@@ -237,6 +266,7 @@ impl OperatorConfig {
                 leader_elect: leader_elect?,
                 metrics_address: metrics_address?,
                 probe_address: probe_address?,
+                cluster_cidrs: cluster_cidrs?,
                 workspace: WorkspaceSettings {
                     common,
                     classes: classes?,
@@ -245,6 +275,19 @@ impl OperatorConfig {
         })();
         r.finish(config)
     }
+}
+
+fn dns(r: &mut Reader<'_>) -> Option<Dns> {
+    let namespace = r.parse(&DNS_NAMESPACE, syntax::dns_label);
+    let pod_labels = r.parse(&DNS_POD_LABELS, egress::labels);
+    let port = r.parse(&DNS_PORT, syntax::port);
+    let node_local = r.list(&DNS_NODE_LOCAL, egress::resolver);
+    Some(Dns {
+        namespace: namespace?,
+        pod_labels: pod_labels?,
+        port: port?,
+        node_local: node_local?,
+    })
 }
 
 pub(super) fn pull_policy(text: &str) -> Result<String, String> {

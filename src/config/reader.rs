@@ -77,9 +77,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Items separated by commas; at least one.
+    /// Items separated by commas. A lone comma, or `[]`, is the empty list.
     pub fn list<T>(&mut self, setting: &Setting, parse: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
         let items = self.optional(setting, |text| {
+            let text = if text.trim() == "[]" { "" } else { text };
             text.split(',')
                 .map(str::trim)
                 .filter(|item| !item.is_empty())

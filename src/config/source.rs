@@ -129,6 +129,8 @@ fn read_file(path: &Path) -> Result<(String, Dict), FileError> {
 fn as_text(value: &Value) -> String {
     match value {
         Value::String(_, text) => text.clone(),
+        // Nothing is not the same as no value: the default would take its place.
+        Value::Array(_, items) if items.is_empty() => "[]".to_owned(),
         Value::Array(_, items) if items.iter().all(|item| item.as_dict().is_none()) => {
             items.iter().map(as_text).collect::<Vec<_>>().join(",")
         }

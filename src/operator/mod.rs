@@ -8,6 +8,7 @@ mod backoff;
 mod cache;
 mod content;
 mod drift;
+mod egress;
 mod ended;
 mod failure;
 mod memory;
@@ -15,6 +16,8 @@ mod observe;
 mod plan;
 mod pod_state;
 mod queue;
+mod range_watches;
+mod ranges;
 mod reconcile;
 mod report;
 mod requests;
@@ -36,13 +39,14 @@ use crate::serve::listener::ListenError;
 use crate::serve::probes::{self, Page};
 use crate::serve::shutdown;
 use crate::telemetry::metrics::{self, OperatorMetrics};
-use futures::{Stream, StreamExt, TryStreamExt, future};
+use futures::{Stream, StreamExt, TryStreamExt, future, stream};
 use kube::runtime::events::{self, Recorder};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{Controller, WatchStreamExt, controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use memory::Memory;
 use queue::Queue;
+use range_watches::Ranges;
 use reconcile::Context;
 use report::Reporter;
 use snafu::{ResultExt, Snafu};
@@ -109,11 +113,6 @@ pub async fn run(config: OperatorConfig, client: Client, clock: Arc<dyn Clock>) 
     metrics.leader.set(1);
     // No standby any more: ready again once the watches have filled.
     ready.store(false, Ordering::Relaxed);
-    if config.workspace.common.cluster_cidrs.is_empty() {
-        tracing::warn!(
-            "CLUSTER_CIDRS is not set: workspaces reach nothing outside the cluster; set it to the ranges of the cluster's pods, Services and nodes"
-        );
-    }
     tracing::info!(namespace = config.namespace, "the operator works");
     let work = work(config, client, clock, metrics, Arc::clone(&ready));
     let result = match held {
@@ -169,11 +168,19 @@ async fn work(
     let (workspaces, workspace_stream) = workspaces(&client, &config.namespace, Arc::clone(&queue));
     let (caches, changes) = watches::start(&client, &config, &workspaces);
     count_phases(&metrics, workspaces.clone());
+    let ranges = if config.cluster_cidrs.is_empty() {
+        Ranges::follow(&client, Arc::clone(&metrics))
+    } else {
+        metrics.cluster_ranges_known.set(1);
+        Ranges::fixed(&config.cluster_cidrs)
+    };
+    let all = workspaces.clone();
+    let policies_change = ranges.changes().flat_map(move |()| stream::iter(watches::all(&all)));
     // One waiter for the caches, many for this.
     let (tell_filled, all_filled) = watch::channel(false);
-    let filled = caches.clone();
+    let (filled, answered) = (caches.clone(), ranges.clone());
     tokio::spawn(async move {
-        if filled.filled().await.is_ok() {
+        if filled.filled().await.is_ok() && answered.answered().await.is_ok() {
             tell_filled.send_replace(true);
             ready.store(true, Ordering::Relaxed);
         }
@@ -188,6 +195,7 @@ async fn work(
         settings: config.workspace,
         workspaces: workspaces.clone(),
         caches,
+        ranges,
         filled: all_filled,
         memory: Memory::default(),
         queue: Arc::clone(&queue),
@@ -197,7 +205,7 @@ async fn work(
         },
     });
     let (changed, gone) = (Arc::clone(&queue), queue);
-    let changes = changes.inspect(move |workspace| changed.add(&workspace.name));
+    let changes = stream::select(changes, policies_change).inspect(move |workspace| changed.add(&workspace.name));
     Controller::for_stream(workspace_stream, workspaces)
         .with_config(
             controller::Config::default()

@@ -82,6 +82,8 @@ pub struct State {
     pub outdated: Vec<&'static str>,
     /// What the ceilings did not allow, in words.
     pub limited: Vec<String>,
+    /// Why nothing outside the cluster is reached, though that is allowed.
+    pub egress_refused: Option<Arc<str>>,
     pub sessions: Vec<TerminalSession>,
 }
 
@@ -119,6 +121,7 @@ pub fn plan(
         volume_size: size,
         outdated: vec![],
         limited: workspace.limited.clone(),
+        egress_refused: None,
         sessions: observed.sessions.clone(),
     };
     let plan = |steps, state, look_again_at| Plan {

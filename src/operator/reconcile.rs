@@ -6,6 +6,7 @@ use super::memory::{Memory, WantedOf};
 use super::observe::Caches;
 use super::plan::{Plan, State, Step, plan};
 use super::queue::Queue;
+use super::range_watches::Ranges;
 use super::report::Reporter;
 use super::requests::Requests;
 use super::start;
@@ -43,6 +44,7 @@ pub struct Context {
     pub settings: WorkspaceSettings,
     pub workspaces: Store<Lean<Workspace>>,
     pub caches: Caches,
+    pub ranges: Ranges,
     /// True once every cache has had its first list: an unfilled one would look like missing objects.
     pub filled: watch::Receiver<bool>,
     pub memory: Memory,
@@ -206,15 +208,21 @@ struct Lag {
 async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pass, Lag> {
     let planning = ctx.reporter.metrics.time(TimedStage::Plan);
     let last = workspace.status.clone().unwrap_or_default();
-    let valid = match validate(workspace, &ctx.settings) {
+    let mut valid = match validate(workspace, &ctx.settings) {
         Ok(valid) => valid,
         Err(invalid) => return Ok(Pass::invalid(&last, invalid.to_string())),
     };
+    let ranges = ctx.ranges.now();
+    valid.egress.cluster_cidrs = Arc::clone(&ranges.all);
     let observed = ctx.caches.observe(&valid, &last);
+    if let Some(address) = observed.pod.as_deref().and_then(|pod| pod.address.as_deref()) {
+        ctx.ranges.seen(address);
+    }
     let desired = || desired(&valid, observed.ca_digest.as_deref());
     let of = WantedOf {
         generation: workspace.metadata.generation,
         ca_digest: observed.ca_digest.clone(),
+        ranges: ranges.revision,
     };
     let wanted = ctx.memory.wanted(&valid.uid, of, || Wanted::of(&desired()));
     let requests = Requests::of(workspace);
@@ -232,6 +240,7 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
         ctx.memory.growth_refused(&valid.uid).as_ref(),
         now,
     );
+    state.egress_refused = ranges.unknown.clone().filter(|_| valid.egress.wants_outside());
     drop(planning);
     let creations: Vec<Step> = steps.iter().copied().filter(|step| creates(*step, &observed)).collect();
     if let Some(until) = ctx.memory.lag(&valid.uid, &creations, now) {
@@ -338,6 +347,7 @@ impl Pass {
                 volume_size: Size::Unbound,
                 outdated: vec![],
                 limited: vec![],
+                egress_refused: None,
                 sessions: last.sessions.clone(),
             },
             names: Names {

@@ -46,6 +46,9 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
         changed => format!("changed since the pod was made: {}; {when}", changed.join(", ")),
     };
     let limited = state.limited.join("; ");
+    let egress_refused = state.egress_refused.as_deref().map_or_else(String::new, |why| {
+        format!("nothing outside the cluster is reached, as the cluster's own address ranges are not known ({why}): the setting CLUSTER_CIDRS says them")
+    });
     let conditions = [
         (
             ConditionType::Ready,
@@ -110,6 +113,16 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
                 "Limited"
             },
             &limited,
+        ),
+        (
+            ConditionType::EgressAsConfigured,
+            state.egress_refused.is_none(),
+            if state.egress_refused.is_none() {
+                "AsConfigured"
+            } else {
+                "ClusterRangesUnknown"
+            },
+            &egress_refused,
         ),
     ];
     WorkspaceStatus {
@@ -222,6 +235,7 @@ mod tests {
             volume_size: Size::AsRequested,
             outdated: vec![],
             limited: vec![],
+            egress_refused: None,
             sessions: vec![],
         }
     }

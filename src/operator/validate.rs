@@ -2,13 +2,14 @@
 //!
 //! After this nobody reads `spec` again.
 
+use super::egress::{self, Asked};
 use crate::api::Workspace;
 use crate::api::workspace::{AiConfig, Lifecycle, Persistence, Provider, Resources, Tls, User, WorkspaceSpec};
 use crate::config::operator::{Amounts, WorkspaceDefaults, WorkspaceSettings};
 use crate::config::syntax;
 use crate::identity::{Identity, UserId};
-use crate::policy::Egress;
 use crate::render::{Platform, ValidWorkspace};
+use crate::units::cidr;
 use crate::units::go_duration::GoDuration;
 use crate::units::quantity::Quantity;
 use std::fmt::Display;
@@ -50,6 +51,7 @@ pub fn validate(workspace: &Workspace, settings: &WorkspaceSettings) -> Result<V
         providers,
         egress_namespaces,
         egress_ports,
+        egress_cidrs,
     } = ai_config;
     let Persistence {
         storage_class,
@@ -94,12 +96,24 @@ pub fn validate(workspace: &Workspace, settings: &WorkspaceSettings) -> Result<V
             .and_then(NonZeroU16::new)
             .ok_or("a TCP port between 1 and 65535")
     });
+    let cidrs = check.each(
+        "spec.aiConfig.egressCIDRs",
+        egress_cidrs.as_deref().unwrap_or_default(),
+        |range| cidr::parse(range),
+    );
     let storage_class = check.name("spec.persistence.storageClass", storage_class);
     let ca_bundle = check.name("spec.tls.customCABundle.name", &custom_ca_bundle.name);
     let idle_timeout = check.idle_timeout(idle_timeout, defaults.idle_timeout);
 
     let metadata = &workspace.metadata;
     let valid = (|| {
+        let asked = Asked {
+            namespaces: namespaces?,
+            ports: ports?,
+            cidrs: egress_cidrs.is_some().then_some(cidrs?),
+        };
+        let (egress, refused) = egress::within(asked, defaults, class_name);
+        check.limited.extend(refused);
         Some(ValidWorkspace {
             name: metadata.name.clone()?,
             namespace: metadata.namespace.clone()?,
@@ -110,11 +124,7 @@ pub fn validate(workspace: &Workspace, settings: &WorkspaceSettings) -> Result<V
             memory: memory?,
             storage: storage?,
             providers: providers.clone(),
-            egress: Egress {
-                namespaces: or_default(namespaces?, &defaults.egress_namespaces),
-                ports: or_default(ports?, &defaults.egress_ports),
-                cluster_cidrs: defaults.cluster_cidrs.clone(),
-            },
+            egress,
             storage_class: storage_class?,
             ca_bundle: ca_bundle?.or_else(|| defaults.ca_bundle_config_map.clone()),
             idle_timeout: idle_timeout?,
@@ -146,11 +156,6 @@ fn platform(defaults: &WorkspaceDefaults) -> Platform {
         npm_registry: defaults.npm_registry.clone(),
         pod: defaults.pod.clone(),
     }
-}
-
-/// The spec wins when it says anything.
-fn or_default<T: Clone>(own: Vec<T>, default: &[T]) -> Vec<T> {
-    if own.is_empty() { default.to_vec() } else { own }
 }
 
 /// Collects what is wrong.
@@ -285,7 +290,9 @@ impl Check {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::api::egress::{Dns, EgressNamespace};
     use crate::api::pod_settings::PodSettings;
+    use crate::config::egress::EgressCeilings;
     use crate::config::operator::Class;
     use serde_json::json;
 
@@ -293,9 +300,11 @@ pub(super) mod tests {
         WorkspaceDefaults {
             image: "registry.test/devplane-workspace:1".into(),
             image_pull_policy: None,
-            egress_namespaces: vec!["ai-system".into()],
+            egress_namespaces: vec![EgressNamespace::whole("ai-system")],
             egress_ports: [80, 443].map(|port| NonZeroU16::new(port).unwrap()).into(),
-            cluster_cidrs: vec!["10.0.0.0/8".parse().unwrap()],
+            egress_cidrs: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()],
+            egress_ceilings: EgressCeilings::default(),
+            dns: Dns::default(),
             idle_timeout: Some(Duration::from_secs(3600)),
             gateway_namespace: "workspace-operator-system".into(),
             ca_bundle_config_map: None,
@@ -337,7 +346,7 @@ pub(super) mod tests {
     #[test]
     fn settings_fill_what_the_spec_leaves_out() {
         let valid = validate(&workspace(spec()), &settings()).unwrap();
-        assert_eq!(valid.egress.namespaces, ["ai-system"]);
+        assert_eq!(valid.egress.namespaces, [EgressNamespace::whole("ai-system")]);
         assert_eq!(valid.idle_timeout, Some(Duration::from_secs(3600)));
 
         let mut own = spec();
@@ -345,7 +354,7 @@ pub(super) mod tests {
         own["aiConfig"]["egressPorts"] = json!([8443]);
         own["lifecycle"] = json!({"idleTimeout": "0"});
         let valid = validate(&workspace(own), &settings()).unwrap();
-        assert_eq!(valid.egress.namespaces, ["models"]);
+        assert_eq!(valid.egress.namespaces, [EgressNamespace::whole("models")]);
         assert_eq!(valid.egress.ports, [NonZeroU16::new(8443).unwrap()]);
         assert_eq!(valid.idle_timeout, None);
     }
@@ -404,6 +413,7 @@ pub(super) mod tests {
                     ],
                     "egressNamespaces": ["Up"],
                     "egressPorts": [0, 70000],
+                    "egressCIDRs": ["10.0.0.7/8"],
                 },
                 "persistence": {"storageClass": "a b"},
                 "tls": {"customCABundle": {"name": "-"}},

@@ -119,7 +119,7 @@ impl Watches<'_> {
         let changes = told.flat_map(move |told| {
             stream::iter(match told {
                 Told::Changed(concerned) => concerned,
-                Told::Relisted => using(&all, |_| true),
+                Told::Relisted => self::all(&all),
             })
         });
         self.changes.push(changes.boxed());
@@ -150,6 +150,10 @@ fn owners<K: Resource>(object: &K) -> Vec<WorkspaceRef> {
 /// The Workspace of this name that is where `object` is.
 fn refer_to<K: Resource>(object: &K, name: &str) -> WorkspaceRef {
     ObjectRef::new(name).within(&object.namespace().unwrap_or_default())
+}
+
+pub fn all(workspaces: &Workspaces) -> Vec<WorkspaceRef> {
+    using(workspaces, |_| true)
 }
 
 /// The Workspaces for which `holds` is true.

@@ -4,9 +4,7 @@
 //! direction can do in that direction only what some rule allows. An empty `ports` list would mean every port, so no rule
 //! of ours for addresses outside the cluster ever has one.
 
-#[cfg(test)]
-mod evaluator;
-
+use crate::api::egress::{Dns, EgressNamespace};
 use crate::labels;
 use crate::names::TERMINAL_PORT;
 use crate::units::cidr;
@@ -18,28 +16,37 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
-/// The pods of the cluster's DNS carry this label in every common distribution (CoreDNS keeps kube-dns' one).
-const DNS_LABEL: (&str, &str) = ("k8s-app", "kube-dns");
-const DNS_NAMESPACE: &str = "kube-system";
+/// Of NodeLocal DNSCache, which is no pod behind a Service.
 const DNS_PORT: i32 = 53;
 
 /// What a workspace may reach.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Egress {
-    /// Namespaces of which every pod may be reached on every port.
-    pub namespaces: Vec<String>,
+    pub dns: Dns,
+    /// Namespaces, or parts of them, that may be reached.
+    pub namespaces: Vec<EgressNamespace>,
     /// TCP ports of addresses outside the cluster.
     pub ports: Vec<NonZeroU16>,
+    /// Addresses outside the cluster. Of these, `cluster_cidrs` are never meant.
+    pub cidrs: Vec<IpNet>,
     /// The cluster's own ranges: pods, Services, nodes. Empty means unknown, and then nothing outside may be reached.
-    pub cluster_cidrs: Vec<IpNet>,
+    pub cluster_cidrs: Arc<[IpNet]>,
+}
+
+impl Egress {
+    /// Whether anything outside the cluster is to be reached.
+    pub fn wants_outside(&self) -> bool {
+        !self.ports.is_empty() && !self.cidrs.is_empty()
+    }
 }
 
 /// Never a destination outside the cluster, whatever the settings say: the host itself, link-local addresses with the
 /// cloud metadata services on them, multicast and the reserved rest (RFC 6890, RFC 4291), and IPv4 in other clothes: mapped
 /// and translated addresses (`::/8`; RFC 4291, RFC 6052), Teredo (RFC 4380) and 6to4 (RFC 3056) would lead around the IPv4
 /// ranges. Kubernetes refuses a mapped range by itself, so the reserved block around it stands here.
-const NEVER: &[&str] = &[
+pub const NEVER: &[&str] = &[
     "0.0.0.0/8",
     "127.0.0.0/8",
     "169.254.0.0/16",
@@ -67,26 +74,15 @@ pub fn deny_all(pod: &BTreeMap<String, String>) -> NetworkPolicySpec {
 /// DNS, the listed namespaces, and the listed ports outside the cluster.
 pub fn egress(pod: &BTreeMap<String, String>, egress: &Egress) -> NetworkPolicySpec {
     let Egress {
+        dns,
         namespaces,
         ports,
+        cidrs,
         cluster_cidrs,
     } = egress;
-    let mut rules = vec![dns()];
-    if !namespaces.is_empty() {
-        rules.push(NetworkPolicyEgressRule {
-            to: Some(
-                namespaces
-                    .iter()
-                    .map(|name| NetworkPolicyPeer {
-                        namespace_selector: Some(namespace(name)),
-                        ..NetworkPolicyPeer::default()
-                    })
-                    .collect(),
-            ),
-            ports: None,
-        });
-    }
-    rules.extend(external(ports, cluster_cidrs));
+    let mut rules = resolving(dns);
+    rules.extend(inside(namespaces));
+    rules.extend(external(ports, cidrs, cluster_cidrs));
     NetworkPolicySpec {
         pod_selector: Some(selector(pod.clone())),
         policy_types: Some(vec!["Egress".to_owned()]),
@@ -114,19 +110,70 @@ pub fn ingress_gateway(pod: &BTreeMap<String, String>, gateway_namespace: &str) 
     }
 }
 
-fn dns() -> NetworkPolicyEgressRule {
-    NetworkPolicyEgressRule {
-        to: Some(vec![NetworkPolicyPeer {
-            namespace_selector: Some(namespace(DNS_NAMESPACE)),
-            pod_selector: Some(selector([(DNS_LABEL.0.to_owned(), DNS_LABEL.1.to_owned())].into())),
-            ..NetworkPolicyPeer::default()
-        }]),
-        ports: Some(vec![port("UDP", DNS_PORT), port("TCP", DNS_PORT)]),
+/// The cluster's DNS pods, and the cache of each node where there is one. Nothing when pods are not told apart: a selector without labels
+/// would be every pod of that namespace.
+fn resolving(dns: &Dns) -> Vec<NetworkPolicyEgressRule> {
+    let Dns {
+        namespace: name,
+        pod_labels,
+        port: number,
+        node_local,
+    } = dns;
+    let both = |number: i32| Some(vec![port("UDP", number), port("TCP", number)]);
+    let mut rules = Vec::new();
+    if !pod_labels.is_empty() {
+        rules.push(NetworkPolicyEgressRule {
+            to: Some(vec![NetworkPolicyPeer {
+                namespace_selector: Some(namespace(name)),
+                pod_selector: Some(selector(pod_labels.clone())),
+                ..NetworkPolicyPeer::default()
+            }]),
+            ports: both(number.get().into()),
+        });
     }
+    if !node_local.is_empty() {
+        let caches = node_local.iter().map(|address| block(IpNet::from(*address), &[]));
+        rules.push(NetworkPolicyEgressRule {
+            to: Some(caches.collect()),
+            ports: both(DNS_PORT),
+        });
+    }
+    rules
+}
+
+/// One rule for all that may be reached on every port, and one for each list of ports.
+fn inside(namespaces: &[EgressNamespace]) -> Vec<NetworkPolicyEgressRule> {
+    let mut rules: Vec<NetworkPolicyEgressRule> = Vec::new();
+    for EgressNamespace {
+        name,
+        ports,
+        pod_labels,
+    } in namespaces
+    {
+        let peer = NetworkPolicyPeer {
+            namespace_selector: Some(namespace(name)),
+            pod_selector: (!pod_labels.is_empty()).then(|| selector(pod_labels.clone())),
+            ..NetworkPolicyPeer::default()
+        };
+        let ports = match ports {
+            None => None,
+            // An empty list would mean every port.
+            Some(ports) if ports.is_empty() => continue,
+            Some(ports) => Some(ports.iter().map(|number| port("TCP", number.get().into())).collect()),
+        };
+        match rules.iter_mut().find(|rule| rule.ports == ports) {
+            Some(rule) => rule.to.get_or_insert_default().push(peer),
+            None => rules.push(NetworkPolicyEgressRule {
+                to: Some(vec![peer]),
+                ports,
+            }),
+        }
+    }
+    rules
 }
 
 /// One rule for both address families, or none when the cluster's ranges are unknown or leave nothing.
-fn external(ports: &[NonZeroU16], cluster_cidrs: &[IpNet]) -> Option<NetworkPolicyEgressRule> {
+fn external(ports: &[NonZeroU16], cidrs: &[IpNet], cluster_cidrs: &[IpNet]) -> Option<NetworkPolicyEgressRule> {
     if ports.is_empty() || cluster_cidrs.is_empty() {
         return None;
     }
@@ -136,19 +183,13 @@ fn external(ports: &[NonZeroU16], cluster_cidrs: &[IpNet]) -> Option<NetworkPoli
         .chain(cluster_cidrs.iter().copied())
         .collect();
     let mut blocks = Vec::new();
-    for all in ["0.0.0.0/0", "::/0"].iter().filter_map(|net| net.parse::<IpNet>().ok()) {
-        let except = cidr::except(all, carve.iter().copied());
-        // Ranges that together are everything leave nothing to allow.
-        if carve.contains(&all) || except.contains(&all) {
+    for range in IpNet::aggregate(&cidrs.to_vec()) {
+        let except = cidr::except(range, carve.iter().copied());
+        // Ranges that together are all of it leave nothing to allow.
+        if carve.iter().any(|net| net.contains(&range)) || except.contains(&range) {
             continue;
         }
-        blocks.push(NetworkPolicyPeer {
-            ip_block: Some(IPBlock {
-                cidr: all.to_string(),
-                except: Some(except.iter().map(ToString::to_string).collect()),
-            }),
-            ..NetworkPolicyPeer::default()
-        });
+        blocks.push(block(range, &except));
     }
     if blocks.is_empty() {
         return None;
@@ -157,6 +198,16 @@ fn external(ports: &[NonZeroU16], cluster_cidrs: &[IpNet]) -> Option<NetworkPoli
         to: Some(blocks),
         ports: Some(ports.iter().map(|number| port("TCP", number.get().into())).collect()),
     })
+}
+
+fn block(range: IpNet, except: &[IpNet]) -> NetworkPolicyPeer {
+    NetworkPolicyPeer {
+        ip_block: Some(IPBlock {
+            cidr: range.to_string(),
+            except: (!except.is_empty()).then(|| except.iter().map(ToString::to_string).collect()),
+        }),
+        ..NetworkPolicyPeer::default()
+    }
 }
 
 fn port(protocol: &str, number: i32) -> NetworkPolicyPort {

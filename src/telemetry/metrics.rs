@@ -110,6 +110,8 @@ pub struct OperatorMetrics {
     pub status_patch_failures: Counter,
     /// 1 while this process holds the Lease, or needs none.
     pub leader: Gauge,
+    /// 1 while it is known which addresses are the cluster's own.
+    pub cluster_ranges_known: Gauge,
     workspaces: Family<InPhase, Gauge>,
     count_phases: OnceLock<CountPhases>,
     pub stops: Family<Stop, Counter>,
@@ -138,6 +140,12 @@ impl Default for OperatorMetrics {
         );
         let leader = Gauge::default();
         registry.register("operator_leader", "1 while this replica does the work", leader.clone());
+        let cluster_ranges_known = Gauge::default();
+        registry.register(
+            "operator_cluster_ranges_known",
+            "1 while the cluster's own address ranges are known",
+            cluster_ranges_known.clone(),
+        );
         let workspaces = Family::default();
         registry.register("workspaces", "Workspaces by phase", workspaces.clone());
         let stops = Family::default();
@@ -182,6 +190,7 @@ impl Default for OperatorMetrics {
             phase_transitions,
             status_patch_failures,
             leader,
+            cluster_ranges_known,
             workspaces,
             count_phases: OnceLock::new(),
             stops,

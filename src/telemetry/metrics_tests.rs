@@ -31,6 +31,7 @@ fn operator() -> String {
         reconcile_duration,
         reconcile_errors,
         queue_depth,
+        cluster_ranges_known,
     } = &metrics;
     let transition = PhaseTransition {
         from_phase: "None",
@@ -43,6 +44,7 @@ fn operator() -> String {
     let _ = (stops, reconcile_errors, reconcile_duration);
     create_to_running.observe(3.0);
     queue_depth.set(2);
+    cluster_ranges_known.set(1);
     metrics.encode()
 }
 

@@ -33,6 +33,19 @@ pub fn except(from: IpNet, carve: impl IntoIterator<Item = IpNet>) -> Vec<IpNet>
     IpNet::aggregate(&inside)
 }
 
+/// The ranges that lie in some of `one` and in some of `two`, in a fixed order.
+pub fn intersect(one: &[IpNet], two: &[IpNet]) -> Vec<IpNet> {
+    let mut both = Vec::new();
+    for (one, two) in one.iter().flat_map(|one| two.iter().map(move |two| (one, two))) {
+        if one.contains(two) {
+            both.push(*two);
+        } else if two.contains(one) {
+            both.push(*one);
+        }
+    }
+    IpNet::aggregate(&both)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +61,22 @@ mod tests {
         assert_eq!(parse("fd00:ec2::254"), Ok(net("fd00:ec2::254/128")));
         assert!(parse("10.0.0.7/8").unwrap_err().contains("10.0.0.0/8"));
         assert!(parse("cluster").is_err());
+    }
+
+    #[test]
+    fn intersects_what_lies_in_both() {
+        let all = ["0.0.0.0/0", "::/0"].map(net);
+        let some = ["10.0.0.0/8", "192.0.2.0/24", "fd00::/8"].map(net);
+        assert_eq!(intersect(&all, &some), some);
+        assert_eq!(
+            intersect(&some, &["10.1.0.0/16", "10.2.3.4/32", "8.0.0.0/6"].map(net)),
+            [net("10.0.0.0/8")]
+        );
+        assert_eq!(
+            intersect(&some, &["10.1.0.0/16", "198.51.100.0/24"].map(net)),
+            [net("10.1.0.0/16")]
+        );
+        assert_eq!(intersect(&some, &[]), []);
     }
 
     #[test]

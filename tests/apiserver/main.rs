@@ -5,8 +5,10 @@
 
 #[path = "../harness/apiserver.rs"]
 mod apiserver;
+mod chart;
 mod cost;
 mod doctor;
+mod egress;
 #[path = "../harness/eventually.rs"]
 mod eventually;
 mod faults;
@@ -15,10 +17,12 @@ mod leadership;
 mod openmetrics;
 mod operator;
 mod outage;
+mod pod_security;
 mod proxy;
 mod recovery;
 #[path = "../harness/requests.rs"]
 mod requests;
+mod rights;
 mod schema;
 mod volumes;
 mod workspaces;

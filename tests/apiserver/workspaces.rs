@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const OWNED: &str = "serviceaccounts,roles,rolebindings,networkpolicies,services,persistentvolumeclaims,pods";
 
 /// `kind/name resourceVersion` of everything of one user, and of the Workspaces.
-fn versions(site: &Site) -> String {
+pub fn versions(site: &Site) -> String {
     let kinds = format!("{OWNED},workspaces");
     site.server.kubectl_ok(
         &[

@@ -45,6 +45,9 @@ bad_values() {
   refused "a number as text" "/gateway/replicas" render minimal --set-string gateway.replicas=two
   refused "a port" "/workspace/ai/egressPorts/0" render minimal --set 'workspace.ai.egressPorts={70000}'
   refused "a namespace" "/gateway/workspaceNamespace" render minimal --set gateway.workspaceNamespace=Up
+  refused "an egress range" "/workspace/ai/egressCIDRs/0" render minimal --set 'workspace.ai.egressCIDRs={10.0.0.1}'
+  refused "a namespace without ports that has a list of them" "/workspace/ai/egressNamespaces/0/ports" \
+    render minimal --set-json 'workspace.ai.egressNamespaces=[{"name":"git","ports":[]}]'
   refused "a range" "/clusterCIDRs/0" render minimal --set 'clusterCIDRs={10.0.0.1}'
   refused "a duration" "/workspace/idleTimeout" render minimal --set workspace.idleTimeout=8hours
   refused "a quantity" "/workspace/defaultResources/memory" render minimal --set workspace.defaultResources.memory=2GB
@@ -80,7 +83,9 @@ images() {
 
 nothing_leaks() {
   local set
-  denied "no rule of RBAC is cluster-wide" grep -q 'kind: ClusterRole' "$work"/{minimal,full,operator-only,existing-secret}.yaml
+  denied "with clusterCIDRs no rule of RBAC is cluster-wide" grep -q 'kind: ClusterRole' "$work/full.yaml"
+  denied "nor in another namespace than its own two" grep -qx '  namespace: default' "$work/full.yaml"
+  claim "without, one ClusterRole reads the cluster's ranges" test "$(grep -c '^kind: ClusterRole$' "$work/minimal.yaml")" = 1
   denied "no rule of RBAC has a wildcard" grep -nE "(verbs|resources|apiGroups): .*['\"]?\\*" "$work/full.yaml"
   for set in minimal full; do
     denied "the client secret of $set is nowhere in plain" grep -q planted-secret "$work/$set.yaml"

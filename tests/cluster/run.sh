@@ -72,14 +72,7 @@ check "and replaces it" eventually 180 replaced
 check "the next terminal shows the last screen" eventually 60 screen dev1 'the screen of the last run'
 check "with what was on it" screen dev1 seen-23
 
-address() { kubectl -n workspaces get pod "$1-workspace-pod" -o 'jsonpath={.status.podIP}'; }
-reach() { inside dev1 "timeout 3 bash -c '</dev/tcp/$1/$2'" 2>/dev/null; }
-refused() { ! reach "$1" "$2"; }
-check "the model's namespace is reached" reach fixed-answer-llm.ai-system.svc.cluster.local 8000
-check "another user's terminal is not" refused "$(address dev2)" 7681
-check "the API server is not" refused 10.96.0.1 443
-check "the node is not" refused 10.250.0.1 10250
-check "DNS pods are reached for DNS only" refused "$(kubectl -n kube-system get pod -l k8s-app=kube-dns -o 'jsonpath={.items[0].status.podIP}')" 8080
+check "who reaches what is as in connectivity/matrix.txt" tests/cluster/connectivity/run.sh
 
 kubectl -n workspaces create quota full --hard=pods=2 >/dev/null
 counted() { [ "$(kubectl -n workspaces get quota full -o 'jsonpath={.status.used.pods}')" = 2 ]; }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use devplane::api::egress::{Dns, EgressNamespace};
 use devplane::api::pod_settings::PodSettings;
 use devplane::api::workspace::{KeepAlive, Provider, ReclaimPolicy, UpdatePolicy};
 use devplane::policy::Egress;
@@ -26,9 +27,13 @@ fn plain() -> ValidWorkspace {
             models: vec!["qwen3".into()],
         }],
         egress: Egress {
-            namespaces: vec!["ai-system".into()],
+            dns: Dns::default(),
+            namespaces: vec![EgressNamespace::whole("ai-system")],
             ports: [22, 443].map(|port| NonZeroU16::new(port).unwrap()).into(),
-            cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap(), "10.96.0.0/16".parse().unwrap()],
+            cidrs: ["0.0.0.0/0", "::/0"].map(|range| range.parse().unwrap()).into(),
+            cluster_cidrs: ["10.244.0.0/16", "10.96.0.0/16"]
+                .map(|range| range.parse().unwrap())
+                .into(),
         },
         storage_class: None,
         ca_bundle: None,
@@ -85,7 +90,7 @@ fn closed() -> ValidWorkspace {
     ValidWorkspace {
         egress: Egress {
             namespaces: vec![],
-            cluster_cidrs: vec![],
+            cluster_cidrs: [].into(),
             ..plain.egress
         },
         ..plain

@@ -31,7 +31,7 @@ start() {
     --listen-peer-urls http://127.0.0.1:{p} --initial-advertise-peer-urls http://127.0.0.1:{p} --initial-cluster test=http://127.0.0.1:{p} \
     --unsafe-no-fsync --log-level warn >>'{d}/etcd.log' 2>&1 </dev/null & etcd=$!
   '{b}/kube-apiserver' --bind-address=127.0.0.1 --advertise-address=127.0.0.1 --secure-port={a} --cert-dir='{d}/certs' \
-    --etcd-servers=http://127.0.0.1:{e} --service-cluster-ip-range=10.96.0.0/16 --authorization-mode=RBAC \
+    --etcd-servers=http://127.0.0.1:{e} --service-cluster-ip-range=10.96.0.0/16 --authorization-mode=RBAC --allow-privileged=true \
     --service-account-issuer=https://kubernetes.default.svc --service-account-key-file='{d}/sa.pub' --service-account-signing-key-file='{d}/sa.key' \
     --token-auth-file='{d}/tokens.csv' --disable-admission-plugins=ServiceAccount --endpoint-reconciler-type=none >>'{d}/apiserver.log' 2>&1 </dev/null & api=$!
 }

@@ -40,13 +40,29 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{ coalesce .Values.gateway.publicURL (trimSuffix "/callback" .Values.gateway.oidc.redirectURL) }}
 {{- end }}
 
-{{/* The ceilings that are set, as JSON; nothing when none is. */}}
+{{/* The ceilings of amounts that are set, as JSON; nothing when none is. */}}
 {{- define "devplane.ceilings" -}}
 {{- $ceilings := dict -}}
 {{- range $resource, $amount := .Values.workspace.ceilings -}}
-{{- if $amount -}}{{- $_ := set $ceilings $resource (toString $amount) -}}{{- end -}}
+{{- if and $amount (not (kindIs "slice" $amount)) -}}{{- $_ := set $ceilings $resource (toString $amount) -}}{{- end -}}
 {{- end -}}
 {{- if $ceilings -}}{{- toJson $ceilings -}}{{- end -}}
+{{- end }}
+
+{{/* All ceilings that are set, those of egress among them, as JSON; nothing when none is. An empty list is one: nothing may be asked for. */}}
+{{- define "devplane.allCeilings" -}}
+{{- $ceilings := include "devplane.ceilings" . | default "{}" | fromJson -}}
+{{- range $list, $items := .Values.workspace.ceilings -}}
+{{- if kindIs "slice" $items -}}{{- $_ := set $ceilings $list $items -}}{{- end -}}
+{{- end -}}
+{{- if $ceilings -}}{{- toJson $ceilings -}}{{- end -}}
+{{- end }}
+
+{{/* Namespaces by name alone as a list with commas, as 1.1 had it; any other as JSON. */}}
+{{- define "devplane.namespaces" -}}
+{{- $plain := true -}}
+{{- range . }}{{- if not (kindIs "string" .) }}{{ $plain = false }}{{ end -}}{{ end -}}
+{{- if $plain }}{{ include "devplane.commaList" . }}{{ else }}{{ toJson . }}{{ end -}}
 {{- end }}
 
 {{/* Not empty when terminals are recorded. */}}

@@ -22,6 +22,13 @@
 {{ $items | join "," | default "," }}
 {{- end }}
 
+{{/* Labels as key=value, joined by commas. */}}
+{{- define "devplane.labelList" -}}
+{{- $items := list -}}
+{{- range $key, $value := . }}{{ $items = append $items (printf "%s=%s" $key $value) }}{{ end -}}
+{{ join "," $items }}
+{{- end }}
+
 {{/* No user and group are given: the image's own is numeric and not root, and OpenShift assigns another one. */}}
 {{- define "devplane.podSecurity" -}}
 runAsNonRoot: true

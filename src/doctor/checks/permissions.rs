@@ -18,15 +18,12 @@ enum Where {
 /// One right: where, API group, resource with its subresource, verbs.
 type Need = (Where, &'static str, &'static str, &'static [&'static str]);
 
-/// Create, and what server-side apply, watches and clean-up need.
-const MANAGE: &[&str] = &["create", "delete", "get", "list", "patch", "watch"];
-
 const OPERATOR: &[Need] = &[
     (
         Where::Workspaces,
         "workspace.devplane.io",
         "workspaces",
-        &["get", "list", "patch", "watch"],
+        &["list", "patch", "watch"],
     ),
     (
         Where::Workspaces,
@@ -34,7 +31,12 @@ const OPERATOR: &[Need] = &[
         "workspaces/status",
         &["patch"],
     ),
-    (Where::Workspaces, "", "pods", MANAGE),
+    (
+        Where::Workspaces,
+        "",
+        "pods",
+        &["create", "delete", "get", "list", "watch"],
+    ),
     (
         Where::Workspaces,
         "",

@@ -1,0 +1,326 @@
+//! What the identities of an installation may do, asked of a real API server for every verb of every resource under the chart's rights. The
+//! answers are in `snapshots/apiserver__rights__rights.snap`: a right more or less is a diff to review.
+
+use crate::chart;
+use crate::operator::{Site, spec};
+use futures::{StreamExt, stream};
+use k8s_openapi::api::authorization::v1::{
+    NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
+};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+const WORKSPACES: &str = "rights-workspaces";
+const SYSTEM: &str = "rights-system";
+
+const VERBS: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+
+/// Verbs that discovery does not know of (Kubernetes: "RBAC good practices").
+const SPECIAL: &[(&str, &str, &[&str])] = &[
+    ("rbac.authorization.k8s.io", "roles", &["bind", "escalate"]),
+    ("rbac.authorization.k8s.io", "clusterroles", &["bind", "escalate"]),
+    ("", "users", &["impersonate"]),
+    ("", "groups", &["impersonate"]),
+    ("", "serviceaccounts", &["impersonate"]),
+    ("certificates.k8s.io", "signers", &["approve", "sign"]),
+];
+
+const PATHS: &[&str] = &[
+    "/healthz",
+    "/version",
+    "/openapi/v3",
+    "/metrics",
+    "/logs",
+    "/debug/pprof",
+];
+
+/// A question without the one who asks.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Question {
+    place: String,
+    /// With the group behind it, and the name of an object that a rule speaks of.
+    resource: String,
+    verb: String,
+}
+
+struct Resource {
+    group: String,
+    name: String,
+    namespaced: bool,
+    verbs: BTreeSet<String>,
+}
+
+/// Every resource that the API server serves, subresources too.
+async fn resources(client: &Client) -> Vec<Resource> {
+    let get = async |path: &str| {
+        client
+            .request::<Value>(http::Request::get(path).body(vec![]).unwrap())
+            .await
+            .unwrap()
+    };
+    let mut lists = vec![(String::new(), get("/api/v1").await)];
+    for group in get("/apis").await["groups"].as_array().unwrap() {
+        let version = group["preferredVersion"]["groupVersion"].as_str().unwrap();
+        lists.push((
+            group["name"].as_str().unwrap().to_owned(),
+            get(&format!("/apis/{version}")).await,
+        ));
+    }
+    let mut resources = Vec::new();
+    for (group, list) in &lists {
+        for resource in list["resources"].as_array().unwrap() {
+            let name = resource["name"].as_str().unwrap().to_owned();
+            let mut verbs: BTreeSet<String> = resource["verbs"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|verb| verb.as_str().unwrap().to_owned())
+                .collect();
+            if !name.contains('/') {
+                verbs.extend(VERBS.iter().map(|verb| (*verb).to_owned()));
+            }
+            resources.push(Resource {
+                group: group.clone(),
+                name,
+                namespaced: resource["namespaced"] == true,
+                verbs,
+            });
+        }
+    }
+    for (group, name, verbs) in SPECIAL {
+        let verbs = verbs.iter().map(|verb| (*verb).to_owned()).collect();
+        resources.push(Resource {
+            group: (*group).to_owned(),
+            name: (*name).to_owned(),
+            namespaced: matches!(*name, "roles" | "serviceaccounts"),
+            verbs,
+        });
+    }
+    resources
+}
+
+/// The names that rules are narrowed down to: group, resource, name.
+fn names(objects: &[Value]) -> BTreeSet<(String, String, String)> {
+    let texts = |value: &Value| -> Vec<String> {
+        value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|text| text.as_str().unwrap().to_owned())
+            .collect()
+    };
+    let mut names = BTreeSet::new();
+    for rule in objects
+        .iter()
+        .flat_map(|object| object["rules"].as_array().into_iter().flatten())
+    {
+        for (group, resource) in texts(&rule["apiGroups"]).iter().flat_map(|group| {
+            texts(&rule["resources"])
+                .into_iter()
+                .map(move |resource| (group.clone(), resource))
+        }) {
+            names.extend(
+                texts(&rule["resourceNames"])
+                    .into_iter()
+                    .map(|name| (group.clone(), resource.clone(), name)),
+            );
+        }
+    }
+    names
+}
+
+fn questions(
+    resources: &[Resource],
+    names: &BTreeSet<(String, String, String)>,
+) -> Vec<(Question, SubjectAccessReviewSpec)> {
+    let mut questions = Vec::new();
+    for place in [WORKSPACES, SYSTEM, "kube-system", "default", ""] {
+        // What is in no namespace is asked of the cluster alone, and what is in one, also of the cluster as a whole.
+        for Resource { group, name, verbs, .. } in resources
+            .iter()
+            .filter(|resource| resource.namespaced || place.is_empty())
+        {
+            let objects = names.iter().filter(|(of, resource, _)| of == group && resource == name);
+            let objects = objects.map(|(_, _, object)| Some(object.clone())).chain([None]);
+            for (object, verb) in objects.flat_map(|object| verbs.iter().map(move |verb| (object.clone(), verb))) {
+                let (resource, subresource) = match name.split_once('/') {
+                    Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
+                    None => (name.as_str(), None),
+                };
+                let dotted = if group.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{name}.{group}")
+                };
+                let question = Question {
+                    place: if place.is_empty() {
+                        "the cluster".to_owned()
+                    } else {
+                        place.to_owned()
+                    },
+                    resource: object
+                        .as_ref()
+                        .map_or(dotted.clone(), |object| format!("{dotted} {object}")),
+                    verb: verb.clone(),
+                };
+                let attributes = ResourceAttributes {
+                    namespace: (!place.is_empty()).then(|| place.to_owned()),
+                    group: Some(group.clone()),
+                    resource: Some(resource.to_owned()),
+                    subresource,
+                    name: object,
+                    verb: Some(verb.clone()),
+                    ..ResourceAttributes::default()
+                };
+                questions.push((
+                    question,
+                    SubjectAccessReviewSpec {
+                        resource_attributes: Some(attributes),
+                        ..Default::default()
+                    },
+                ));
+            }
+        }
+    }
+    for path in PATHS {
+        let question = Question {
+            place: "the server".to_owned(),
+            resource: (*path).to_owned(),
+            verb: "get".to_owned(),
+        };
+        let attributes = NonResourceAttributes {
+            path: Some((*path).to_owned()),
+            verb: Some("get".to_owned()),
+        };
+        questions.push((
+            question,
+            SubjectAccessReviewSpec {
+                non_resource_attributes: Some(attributes),
+                ..Default::default()
+            },
+        ));
+    }
+    questions
+}
+
+/// What `user`, who is in the groups of every service account, may do.
+async fn allowed(
+    client: &Client,
+    user: &str,
+    namespace: &str,
+    questions: &[(Question, SubjectAccessReviewSpec)],
+) -> BTreeSet<Question> {
+    let groups = [
+        "system:authenticated",
+        "system:serviceaccounts",
+        &format!("system:serviceaccounts:{namespace}"),
+    ]
+    .map(str::to_owned);
+    let reviews: Api<SubjectAccessReview> = Api::all(client.clone());
+    stream::iter(questions)
+        .map(|(question, spec)| {
+            let spec = SubjectAccessReviewSpec {
+                user: Some(user.to_owned()),
+                groups: Some(groups.to_vec()),
+                ..spec.clone()
+            };
+            let review = SubjectAccessReview {
+                spec,
+                ..SubjectAccessReview::default()
+            };
+            let reviews = reviews.clone();
+            async move {
+                let answer = reviews.create(&PostParams::default(), &review).await.unwrap();
+                answer.status.unwrap().allowed.then(|| question.clone())
+            }
+        })
+        .buffer_unordered(32)
+        .filter_map(async |question| question)
+        .collect()
+        .await
+}
+
+fn table(who: &str, rights: &BTreeSet<Question>) -> String {
+    let mut rows: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for Question { place, resource, verb } in rights {
+        rows.entry((place, resource)).or_default().push(verb);
+    }
+    let mut text = format!("{who}\n");
+    if rows.is_empty() {
+        text.push_str("  nothing\n");
+    }
+    for ((place, resource), verbs) in rows {
+        text.push_str(&format!("  {place:<18} {resource:<58} {}\n", verbs.join(" ")));
+    }
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_identity_may_do_what_is_written_down_and_nothing_else() {
+    let site = Site::new(WORKSPACES).await;
+    site.server.kubectl_ok(&["create", "namespace", SYSTEM], None);
+    let objects = chart::rendered(site.server, "minimal", SYSTEM, WORKSPACES);
+    let rbac = chart::of_kinds(
+        &objects,
+        &[
+            "ServiceAccount",
+            "Role",
+            "RoleBinding",
+            "ClusterRole",
+            "ClusterRoleBinding",
+        ],
+    );
+    site.server.kubectl_ok(&["apply", "-f", "-"], Some(&rbac.to_string()));
+    // The account of a workspace is as the operator makes it.
+    let operator = site.operator(&[]);
+    site.apply("dev1", &spec("dev1"));
+    site.until("dev1", "made", |w| {
+        w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
+    })
+    .await;
+    drop(operator);
+
+    let questions = questions(&resources(&site.client).await, &names(&objects));
+    assert!(questions.len() > 2000, "{} questions", questions.len());
+    let everyone = allowed(
+        &site.client,
+        "system:serviceaccount:elsewhere:nobody",
+        "elsewhere",
+        &questions,
+    )
+    .await;
+    let mut text =
+        "What may be done in an installation of the chart without clusterCIDRs; whatever is not here is refused.\n\n"
+            .to_owned();
+    text.push_str(&table(
+        "everyone who is known to the API server, by Kubernetes' own roles",
+        &everyone,
+    ));
+    for (who, namespace, account) in [
+        ("the operator", SYSTEM, "workspace-operator"),
+        ("the gateway", SYSTEM, "workspace-gateway"),
+        ("a workspace", WORKSPACES, "dev1-workspace"),
+    ] {
+        let rights = allowed(
+            &site.client,
+            &format!("system:serviceaccount:{namespace}:{account}"),
+            namespace,
+            &questions,
+        )
+        .await;
+        let more = rights.difference(&everyone).cloned().collect();
+        text.push_str(&format!("\n{}", table(&format!("{who}, besides"), &more)));
+    }
+    insta::assert_snapshot!("rights", text);
+}

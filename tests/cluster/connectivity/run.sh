@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# Turns matrix.txt into packets on the local cluster that is up, with dev1 and dev2 running there: first with the engine of NetworkPolicies, then
+# without it. Exit code 77 says that nothing was shown, as this cluster enforces nothing.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+repo=$(cd "$here/../../.." && pwd)
+for library in settings log process addons; do
+  # shellcheck source=/dev/null
+  . "$repo/deploy/local/lib/$library.sh"
+done
+eval "$("$repo/deploy/local/env.sh")"
+
+# Hosts outside the cluster, in a network namespace of ours; the addresses are for documentation (RFC 5737), but for the clouds' metadata service.
+OUTSIDE=devplane-outside
+ALLOWED=198.51.100.10 OTHER=198.51.100.20 METADATA=169.254.169.254
+TABLE=7681
+listeners=()
+
+outside_up() {
+  ip netns add "$OUTSIDE"
+  # The local cluster lets pods' packets out to interfaces of this name only.
+  ip link add devplane-out type veth peer name inner netns "$OUTSIDE"
+  ip address add 198.51.100.1/24 dev devplane-out
+  ip link set devplane-out up
+  # For pods alone: this machine may have a metadata service of its own, and answers come back where no other route leads.
+  ip rule add from "$POD_CIDR" to "$METADATA" lookup "$TABLE"
+  ip route add "$METADATA/32" dev devplane-out table "$TABLE"
+  sysctl -qw net.ipv4.conf.devplane-out.rp_filter=2
+  ip -n "$OUTSIDE" link set lo up
+  ip -n "$OUTSIDE" link set inner up
+  local address
+  for address in "$ALLOWED/24" "$OTHER/24" "$METADATA/32"; do ip -n "$OUTSIDE" address add "$address" dev inner; done
+  ip -n "$OUTSIDE" route add default via 198.51.100.1
+  local listen
+  # By UDP an answer must come from the address that was asked.
+  for listen in TCP-LISTEN:443 TCP-LISTEN:25 TCP-LISTEN:80 "UDP-LISTEN:53,bind=$ALLOWED" "UDP-LISTEN:53,bind=$METADATA"; do
+    ip netns exec "$OUTSIDE" socat "$listen,fork,reuseaddr" EXEC:cat >/dev/null 2>&1 </dev/null &
+    listeners+=($!)
+  done
+}
+
+clean_up() {
+  local status=$?
+  trap - EXIT
+  [ ${#listeners[@]} -eq 0 ] || kill "${listeners[@]}" 2>/dev/null || true
+  ip rule delete from "$POD_CIDR" to "$METADATA" lookup "$TABLE" 2>/dev/null || true
+  ip link delete devplane-out 2>/dev/null || true
+  ip netns delete "$OUTSIDE" 2>/dev/null || true
+  running netpol || start_policies
+  kubectl delete namespace connectivity --wait=false --ignore-not-found >/dev/null
+  kubectl -n "$WORKSPACES_NS" patch workspace dev1 --type merge -p '{"spec":{"aiConfig":{"egressCIDRs":null}}}' >/dev/null || true
+  rm -rf "$work"
+  exit "$status"
+}
+
+# A pod of nobody's, which listens and asks.
+stranger_up() {
+  kubectl create namespace connectivity >/dev/null
+  kubectl -n connectivity apply -f - >/dev/null <<EOF
+apiVersion: v1
+kind: Pod
+metadata: {name: stranger}
+spec:
+  terminationGracePeriodSeconds: 1
+  automountServiceAccountToken: false
+  securityContext: {runAsNonRoot: true, runAsUser: 1000, seccompProfile: {type: RuntimeDefault}}
+  containers:
+  - name: stranger
+    image: $WORKSPACE_IMAGE
+    imagePullPolicy: Never
+    command: [python3, -m, http.server, "8000", --directory, /tmp]
+    securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+EOF
+  kubectl -n connectivity wait --for=condition=Ready pod/stranger --timeout=120s >/dev/null
+}
+
+pod_address() { kubectl -n "$1" get pod "${@:2}" -o 'jsonpath={.items[0].status.podIP}{.status.podIP}'; }
+
+address_of() {
+  case $1 in
+    dns) pod_address kube-system -l k8s-app=kube-dns ;;
+    model) pod_address "$MODEL_NS" -l app=fixed-answer-llm ;;
+    stranger) pod_address connectivity stranger ;;
+    dev1 | dev2) pod_address "$WORKSPACES_NS" "$1-workspace-pod" ;;
+    api-server-service) echo "$API_SERVICE_IP" ;;
+    api-server | kubelet) echo "$NODE_IP" ;;
+    allowed-host) echo "$ALLOWED" ;;
+    other-host) echo "$OTHER" ;;
+    metadata) echo "$METADATA" ;;
+    *) printf "error: matrix.txt speaks of '%s', and nobody is called so\n" "$1" >&2 && exit 65 ;;
+  esac
+}
+
+reaches() { # FROM ADDRESS PROTOCOL PORT
+  local in=(-n "$WORKSPACES_NS" "$1-workspace-pod")
+  [ "$1" != stranger ] || in=(-n connectivity stranger)
+  kubectl exec -i "${in[@]}" -- python3 - "$3" "$2" "$4" <"$here/probe.py"
+}
+
+# tried NAME: each line of the matrix with what came of it, in the file NAME.
+tried() {
+  local from to port expected address
+  while read -r from to port expected; do
+    case $from in "" | "#"*) continue ;; esac
+    address=$(address_of "$to")
+    [ -n "$address" ] || { printf 'error: %s has no address\n' "$to" >&2 && exit 1; }
+    if reaches "$from" "$address" "${port%/*}" "${port#*/}" 2>/dev/null; then printf '%s reached\n' "$from $to $port $expected"; else printf '%s refused\n' "$from $to $port $expected"; fi
+  done <"$here/matrix.txt" >"$1"
+}
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/devplane-connectivity-XXXXXX")
+trap clean_up EXIT
+outside_up
+stranger_up
+kubectl -n "$WORKSPACES_NS" exec dev2-workspace-pod -- sh -c 'python3 -m http.server 8000 --directory /tmp >/dev/null 2>&1 &'
+kubectl -n "$WORKSPACES_NS" exec dev1-workspace-pod -- sh -c 'python3 -m http.server 8000 --directory /tmp >/dev/null 2>&1 &'
+kubectl -n "$WORKSPACES_NS" patch workspace dev1 --type merge -p "{\"spec\":{\"aiConfig\":{\"egressCIDRs\":[\"$ALLOWED/32\"]}}}" >/dev/null
+for _ in $(seq 60); do
+  [ "$(kubectl -n "$WORKSPACES_NS" get networkpolicy dev1-workspace-egress -o 'jsonpath={.spec.egress[-1:].to[0].ipBlock.cidr}')" != "$ALLOWED/32" ] || break
+  sleep 0.5
+done
+# The engine sees a change within moments.
+sleep 2
+tried "$work/with"
+if ! grep -q ' refused refused$' "$work/with"; then
+  printf 'skipped  this cluster enforces no NetworkPolicies: every line of the matrix is reached, and nothing is shown\n'
+  exit 77
+fi
+stop netpol
+nft delete table ip devplane-netpol
+tried "$work/without"
+start_policies
+
+failed=0
+while read -r from to port expected got _ _ _ _ open; do
+  line="$from -> $to $port: $expected"
+  if [ "$expected" != "$got" ]; then
+    printf 'FAILED  %s, but it is %s\n' "$line" "$got" && failed=$((failed + 1))
+  elif [ "$open" != reached ]; then
+    printf 'FAILED  %s, which shows nothing: it is not reached without policies either\n' "$line" && failed=$((failed + 1))
+  else
+    printf 'ok      %s\n' "$line"
+  fi
+done < <(paste -d' ' "$work/with" "$work/without")
+printf 'connectivity: %d of %d lines as expected\n' "$(($(grep -cvE '^ *(#|$)' "$here/matrix.txt") - failed))" "$(grep -cvE '^ *(#|$)' "$here/matrix.txt")"
+[ "$failed" = 0 ]
