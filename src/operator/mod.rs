@@ -1,7 +1,7 @@
 //! Workspaces become pods, volumes, Services and policies, and stay as they should be.
 //!
 //! `Workspace -> validate -> observe -> desired -> wanted -> plan(now) -> apply -> status`, driven by [`reconcile`]. Every module but
-//! `observe`, `apply`, `report` and `reconcile` is pure. Watches bring every change; nothing is polled.
+//! `observe`, `apply`, `report`, `reconcile`, the watches and `workspace_writes` is pure. Watches bring every change; nothing is polled.
 
 mod apply;
 mod backoff;
@@ -29,6 +29,7 @@ mod validate;
 mod volume;
 mod wanted;
 mod watches;
+mod workspace_writes;
 
 use crate::api::{Phase, Workspace};
 use crate::clock::Clock;

@@ -1,6 +1,6 @@
 //! The driver: one Workspace goes through validate, observe, desired, wanted, plan, apply and status.
 
-use super::apply::{Applied, FIELD_MANAGER, WriteError, apply, creates, release_claim};
+use super::apply::{Applied, WriteError, apply, creates, release_claim};
 use super::failure::{Meaning, error_text, meaning};
 use super::memory::{Memory, WantedOf};
 use super::observe::Caches;
@@ -14,6 +14,7 @@ use super::status::{self, Names};
 use super::validate::validate;
 use super::volume::{Refusal, Size};
 use super::wanted::Wanted;
+use super::workspace_writes;
 use crate::api::workspace::ReclaimPolicy;
 use crate::api::{Phase, Reason, Workspace, WorkspaceStatus};
 use crate::clock::{Clock, until};
@@ -24,13 +25,10 @@ use crate::names::PodName;
 use crate::render::{desired, endpoint};
 use crate::telemetry::metrics::{ReconcileStage, TimedStage};
 use jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
-use kube::core::Request;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::Store;
-use kube::{Api, Client, Resource, ResourceExt};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use kube::{Client, ResourceExt};
+use serde_json::json;
 use snafu::{ResultExt, Snafu};
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,12 +130,12 @@ async fn reconcile_one(guarded: &Lean<Workspace>, ctx: &Context) -> Result<Actio
     if workspace.metadata.deletion_timestamp.is_some() {
         let _timed = ctx.reporter.metrics.time(TimedStage::Finalizer);
         keep_volume(workspace, ctx).await?;
-        set_finalizer(workspace, ctx, false).await?;
+        set_finalizer(ctx, workspace, false).await?;
         ctx.memory.forget(&uid);
         return Ok(Action::await_change());
     }
     if ctx.memory.is_let_go(&uid) {
-        set_finalizer(workspace, ctx, false).await?;
+        set_finalizer(ctx, workspace, false).await?;
         return Ok(Action::await_change());
     }
     let marked;
@@ -146,7 +144,7 @@ async fn reconcile_one(guarded: &Lean<Workspace>, ctx: &Context) -> Result<Actio
         workspace
     } else {
         let timed = ctx.reporter.metrics.time(TimedStage::Finalizer);
-        let written = set_finalizer(workspace, ctx, true).await?;
+        let written = set_finalizer(ctx, workspace, true).await?;
         drop(timed);
         match written {
             None => return Ok(Action::await_change()),
@@ -392,7 +390,7 @@ async fn write_status(
         patch["metadata"] = json!({"resourceVersion": workspace.metadata.resource_version});
     }
     let writing = ctx.reporter.metrics.time(TimedStage::Status);
-    let written = patch_status(workspace, patch, ctx).await;
+    let written = workspace_writes::patch_status(&ctx.client, workspace, patch).await;
     drop(writing);
     match written {
         Ok(version) => {
@@ -411,30 +409,6 @@ async fn write_status(
             Err(source).context(StatusSnafu { name })
         }
     }
-}
-
-/// Gives the version that the write has made; nothing else of the answer is read.
-async fn patch_status(workspace: &Workspace, patch: Value, ctx: &Context) -> Result<Option<String>, kube::Error> {
-    #[derive(Deserialize)]
-    struct Written {
-        metadata: WrittenMetadata,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct WrittenMetadata {
-        resource_version: Option<String>,
-    }
-    let path = Workspace::url_path(&(), workspace.metadata.namespace.as_deref());
-    let request = Request::new(path).patch_subresource(
-        "status",
-        &workspace.name_any(),
-        &PatchParams::default(),
-        &Patch::Merge(patch),
-    );
-    let written = ctx
-        .client
-        .request::<Written>(request.map_err(kube::Error::BuildRequest)?);
-    Ok(written.await?.metadata.resource_version)
 }
 
 /// When the wait began, if the terminal takes connections for the first time since.
@@ -465,40 +439,15 @@ async fn keep_volume(workspace: &Workspace, ctx: &Context) -> Result<(), Reconci
     }
 }
 
-/// Puts our finalizer on, or takes it off, and gives what was written; `None` when there was nothing to do, or the object is gone or
-/// has changed meanwhile. The version in the patch keeps another one's finalizer from being lost.
 async fn set_finalizer(
-    workspace: &Workspace,
     ctx: &Context,
+    workspace: &Workspace,
     wanted: bool,
 ) -> Result<Option<Workspace>, ReconcileError> {
-    let mut finalizers: Vec<&str> = workspace.finalizers().iter().map(String::as_str).collect();
-    let before = finalizers.len();
-    finalizers.retain(|finalizer| *finalizer != labels::FINALIZER);
-    if wanted {
-        finalizers.push(labels::FINALIZER);
-    }
-    if finalizers.len() == before {
-        return Ok(None);
-    }
-    let name = workspace.name_any();
-    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": workspace.metadata.resource_version}});
-    match api(workspace, ctx)
-        .patch(
-            &name,
-            &PatchParams {
-                field_manager: Some(FIELD_MANAGER.to_owned()),
-                ..PatchParams::default()
-            },
-            &Patch::Merge(patch),
-        )
-        .await
-    {
-        Ok(written) => Ok(Some(written)),
-        // The watch brings the newer one.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
-        Err(source) => Err(source).context(FinalizerSnafu { name }),
-    }
+    let written = workspace_writes::set_finalizer(&ctx.client, workspace, wanted).await;
+    written.context(FinalizerSnafu {
+        name: workspace.name_any(),
+    })
 }
 
 /// Takes our finalizer off every Workspace: the namespace is being deleted, and our own rights in it may go at any moment, before the
@@ -508,14 +457,10 @@ async fn let_go_of_all(ctx: &Context) -> Result<(), ReconcileError> {
     for guarded in ctx.workspaces.state() {
         let Ok(workspace) = &guarded.object else { continue };
         if ctx.memory.let_go(&workspace.uid().unwrap_or_default()) {
-            set_finalizer(workspace, ctx, false).await?;
+            set_finalizer(ctx, workspace, false).await?;
         }
     }
     Ok(())
-}
-
-fn api(workspace: &Workspace, ctx: &Context) -> Api<Workspace> {
-    Api::namespaced(ctx.client.clone(), &workspace.namespace().unwrap_or_default())
 }
 
 /// When to try again after an error.
