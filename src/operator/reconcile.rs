@@ -251,6 +251,13 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
         Err(_) => Err(Meaning::no_answer(LONGEST_APPLY)),
     };
     let done = steps.iter().copied().take_while(|step| Some(*step) != failed);
+    for step in done.clone() {
+        if let Step::ApplyPolicy(index) = step {
+            let old = observed.policies[index].as_ref().map(|seen| seen.content);
+            ctx.reporter
+                .policy_written(workspace, &desired().policies[index], old, wanted.policies[index]);
+        }
+    }
     let created = done.filter(|step| creates(*step, &observed));
     ctx.memory.created(&valid.uid, created, ctx.clock.now());
     if let (Ok(_), Some(reason)) = (&applied, stop.filter(|_| steps.contains(&Step::DeletePod))) {
