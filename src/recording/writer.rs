@@ -25,7 +25,7 @@ use tokio::sync::{oneshot, watch};
 /// How often it is looked whether a checkpoint is due, and a ledger's line tried again.
 const TICK: Duration = Duration::from_millis(500);
 /// What is written of one session at once, at most, in bytes.
-const BATCH_BYTES: usize = 1 << 20;
+const BATCH_BYTES: usize = 256 << 10;
 
 pub struct Writer {
     options: Options,
@@ -351,6 +351,9 @@ fn new(path: &Path) -> io::Result<File> {
 impl Session {
     fn write(&mut self, sync: Sync) {
         if self.buffer.is_empty() {
+            // One large paste must not hold its memory for hours; and while there is much to write, memory is not given back and
+            // asked for again each time.
+            self.buffer.shrink_to(0);
             return;
         }
         let result = self.records.write_all(&self.buffer).and_then(|()| match sync {
@@ -365,8 +368,6 @@ impl Session {
             Err(error) => self.fail(&error),
         }
         self.buffer.clear();
-        // One large paste must not hold its memory for hours.
-        self.buffer.shrink_to(BATCH_BYTES / 16);
     }
 
     /// What is on disk ends with a whole record again, and nothing more is added.
