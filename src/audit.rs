@@ -29,12 +29,18 @@ impl Outcome {
     }
 }
 
-/// What was done to a Workspace.
+/// What was done to a Workspace, or to what belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     Create,
     Get,
     Restart,
+    Update,
+    Delete,
+    Suspend,
+    Resume,
+    RevokeSession,
+    RevokeSessions,
 }
 
 impl Action {
@@ -43,6 +49,12 @@ impl Action {
             Self::Create => "create",
             Self::Get => "get",
             Self::Restart => "restart",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Suspend => "suspend",
+            Self::Resume => "resume",
+            Self::RevokeSession => "revoke_session",
+            Self::RevokeSessions => "revoke_sessions",
         }
     }
 }
@@ -61,6 +73,31 @@ pub struct Actor<'a> {
 pub struct Target<'a> {
     pub namespace: &'a str,
     pub workspace: &'a str,
+}
+
+/// The program that writes a line, where several write the same event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Component {
+    #[default]
+    Gateway,
+    Operator,
+}
+
+impl Component {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Operator => "workspace-controller",
+        }
+    }
+}
+
+/// The recording of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Recorded<'a> {
+    pub id: &'a str,
+    /// The end of its chain; `None` while it goes on, and when its end did not come to disk in time.
+    pub final_hash: Option<&'a str>,
 }
 
 /// An event worth keeping.
@@ -103,11 +140,26 @@ pub enum Event<'a> {
     SessionStart {
         actor: Actor<'a>,
         target: Target<'a>,
+        recorded: Option<Recorded<'a>>,
     },
     SessionEnd {
         actor: Actor<'a>,
         target: Target<'a>,
         reason: &'static str,
+        recorded: Option<Recorded<'a>>,
+    },
+    /// The gateway revoked a session, or all of a user that began before now: `session` is `None` then.
+    SessionRevoked {
+        actor: Actor<'a>,
+        target: Target<'a>,
+        session: Option<&'a str>,
+        reason: &'static str,
+    },
+    /// A program has begun with these settings.
+    ConfigLoaded {
+        component: Component,
+        config_hash: &'a str,
+        version: &'a str,
     },
     /// A session is not recorded, or not wholly, though it should be.
     RecordingFailed {
@@ -115,9 +167,29 @@ pub enum Event<'a> {
         target: Target<'a>,
         reason: &'static str,
     },
+    /// Somebody changed a Workspace: `field_manager` is what they call themselves there, which the API server keeps
+    /// and does not check.
+    Administered {
+        target: Target<'a>,
+        user_id: &'a str,
+        request_id: &'a str,
+        action: Action,
+        field_manager: Option<&'a str>,
+        session: Option<&'a str>,
+    },
+    /// The operator wrote a NetworkPolicy: `old` is what was there before.
+    PolicyChanged {
+        target: Target<'a>,
+        user_id: &'a str,
+        policy: &'a str,
+        old: Option<&'a str>,
+        new: &'a str,
+    },
     PhaseTransition {
         target: Target<'a>,
         user_id: &'a str,
+        /// Of who asked for this start.
+        request_id: &'a str,
         from: Option<Phase>,
         to: Phase,
         reason: &'static str,
@@ -130,7 +202,7 @@ pub enum Event<'a> {
 /// The keys of one line. What is absent is left out.
 #[derive(Default)]
 struct Line<'a> {
-    component: &'static str,
+    component: Component,
     event: &'static str,
     actor: Actor<'a>,
     target: Option<Target<'a>>,
@@ -138,6 +210,22 @@ struct Line<'a> {
     outcome: Option<Outcome>,
     reason: Option<&'static str>,
     transition: Option<Transition<'a>>,
+    recorded: Option<Recorded<'a>>,
+    session: Option<&'a str>,
+    config: Option<Config<'a>>,
+    field_manager: Option<&'a str>,
+    policy: Option<Policy<'a>>,
+}
+
+struct Config<'a> {
+    hash: &'a str,
+    version: &'a str,
+}
+
+struct Policy<'a> {
+    name: &'a str,
+    old: Option<&'a str>,
+    new: &'a str,
 }
 
 struct Transition<'a> {
@@ -151,10 +239,22 @@ struct Transition<'a> {
 impl<'a> From<&Event<'a>> for Line<'a> {
     fn from(event: &Event<'a>) -> Self {
         let gateway = |event, actor, outcome| Line {
-            component: "gateway",
+            component: Component::Gateway,
             event,
             actor,
             outcome: Some(outcome),
+            ..Line::default()
+        };
+        let operator = |event, request_id, user_id, target| Line {
+            component: Component::Operator,
+            event,
+            actor: Actor {
+                request_id,
+                subject: None,
+                user_id: Some(user_id),
+            },
+            target: Some(target),
+            outcome: Some(Outcome::Success),
             ..Line::default()
         };
         match *event {
@@ -198,23 +298,88 @@ impl<'a> From<&Event<'a>> for Line<'a> {
                 reason: Some(reason),
                 ..gateway("devplane.audit.workspace.ensure_running", actor, outcome)
             },
-            Event::SessionStart { actor, target } => Line {
+            Event::SessionStart {
+                actor,
+                target,
+                recorded,
+            } => Line {
                 target: Some(target),
+                recorded,
                 ..gateway("devplane.audit.ws.session.start", actor, Outcome::Success)
             },
-            Event::SessionEnd { actor, target, reason } => Line {
+            Event::SessionEnd {
+                actor,
+                target,
+                reason,
+                recorded,
+            } => Line {
                 target: Some(target),
                 reason: Some(reason),
+                recorded,
                 ..gateway("devplane.audit.ws.session.end", actor, Outcome::Success)
+            },
+            Event::SessionRevoked {
+                actor,
+                target,
+                session,
+                reason,
+            } => Line {
+                target: Some(target),
+                session,
+                action: Some(match session {
+                    Some(_) => Action::RevokeSession,
+                    None => Action::RevokeSessions,
+                }),
+                reason: Some(reason),
+                ..gateway("devplane.audit.session.revoked", actor, Outcome::Success)
+            },
+            Event::ConfigLoaded {
+                component,
+                config_hash,
+                version,
+            } => Line {
+                component,
+                event: "devplane.audit.config.loaded",
+                outcome: Some(Outcome::Success),
+                config: Some(Config {
+                    hash: config_hash,
+                    version,
+                }),
+                ..Line::default()
             },
             Event::RecordingFailed { actor, target, reason } => Line {
                 target: Some(target),
                 reason: Some(reason),
                 ..gateway("devplane.audit.recording.failed", actor, Outcome::Failure)
             },
+            Event::Administered {
+                target,
+                user_id,
+                request_id,
+                action,
+                field_manager,
+                session,
+            } => Line {
+                action: Some(action),
+                field_manager,
+                session,
+                ..operator("devplane.audit.workspace.administered", request_id, user_id, target)
+            },
+            Event::PolicyChanged {
+                target,
+                user_id,
+                policy,
+                old,
+                new,
+            } => Line {
+                action: Some(if old.is_some() { Action::Update } else { Action::Create }),
+                policy: Some(Policy { name: policy, old, new }),
+                ..operator("devplane.audit.workspace.policy_changed", "", user_id, target)
+            },
             Event::PhaseTransition {
                 target,
                 user_id,
+                request_id,
                 from,
                 to,
                 reason,
@@ -222,15 +387,6 @@ impl<'a> From<&Event<'a>> for Line<'a> {
                 service_endpoint,
                 message,
             } => Line {
-                component: "workspace-controller",
-                event: "devplane.audit.workspace.phase_transition",
-                actor: Actor {
-                    request_id: "",
-                    subject: None,
-                    user_id: Some(user_id),
-                },
-                target: Some(target),
-                action: None,
                 outcome: Some(if to == Phase::Failed {
                     Outcome::Failure
                 } else {
@@ -244,6 +400,7 @@ impl<'a> From<&Event<'a>> for Line<'a> {
                     service_endpoint,
                     message,
                 }),
+                ..operator("devplane.audit.workspace.phase_transition", request_id, user_id, target)
             },
         }
     }
@@ -260,11 +417,16 @@ pub fn emit(event: &Event<'_>) {
         outcome,
         reason,
         transition,
+        recorded,
+        session,
+        config,
+        field_manager,
+        policy,
     } = Line::from(event);
-    let transition = transition.as_ref();
+    let (transition, config, policy) = (transition.as_ref(), config.as_ref(), policy.as_ref());
     tracing::event!(target: TARGET, tracing::Level::INFO, {
         devplane.audit.schema_version = SCHEMA_VERSION,
-        devplane.component = component,
+        devplane.component = component.as_str(),
         devplane.event = event,
         devplane.request_id = (!actor.request_id.is_empty()).then_some(actor.request_id),
         actor.subject = actor.subject,
@@ -279,5 +441,14 @@ pub fn emit(event: &Event<'_>) {
         pod = transition.map(|t| t.pod),
         serviceEndpoint = transition.map(|t| t.service_endpoint),
         message = transition.map(|t| t.message),
+        session = session,
+        recording = recorded.map(|recorded| recorded.id),
+        recordingFinalHash = recorded.and_then(|recorded| recorded.final_hash),
+        version = config.map(|config| config.version),
+        configHash = config.map(|config| config.hash),
+        fieldManager = field_manager,
+        policy = policy.map(|policy| policy.name),
+        oldHash = policy.and_then(|policy| policy.old),
+        newHash = policy.map(|policy| policy.new),
     });
 }

@@ -31,6 +31,13 @@ pub const WAKE_REQUESTED_AT: &str = "workspace.devplane.io/wake-requested-at";
 /// Workspace is started.
 pub const RESTART_REQUESTED_AT: &str = "workspace.devplane.io/restart-requested-at";
 
+/// On a Workspace, written by the gateway: the request that had it made; or, with `@` and the time of the wake or restart
+/// annotation behind it, the one that asked for that.
+pub const REQUESTED_BY: &str = "workspace.devplane.io/requested-by";
+
+/// The name under which gateways change Workspaces (Kubernetes API: `metadata.managedFields`).
+pub const GATEWAY_MANAGER: &str = "devplane-gateway";
+
 /// On a Workspace, an RFC 3339 time: every session of its user that began before it is over.
 pub const SESSIONS_REVOKED_BEFORE: &str = "workspace.devplane.io/sessions-revoked-before";
 

@@ -78,6 +78,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "operator",
             "recording",
             "telemetry",
+            "tls",
+            "units",
         ],
     ),
 ];

@@ -1,4 +1,4 @@
-//! A WebSocket server in a workspace's place: it echoes keys, and sends as much output as it is asked for.
+//! A WebSocket server in a workspace's place: it echoes keys, sends as much output as it is asked for, and swallows pastes.
 
 use bytes::Bytes;
 use fastwebsockets::upgrade::{UpgradeFut, upgrade};
@@ -16,6 +16,9 @@ use tokio::net::TcpListener;
 pub fn flood(bytes: usize, frame: usize) -> Vec<u8> {
     format!("F{bytes} {frame}").into_bytes()
 }
+
+/// How a message begins that is swallowed.
+pub const SWALLOWED: u8 = b'x';
 
 pub async fn start(address: (&str, u16)) {
     let listener = TcpListener::bind(address).await.unwrap();

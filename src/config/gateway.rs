@@ -22,6 +22,8 @@ use url::Url;
 /// Everything that the gateway is told from outside.
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
+    /// See [`Source::digest`].
+    pub digest: String,
     /// The namespace of the Workspaces.
     pub namespace: String,
     /// Its own namespace, where its session keys lie.
@@ -224,7 +226,8 @@ impl GatewayConfig {
     /// [`Problems`] with one entry for each setting that is missing or not what it must be.
     pub fn read(source: &Source) -> Result<Self, Problems> {
         let mut r = Reader::new(source, SETTINGS);
-        let config = Self::read_all(&mut r);
+        let digest = source.digest(SETTINGS);
+        let config = Self::read_all(&mut r).map(|config| Self { digest, ..config });
         r.finish(config)
     }
 
@@ -262,6 +265,7 @@ impl GatewayConfig {
             return None;
         }
         Some(Self {
+            digest: String::new(),
             namespace: namespace?,
             pod_namespace: pod_namespace?,
             pod_name: pod_name?,

@@ -19,6 +19,8 @@ use std::num::NonZeroU16;
 /// Everything that the operator is told from outside.
 #[derive(Clone, Debug)]
 pub struct OperatorConfig {
+    /// See [`Source::digest`].
+    pub digest: String,
     /// The namespace whose Workspaces it looks after.
     pub namespace: String,
     /// Its own namespace, where its Lease lies.
@@ -260,6 +262,7 @@ impl OperatorConfig {
                 classes::parse(text, &common, &allowed_images)
             });
             Some(Self {
+                digest: source.digest(SETTINGS),
                 namespace: namespace?,
                 pod_namespace: pod_namespace?,
                 pod_name: pod_name?,

@@ -1,8 +1,10 @@
 //! Defaults < file < environment, merged by figment, with the origin of each value kept for messages.
 
 use super::setting::Setting;
+use data_encoding::HEXLOWER;
 use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// Where settings come from.
@@ -72,6 +74,24 @@ impl Source {
             .map_or_else(|| "default".to_owned(), |m| m.name.to_string());
         let text = as_text(&value);
         (!text.is_empty()).then_some(Found { text, origin })
+    }
+
+    /// SHA-256 over the effective value of each setting, in hexadecimal: two processes with the same are set alike. Of a secret it is
+    /// only known whether it is set, so that nothing can be tried out.
+    pub fn digest(&self, settings: &[Setting]) -> String {
+        let mut hash = Sha256::new();
+        for setting in settings {
+            let found = self.find(setting);
+            let value = match &found {
+                Some(_) if setting.secret => Some("set"),
+                Some(found) => Some(found.text.as_str()),
+                None => None,
+            };
+            // With its length, so that no value looks like the settings behind it.
+            let length = value.map_or(-1, |value| i64::try_from(value.len()).unwrap_or(i64::MAX));
+            hash.update(format!("{}={length}:{}\n", setting.env, value.unwrap_or_default()));
+        }
+        HEXLOWER.encode(&hash.finalize())
     }
 
     /// Keys of the file that no setting has.
@@ -185,4 +205,37 @@ fn untagged(values: &Dict) -> Dict {
         }
     }
     values.iter().map(|(key, value)| (key.clone(), strip(value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::setting::setting;
+    use super::*;
+
+    #[test]
+    fn a_digest_is_of_what_is_set_and_of_no_secret() {
+        const SETTINGS: [Setting; 3] = [
+            setting("A", "a").default("1"),
+            setting("B", "b"),
+            setting("SECRET", "secret").secret(),
+        ];
+        let digest = |env: &[(&str, &str)]| {
+            let find = |name: &str| {
+                let found = env.iter().find(|(key, _)| *key == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            Source::load(None, &SETTINGS, find).unwrap().digest(&SETTINGS)
+        };
+        let plain = digest(&[]);
+        assert_eq!(
+            (plain.len(), &plain),
+            (64, &digest(&[("A", "1")])),
+            "a default is a value"
+        );
+        assert_ne!(plain, digest(&[("A", "2")]));
+        assert_ne!(plain, digest(&[("B", "1")]));
+        assert_ne!(digest(&[("A", "2\nB=1:x")]), digest(&[("A", "2"), ("B", "x")]));
+        assert_ne!(plain, digest(&[("SECRET", "a")]));
+        assert_eq!(digest(&[("SECRET", "a")]), digest(&[("SECRET", "b")]));
+    }
 }

@@ -7,6 +7,7 @@
 pub mod catalog;
 mod check;
 mod checks;
+pub mod fetch;
 pub mod recording;
 pub mod report;
 

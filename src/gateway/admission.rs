@@ -72,7 +72,11 @@ async fn ensure(gateway: &Gateway, asked: &Asked, caller: &Caller) -> Result<Arc
             reason,
         });
     };
-    match gateway.workspaces.ensure(&caller.person, asked.now).await {
+    match gateway
+        .workspaces
+        .ensure(&caller.person, asked.id.as_str(), asked.now)
+        .await
+    {
         Ok(Ensured {
             workspace,
             created,

@@ -4,12 +4,13 @@
 //! token that comes again to the same gateway is refused; to another one it changes nothing: a session that was revoked stays
 //! so, and a subject's sessions are only revoked up to the time at which the token was made.
 
+use super::index::recorded_owner;
 use super::reject::Rejection;
 use super::respond::{self, Answer};
 use super::service::{Asked, Gateway};
 use super::workspaces::EnsureError;
-use crate::audit::{self, Event};
-use crate::identity::Identity;
+use crate::audit::{self, Actor, Event};
+use crate::identity::{Identity, UserId};
 use crate::oidc::Logout;
 use crate::telemetry::metrics::{BackchannelLogout, LogoutOutcome};
 use jiff::Timestamp;
@@ -70,7 +71,7 @@ pub async fn logout(gateway: &Gateway, asked: &Asked) -> Result<Answer, Rejectio
     if !gateway.logouts_seen.is_new(&logout.id, logout.expires, asked.now) {
         return Err(refused("replayed"));
     }
-    match revoke(gateway, &logout, asked.now).await {
+    match revoke(gateway, asked, &logout).await {
         Ok(revoked) => {
             counted(if revoked {
                 LogoutOutcome::Revoked
@@ -94,7 +95,8 @@ pub async fn logout(gateway: &Gateway, asked: &Asked) -> Result<Answer, Rejectio
 }
 
 /// Whether there was someone to sign out.
-async fn revoke(gateway: &Gateway, logout: &Logout, now: Timestamp) -> Result<bool, EnsureError> {
+async fn revoke(gateway: &Gateway, asked: &Asked, logout: &Logout) -> Result<bool, EnsureError> {
+    let now = asked.now;
     let workspaces = &gateway.workspaces;
     let workspace = match (&logout.subject, &logout.provider_session) {
         (Some(subject), _) => workspaces.find(&Identity {
@@ -107,8 +109,9 @@ async fn revoke(gateway: &Gateway, logout: &Logout, now: Timestamp) -> Result<bo
     let Some(workspace) = workspace else {
         return Ok(false);
     };
+    let name = workspace.name_any();
     match &logout.provider_session {
-        Some(session) => workspaces.revoke(&workspace.name_any(), &[session], now).await?,
+        Some(session) => workspaces.revoke(&name, &[session], now).await?,
         // By the provider's clock, which may be late.
         None => {
             workspaces
@@ -116,6 +119,18 @@ async fn revoke(gateway: &Gateway, logout: &Logout, now: Timestamp) -> Result<bo
                 .await?
         }
     }
+    let owner = recorded_owner(&workspace);
+    let user_id = owner.as_ref().map(UserId::of);
+    audit::emit(&Event::SessionRevoked {
+        actor: Actor {
+            request_id: asked.id.as_str(),
+            subject: owner.as_ref().map(|owner| owner.subject.as_str()),
+            user_id: user_id.as_ref().map(UserId::as_str),
+        },
+        target: gateway.target(&name),
+        session: logout.provider_session.as_deref(),
+        reason: "backchannel_logout",
+    });
     Ok(true)
 }
 

@@ -43,7 +43,7 @@ mod vigil;
 mod wishes;
 pub mod workspaces;
 
-use crate::audit::{self, Actor, Event};
+use crate::audit::{self, Actor, Component, Event};
 use crate::clock::Clock;
 use crate::config::GatewayConfig;
 use crate::oidc::Provider;
@@ -98,6 +98,11 @@ pub enum GatewayError {
 /// # Errors
 /// When a file of its settings can't be used, the port is taken, or the session keys are not usable.
 pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -> Result<(), GatewayError> {
+    audit::emit(&Event::ConfigLoaded {
+        component: Component::Gateway,
+        config_hash: &config.digest,
+        version: env!("CARGO_PKG_VERSION"),
+    });
     let stop = shutdown::signal();
     tokio::pin!(stop);
     let trusted = tls::client(config.ca_bundle.as_deref()).context(TlsSnafu)?;

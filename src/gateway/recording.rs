@@ -11,10 +11,11 @@ use crate::proxy::{Kind, OnPiece, Piece, Recorders};
 use crate::recording::chain::{Direction, MessageType};
 use crate::recording::recorder::{StartError, Trouble};
 use crate::recording::seal::{KeyError, SigningKey};
-use crate::recording::{About, Failure, Options, Recorder, Recording};
+use crate::recording::{About, Closed, Failure, Options, Part, Recorder, Recording};
 use crate::telemetry::metrics::{GatewayMetrics, RecordingFailure, RecordingFault};
 use snafu::{ResultExt, Snafu};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// What may wait for the disk, of all sessions together.
@@ -86,6 +87,7 @@ impl SessionRecording {
             keep_for,
             max_bytes,
             queue_bytes: QUEUE,
+            is_strict: on_failure == OnFailure::EndSession,
         };
         let failures = metrics.recording_failures.clone();
         let tell = move |trouble: Trouble, error: &str| {
@@ -153,16 +155,18 @@ pub async fn begin(
     }
 }
 
-/// Ends when the session must, because it is not recorded any more. What is not recorded is told of in any case.
+/// Ends when the session must, because it is not recorded any more. What is not recorded is told of in any case, and `told` says so.
 pub async fn must_end(
     gateway: &Gateway,
     asked: &Asked,
     caller: &Caller,
     workspace: &str,
     recording: Option<&Recording>,
+    told: &AtomicBool,
 ) {
     if let (Some(recording), Some(settings)) = (recording, &gateway.recording) {
         let failure = recording.failed().await;
+        told.store(true, Ordering::Relaxed);
         report(gateway, asked, caller, workspace, failure);
         if settings.on_failure == OnFailure::EndSession {
             return;
@@ -171,11 +175,29 @@ pub async fn must_end(
     std::future::pending().await
 }
 
+/// Ends the recording; gives what it was, when that is on disk in time. What failed in it is told of, unless it was `told`.
+pub async fn end(
+    gateway: &Gateway,
+    asked: &Asked,
+    caller: &Caller,
+    workspace: &str,
+    recording: Recording,
+    reason: &'static str,
+    told: bool,
+) -> Option<Closed> {
+    let (closed, failure) = recording.close(reason).await;
+    if let Some(failure) = failure.filter(|_| !told) {
+        report(gateway, asked, caller, workspace, failure);
+    }
+    closed
+}
+
 fn report(gateway: &Gateway, asked: &Asked, caller: &Caller, workspace: &str, failure: Failure) {
     let fault = match failure {
         Failure::Open => RecordingFault::OpenFailed,
         Failure::Write => RecordingFault::WriteFailed,
         Failure::QueueFull => RecordingFault::QueueFull,
+        Failure::Stalled => RecordingFault::Stalled,
     };
     let reason = fault.as_str();
     gateway
@@ -201,11 +223,17 @@ pub fn recorders<'a>(recording: &'a Recording, clock: &'a dyn Clock) -> Recorder
     let recorder = |direction| -> Option<OnPiece<'a>> {
         let mut tap = recording.tap(direction);
         Some(Box::new(move |piece: Piece<'_>| {
-            let message_type = piece.begins.map(|kind| match kind {
+            let begins = piece.begins.map(|kind| match kind {
                 Kind::Text => MessageType::Text,
                 Kind::Binary => MessageType::Binary,
             });
-            tap.frame(message_type, piece.payload, piece.is_last, || clock.now());
+            let part = Part {
+                begins,
+                payload: piece.payload,
+                ahead: piece.ahead,
+                is_last: piece.is_last,
+            };
+            tap.frame(part, || clock.now())
         }))
     };
     Recorders {

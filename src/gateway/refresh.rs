@@ -174,17 +174,25 @@ async fn settle(
         .inc();
     if outcome == RefreshOutcome::Refused {
         let user_id = UserId::of(&session.person.identity);
+        // No request is behind it: whichever came first has asked for all.
+        let actor = Actor {
+            request_id: "",
+            subject: Some(&session.person.identity.subject),
+            user_id: Some(user_id.as_str()),
+        };
         audit::emit(&Event::TokenRejected {
-            actor: Actor {
-                request_id: "",
-                subject: Some(&session.person.identity.subject),
-                user_id: Some(user_id.as_str()),
-            },
+            actor,
             reason: "refresh_refused",
         });
         tracing::info!(session_id = session.id, "the provider ends a session");
         let revoked = [session.id.as_str()];
         persist(|| gateway.workspaces.revoke(name, &revoked, now)).await?;
+        audit::emit(&Event::SessionRevoked {
+            actor,
+            target: gateway.target(name),
+            session: Some(&session.id),
+            reason: "refresh_refused",
+        });
     }
     let write = |entries: &mut Vec<SignIn>| {
         let entry = entry(entries, session);

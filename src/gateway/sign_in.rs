@@ -192,7 +192,19 @@ async fn revoke(gateway: &Gateway, asked: &Asked, session: &Session) {
     let name = workspace.name_any();
     if let Err(error) = gateway.workspaces.revoke(&name, &[&session.id], asked.now).await {
         tracing::warn!(session_id = session.id, %error, "a session that its user ended can't be revoked");
+        return;
     }
+    let identity = &session.person.identity;
+    audit::emit(&Event::SessionRevoked {
+        actor: Actor {
+            request_id: asked.id.as_str(),
+            subject: Some(&identity.subject),
+            user_id: Some(UserId::of(identity).as_str()),
+        },
+        target: gateway.target(&name),
+        session: Some(&session.id),
+        reason: "sign_out",
+    });
 }
 
 /// What a browser shows that has no session any more; it goes on to `provider` by itself.

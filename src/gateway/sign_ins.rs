@@ -5,7 +5,7 @@
 
 use super::session::Session;
 use super::standing::{after, record, tidied};
-use super::workspaces::{ApiSnafu, EnsureError, Workspaces};
+use super::workspaces::{ApiSnafu, EnsureError, Workspaces, as_gateway};
 use crate::api::Workspace;
 use crate::api::status::SignIn;
 use crate::config::session::SessionRules;
@@ -163,7 +163,7 @@ impl Workspaces {
 
     async fn annotate(&self, name: &str, annotations: Value) -> Result<(), EnsureError> {
         let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
-        let patched = self.api.patch(name, &PatchParams::default(), &patch).await;
+        let patched = self.api.patch(name, &as_gateway(), &patch).await;
         patched.map(drop).context(ApiSnafu {
             operation: "revoke sessions of",
             name,

@@ -17,7 +17,7 @@ use super::vigil;
 use crate::api::Workspace;
 use crate::api::status::{StopReason, TerminalSession, WorkspaceStatus};
 use crate::api::workspace::KeepAlive;
-use crate::audit::{self, Action, Event, Outcome};
+use crate::audit::{self, Action, Event, Outcome, Recorded};
 use crate::config::clipboard::Clipboard;
 use crate::names::TERMINAL_PORT;
 use crate::proxy::{
@@ -37,6 +37,7 @@ use hyper::{HeaderMap, Response};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
@@ -189,7 +190,12 @@ impl Terminal {
         let Self { gateway, workspace, .. } = &self;
         let actor = self.caller.actor(&self.request);
         let target = gateway.target(workspace);
-        audit::emit(&Event::SessionStart { actor, target });
+        let recording_id = recording.as_ref().map(|recording| recording.id.clone());
+        audit::emit(&Event::SessionStart {
+            actor,
+            target,
+            recorded: recording_id.as_deref().map(|id| Recorded { id, final_hash: None }),
+        });
         let metrics = &gateway.metrics;
         metrics.open_sessions.inc();
         let (client, backend) = filtered(client, backend.into(), gateway.clipboard);
@@ -215,18 +221,30 @@ impl Terminal {
         let recorders = recording.as_ref().map_or_else(Recorders::default, |recording| {
             recording::recorders(recording, &*gateway.clock)
         });
-        let stop = self.stop(&present, recording.as_ref());
+        let told = AtomicBool::new(false);
+        let stop = self.stop(&present, recording.as_ref(), &told);
         let end = relay(client, backend, typed, printed, recorders, stop).await;
         let last_input = present.last_input();
         drop(present);
         metrics.open_sessions.dec();
         let (reason, code) = (end.reason(), close_code(end));
         metrics.terminal_closes.get_or_create(&TerminalClose { reason }).inc();
-        let recording_id = recording.as_ref().map(|recording| recording.id.clone());
-        if let Some(recording) = recording {
-            recording.close(reason).await;
-        }
-        audit::emit(&Event::SessionEnd { actor, target, reason });
+        let closed = match recording {
+            Some(recording) => {
+                let (asked, caller, told) = (&self.request, &self.caller, told.into_inner());
+                recording::end(gateway, asked, caller, workspace, recording, reason, told).await
+            }
+            None => None,
+        };
+        audit::emit(&Event::SessionEnd {
+            actor,
+            target,
+            reason,
+            recorded: recording_id.as_deref().map(|id| Recorded {
+                id,
+                final_hash: closed.as_ref().map(|closed| closed.final_hash.as_str()),
+            }),
+        });
         tracing::info!(
             request_id = self.request.id.as_str(),
             session_id = self.caller.session_id(),
@@ -253,7 +271,7 @@ impl Terminal {
         }
     }
 
-    async fn stop(&self, present: &Present, recording: Option<&Recording>) -> Stop {
+    async fn stop(&self, present: &Present, recording: Option<&Recording>, told: &AtomicBool) -> Stop {
         let gateway = &self.gateway;
         let used = || present.last_input().unwrap_or(self.request.now);
         tokio::select! {
@@ -264,7 +282,7 @@ impl Terminal {
             },
             () = gateway.workspaces.lost() => Stop::WatchLost,
             stop = self.stopped() => stop,
-            () = recording::must_end(gateway, &self.request, &self.caller, &self.workspace, recording) => Stop::NotRecorded,
+            () = recording::must_end(gateway, &self.request, &self.caller, &self.workspace, recording, told) => Stop::NotRecorded,
             () = self.moves() => Stop::Shutdown,
         }
     }

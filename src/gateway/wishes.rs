@@ -23,7 +23,10 @@ use std::sync::Arc;
 pub async fn restart(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Rejection> {
     let Admitted { caller, workspace } = admit(gateway, asked, AdmittedTo::Lifecycle).await?;
     let name = workspace.name_any();
-    let requested = gateway.workspaces.request_restart(&name, asked.now).await;
+    let requested = gateway
+        .workspaces
+        .request_restart(&name, asked.id.as_str(), asked.now)
+        .await;
     audit::emit(&Event::EnsureRunning {
         actor: caller.actor(asked),
         target: gateway.target(&name),

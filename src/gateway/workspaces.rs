@@ -9,7 +9,7 @@ use crate::cluster::lean::Lean;
 use crate::cluster::watch::Change;
 use crate::config::gateway::NewWorkspace;
 use crate::identity::{Identity, UserId};
-use crate::labels::{self, RESTART_REQUESTED_AT, WAKE_REQUESTED_AT};
+use crate::labels::{self, GATEWAY_MANAGER, REQUESTED_BY, RESTART_REQUESTED_AT, WAKE_REQUESTED_AT};
 use crate::oidc::Person;
 use crate::units::quantity::Quantity;
 use jiff::{SignedDuration, Timestamp};
@@ -205,10 +205,10 @@ impl Workspaces {
     ///
     /// # Errors
     /// When it belongs to someone else, or the API server refuses.
-    pub async fn ensure(&self, person: &Person, now: Timestamp) -> Result<Ensured, EnsureError> {
+    pub async fn ensure(&self, person: &Person, request_id: &str, now: Timestamp) -> Result<Ensured, EnsureError> {
         let (workspace, created) = match self.find(&person.identity)? {
             Some(workspace) => (workspace, false),
-            None => self.create(person).await?,
+            None => self.create(person, request_id).await?,
         };
         let name = workspace.name_any();
         ensure!(workspace.metadata.deletion_timestamp.is_none(), DeletingSnafu { name });
@@ -217,7 +217,7 @@ impl Workspaces {
         let mut classes = self.template.classes.iter();
         let class = classes.find(|class| class.class_name == workspace.spec.class_name);
         ensure!(class.is_none_or(|class| class.is_for(&person.groups)), NotOfferedSnafu);
-        let woken = self.wake(&workspace, now).await?;
+        let woken = self.wake(&workspace, request_id, now).await?;
         Ok(Ensured {
             workspace,
             created,
@@ -225,10 +225,16 @@ impl Workspaces {
         })
     }
 
-    async fn create(&self, person: &Person) -> Result<(Arc<Workspace>, bool), EnsureError> {
-        let workspace = self.new_workspace(person)?;
+    async fn create(&self, person: &Person, request_id: &str) -> Result<(Arc<Workspace>, bool), EnsureError> {
+        let mut workspace = self.new_workspace(person)?;
+        let annotations = workspace.annotations_mut();
+        annotations.insert(REQUESTED_BY.to_owned(), request_id.to_owned());
+        let parameters = PostParams {
+            field_manager: Some(GATEWAY_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
         let name = workspace.name_any();
-        let created = match self.api.create(&PostParams::default(), &workspace).await {
+        let created = match self.api.create(&parameters, &workspace).await {
             Ok(created) => return Ok((Arc::new(created), true)),
             // There is one of this name that the watch has not shown yet, or that records no owner or another one.
             Err(kube::Error::Api(status)) if status.code == 409 => self.api.get(&name).await,
@@ -300,12 +306,8 @@ impl Workspaces {
     }
 
     /// Asks the operator for a new pod, as the documented annotation does.
-    pub async fn request_restart(&self, name: &str, now: Timestamp) -> Result<(), EnsureError> {
-        let patch = json!({"metadata": {"annotations": {RESTART_REQUESTED_AT: now.to_string()}}});
-        let patched = self
-            .api
-            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
-            .await;
+    pub async fn request_restart(&self, name: &str, request_id: &str, now: Timestamp) -> Result<(), EnsureError> {
+        let patched = self.request(name, RESTART_REQUESTED_AT, request_id, now).await;
         patched.map(drop).context(ApiSnafu {
             operation: "restart",
             name,
@@ -313,21 +315,24 @@ impl Workspaces {
     }
 
     /// Asks the operator to start a stopped workspace; `false` when that is not needed, or was asked already.
-    async fn wake(&self, workspace: &Workspace, now: Timestamp) -> Result<bool, EnsureError> {
+    async fn wake(&self, workspace: &Workspace, request_id: &str, now: Timestamp) -> Result<bool, EnsureError> {
         let Some(at) = wake_time(workspace, now) else {
             return Ok(false);
         };
-        let patch = json!({"metadata": {"annotations": {WAKE_REQUESTED_AT: at.to_string()}}});
         let name = workspace.name_any();
-        let patched = self
-            .api
-            .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
-            .await;
+        let patched = self.request(&name, WAKE_REQUESTED_AT, request_id, at).await;
         patched.context(ApiSnafu {
             operation: "wake",
             name,
         })?;
         Ok(true)
+    }
+
+    /// Writes down that something is asked for, and by which request.
+    async fn request(&self, name: &str, what: &str, request_id: &str, at: Timestamp) -> Result<Workspace, kube::Error> {
+        let at = at.to_string();
+        let patch = json!({"metadata": {"annotations": {REQUESTED_BY: format!("{request_id}@{at}"), what: at}}});
+        self.api.patch(name, &as_gateway(), &Patch::Merge(patch)).await
     }
 
     /// Writes which terminals of this gateway are open, and when the workspace was last used, unless the status tells of a later time.
@@ -370,6 +375,14 @@ impl Workspaces {
         let workspace = self.get(name)?;
         let last = workspace.status.as_ref()?.last_accessed.as_ref()?;
         Some(last.0)
+    }
+}
+
+/// So that a change is known as one of ours.
+pub(super) fn as_gateway() -> PatchParams {
+    PatchParams {
+        field_manager: Some(GATEWAY_MANAGER.to_owned()),
+        ..PatchParams::default()
     }
 }
 

@@ -19,6 +19,11 @@ use sha2::{Digest, Sha256};
 pub struct Content([u8; 16]);
 
 impl Content {
+    /// In hexadecimal, for people.
+    pub fn text(self) -> String {
+        data_encoding::HEXLOWER.encode(&self.0)
+    }
+
     /// Empty lists count as left out: the API server drops them.
     pub fn of(decided: &impl Serialize) -> Self {
         let mut value = serde_json::to_value(decided).unwrap_or_default();

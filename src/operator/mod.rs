@@ -3,6 +3,7 @@
 //! `Workspace -> validate -> observe -> desired -> wanted -> plan(now) -> apply -> status`, driven by [`reconcile`]. Every module but
 //! `observe`, `apply`, `report`, `reconcile`, the watches and `workspace_writes` is pure. Watches bring every change; nothing is polled.
 
+mod administered;
 mod apply;
 mod backoff;
 mod cache;
@@ -32,6 +33,7 @@ mod watches;
 mod workspace_writes;
 
 use crate::api::{Phase, Workspace};
+use crate::audit::{self, Component, Event};
 use crate::clock::Clock;
 use crate::cluster::lean::Lean;
 use crate::cluster::lease::{self, Elector, LeaseError};
@@ -40,6 +42,7 @@ use crate::serve::listener::ListenError;
 use crate::serve::probes::{self, Page};
 use crate::serve::shutdown;
 use crate::telemetry::metrics::{self, OperatorMetrics};
+use administered::Administered;
 use futures::{Stream, StreamExt, TryStreamExt, future, stream};
 use kube::runtime::events::{self, Recorder};
 use kube::runtime::reflector::{self, Store};
@@ -92,6 +95,11 @@ pub enum OperatorError {
 /// # Errors
 /// When an address can't be bound, or leadership is lost: the process must end then, and be started again.
 pub async fn run(config: OperatorConfig, client: Client, clock: Arc<dyn Clock>) -> Result<(), OperatorError> {
+    audit::emit(&Event::ConfigLoaded {
+        component: Component::Operator,
+        config_hash: &config.digest,
+        version: env!("CARGO_PKG_VERSION"),
+    });
     let metrics = Arc::new(OperatorMetrics::default());
     let ready = Arc::new(AtomicBool::new(false));
     let pages = serve(&config, &metrics, &ready).await.context(BindSnafu)?;
@@ -166,7 +174,8 @@ async fn work(
     ready: Arc<AtomicBool>,
 ) {
     let queue = Arc::new(Queue::new(metrics.queue_depth.clone()));
-    let (workspaces, workspace_stream) = workspaces(&client, &config.namespace, Arc::clone(&queue));
+    let (workspaces, workspace_stream) =
+        workspaces(&client, &config.namespace, Arc::clone(&queue), Administered::default());
     let (caches, changes) = watches::start(&client, &config, &workspaces);
     count_phases(&metrics, workspaces.clone());
     let ranges = if config.cluster_cidrs.is_empty() {
@@ -238,6 +247,7 @@ fn workspaces(
     client: &Client,
     namespace: &str,
     queue: Arc<Queue>,
+    mut administered: Administered,
 ) -> (
     Workspaces,
     impl Stream<Item = Result<Lean<Workspace>, watcher::Error>> + Send + 'static,
@@ -246,6 +256,7 @@ fn workspaces(
     let api: Api<Lean<Workspace>> = Api::namespaced(client.clone(), namespace);
     let stream = watcher(api, watcher::Config::default().page_size(cache::PAGE))
         .backoff(backoff::of_watch(&Workspace::kind(&())))
+        .inspect_ok(move |event| administered.watch(event))
         .modify(seen::workspace)
         .reflect(writer)
         .touched_objects()

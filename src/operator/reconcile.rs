@@ -22,7 +22,7 @@ use crate::cluster::lean::Lean;
 use crate::config::operator::WorkspaceSettings;
 use crate::labels;
 use crate::names::PodName;
-use crate::render::{desired, endpoint};
+use crate::render::{desired, endpoint, policy_names};
 use crate::telemetry::metrics::{ReconcileStage, TimedStage};
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
@@ -263,6 +263,14 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
         Err(_) => Err(Meaning::no_answer(LONGEST_APPLY)),
     };
     let done = steps.iter().copied().take_while(|step| Some(*step) != failed);
+    for step in done.clone() {
+        if let Step::ApplyPolicy(index) = step {
+            let old = observed.policies[index].as_ref().map(|seen| seen.content);
+            let name = &policy_names(&valid.user)[index];
+            ctx.reporter
+                .policy_written(workspace, name, old, wanted.policies[index]);
+        }
+    }
     let created = done.filter(|step| creates(*step, &observed));
     ctx.memory.created(&valid.uid, created, ctx.clock.now());
     if let (Ok(_), Some(reason)) = (&applied, stop.filter(|_| steps.contains(&Step::DeletePod))) {

@@ -1,6 +1,8 @@
 //! A status that was written becomes what others hear of it: an audit line, a metric, an Event, a log line.
 
+use super::content::Content;
 use super::failure::error_text;
+use super::requests;
 use crate::api::status::{ConditionType, StopReason};
 use crate::api::{Phase, Reason, Workspace, WorkspaceStatus};
 use crate::audit;
@@ -78,12 +80,32 @@ impl Reporter {
                 workspace: &name,
             },
             user_id: &workspace.spec.user.id,
+            request_id: if is_of_a_start(from, to) {
+                requests::request_id(workspace)
+            } else {
+                ""
+            },
             from,
             to,
             reason: reason.as_str(),
             pod: &new.pod_name,
             service_endpoint: &new.service_endpoint,
             message: &new.message,
+        });
+    }
+
+    /// What a workspace may reach, and who may reach it, is another thing than before.
+    pub fn policy_written(&self, workspace: &Workspace, policy: &str, old: Option<Content>, new: Content) {
+        let old = old.map(Content::text);
+        audit::emit(&audit::Event::PolicyChanged {
+            target: audit::Target {
+                namespace: &workspace.namespace().unwrap_or_default(),
+                workspace: &workspace.name_any(),
+            },
+            user_id: &workspace.spec.user.id,
+            policy,
+            old: old.as_deref(),
+            new: &new.text(),
         });
     }
 
@@ -117,6 +139,12 @@ fn is_ordinary_start(from: Option<Phase>, to: Phase) -> bool {
         Phase::Running => matches!(from, None | Some(Phase::Pending | Phase::Creating)),
         Phase::Failed | Phase::Stopped => false,
     }
+}
+
+/// Whether a transition comes of somebody's having asked for a terminal.
+fn is_of_a_start(from: Option<Phase>, to: Phase) -> bool {
+    let starts = |phase| matches!(phase, Phase::Pending | Phase::Creating);
+    starts(to) || (to != Phase::Stopped && from.is_none_or(starts))
 }
 
 #[cfg(test)]

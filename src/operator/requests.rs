@@ -44,10 +44,53 @@ fn in_whole_seconds(time: Timestamp) -> Option<Timestamp> {
     time.round(down).ok()
 }
 
+/// The id of the request that had the workspace made, or asked for its last start; empty when that was somebody else.
+pub fn request_id(workspace: &Workspace) -> &str {
+    let text = |key: &str| workspace.annotations().get(key).map(String::as_str);
+    let asked = [labels::WAKE_REQUESTED_AT, labels::RESTART_REQUESTED_AT].map(text);
+    let Some(requested_by) = text(labels::REQUESTED_BY) else {
+        return "";
+    };
+    let (id, at) = match requested_by.rsplit_once('@') {
+        Some((id, at)) => (id, Some(at)),
+        None => (requested_by, None),
+    };
+    let time = |text: Option<&str>| text.and_then(|text| text.parse::<Timestamp>().ok());
+    let last = asked.into_iter().max_by_key(|text| time(*text)).flatten();
+    if at == last { id } else { "" }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::validate::tests as given;
     use super::*;
+
+    #[test]
+    fn the_request_is_the_one_that_asked_last() {
+        let (one, two) = ("2027-01-15T08:00:00Z", "2027-01-15T09:00:00Z");
+        for (by, wake, restart, expected) in [
+            (None, None, None, ""),
+            (Some("r1"), None, None, "r1"),
+            // Somebody else has asked since.
+            (Some("r1"), None, Some(one), ""),
+            (Some("r2@2027-01-15T08:00:00Z"), Some(one), None, "r2"),
+            (Some("r2@2027-01-15T08:00:00Z"), Some(one), Some(two), ""),
+            (Some("a@b@2027-01-15T09:00:00Z"), Some(one), Some(two), "a@b"),
+            (Some("r2@2027-01-15T08:00:00Z"), None, None, ""),
+        ] {
+            let mut workspace = given::workspace(given::spec());
+            for (key, value) in [
+                (labels::REQUESTED_BY, by),
+                (labels::WAKE_REQUESTED_AT, wake),
+                (labels::RESTART_REQUESTED_AT, restart),
+            ] {
+                if let Some(value) = value {
+                    workspace.annotations_mut().insert(key.to_owned(), value.to_owned());
+                }
+            }
+            assert_eq!(request_id(&workspace), expected, "{by:?} {wake:?} {restart:?}");
+        }
+    }
 
     #[test]
     fn a_restart_is_known_again_by_what_the_status_keeps_of_it() {

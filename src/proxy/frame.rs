@@ -171,8 +171,15 @@ impl Sequence {
 
 /// Applies a mask, or takes it off again (section 5.3). `payload` begins where the mask does.
 pub fn unmask(payload: &mut [u8], mask: [u8; 4]) {
-    for (index, byte) in payload.iter_mut().enumerate() {
-        *byte ^= mask[index % 4];
+    // Whole blocks at a time, which is what vector instructions are for.
+    let (blocks, rest) = payload.as_chunks_mut::<16>();
+    for block in blocks {
+        for (index, byte) in block.iter_mut().enumerate() {
+            *byte ^= mask[index % 4];
+        }
+    }
+    for (byte, mask) in rest.iter_mut().zip(mask.iter().cycle()) {
+        *byte ^= mask;
     }
 }
 

@@ -31,6 +31,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_CONTROLS: u32 = 100;
 /// Of each message, how many bytes an observer sees.
 const SEEN: usize = 1024;
+/// Room for what a recorder is shown, from one frame to the next.
+const KEPT: usize = 16 << 10;
 
 /// Some bytes of a message, in their order and without their mask.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +40,8 @@ pub struct Piece<'a> {
     /// What kind of message begins with it.
     pub begins: Option<Kind>,
     pub payload: &'a [u8],
+    /// How many bytes of the same frame have yet to come.
+    pub ahead: usize,
     /// Whether the message ends with it.
     pub is_last: bool,
 }
@@ -49,8 +53,9 @@ pub enum Kind {
     Binary,
 }
 
-/// Is shown every piece of every message, before it is passed on.
-pub type OnPiece<'a> = Box<dyn FnMut(Piece<'_>) + Send + 'a>;
+/// Is shown every piece of every message, before it is passed on, and says whether its frame may pass: false ends the
+/// conversation, and is heard at the beginning of a frame alone.
+pub type OnPiece<'a> = Box<dyn FnMut(Piece<'_>) -> bool + Send + 'a>;
 
 /// Who is to see all that is said. Nobody costs nothing.
 #[derive(Default)]
@@ -262,14 +267,14 @@ pub async fn relay(
     let from_workspace = from_workspace.forward(on_output).fuse();
     tokio::pin!(from_client, from_workspace);
     let (end, unheard) = tokio::select! {
-        (reader, side, cause) = &mut from_client => (End::By(side, cause), Some(reader)),
-        (reader, side, cause) = &mut from_workspace => (End::By(side, cause), Some(reader)),
+        (reader, end) = &mut from_client => (end, Some(reader)),
+        (reader, end) = &mut from_workspace => (end, Some(reader)),
         () = to_client.ping(PING_EVERY) => (End::By(Side::Client, Cause::Silent), None),
         () = to_workspace.ping(PING_EVERY) => (End::By(Side::Workspace, Cause::Silent), None),
         stop = stop => (End::Stopped(stop), None),
     };
     // A connection that is closed while its peer still sends is reset, and the close frame lost.
-    let unheard = unheard.filter(|_| matches!(end, End::By(_, Cause::TooBig | Cause::ProtocolError)));
+    let unheard = unheard.filter(|_| matches!(end, End::By(_, Cause::TooBig | Cause::ProtocolError) | End::Stopped(_)));
     // Both directions go on meanwhile, so that a frame in the middle of being written is finished before the close frame, and
     // the answers to the close frames are read.
     let (client_close, workspace_close) = end.closes();
@@ -319,6 +324,8 @@ struct Incoming<'a> {
     buffer: Buffer,
     sequence: Sequence,
     record: Option<OnPiece<'a>>,
+    /// Room for what a recorder is shown.
+    unmasked: Vec<u8>,
     back: &'a Outgoing,
     to: &'a Outgoing,
     controls: u32,
@@ -334,6 +341,10 @@ enum Next {
     /// A data frame that is larger than a buffer.
     Large(Head),
     Violation(Violation),
+    /// A frame that its recorder does not take, maybe in the middle of a message.
+    Refused {
+        amid_message: bool,
+    },
 }
 
 impl<'a> Incoming<'a> {
@@ -347,6 +358,7 @@ impl<'a> Incoming<'a> {
             buffer: Buffer::new(buffered),
             sequence: Sequence::default(),
             record: None,
+            unmasked: Vec::new(),
             back,
             to,
             controls: 0,
@@ -354,27 +366,32 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// Passes on what comes; gives who ended it, and how, and what is left to read.
-    async fn forward(mut self, mut seen: impl FnMut(&[u8])) -> (Reader, Side, Cause) {
+    /// Passes on what comes; gives how that ended, and what is left to read.
+    async fn forward(mut self, mut seen: impl FnMut(&[u8])) -> (Reader, End) {
         let (from, to) = (self.back.to, self.to.to);
         loop {
             let (whole, next) = self.scan(&mut seen);
             if whole > 0 {
                 // A large frame may belong to the same message.
-                let amid_message = matches!(next, Next::Large(_)) || self.sequence.is_amid_message();
+                let amid_message = match next {
+                    Next::Large(_) => true,
+                    Next::Refused { amid_message } => amid_message,
+                    _ => self.sequence.is_amid_message(),
+                };
                 if self.pass(whole, amid_message).await.is_err() {
-                    return (self.reader, to, Cause::Lost);
+                    return (self.reader, End::By(to, Cause::Lost));
                 }
             }
             let done = match next {
                 Next::Part => self.read().await,
                 Next::Large(head) => self.pass_large(&head).await,
-                Next::Control(head) => self.answer(&head).await.map_err(|cause| (from, cause)),
-                Next::Violation(Violation::Protocol) => Err((from, Cause::ProtocolError)),
-                Next::Violation(Violation::TooBig) => Err((from, Cause::TooBig)),
+                Next::Control(head) => self.answer(&head).await.map_err(|cause| End::By(from, cause)),
+                Next::Violation(Violation::Protocol) => Err(End::By(from, Cause::ProtocolError)),
+                Next::Violation(Violation::TooBig) => Err(End::By(from, Cause::TooBig)),
+                Next::Refused { .. } => Err(End::Stopped(Stop::NotRecorded)),
             };
-            if let Err((side, cause)) = done {
-                return (self.reader, side, cause);
+            if let Err(end) = done {
+                return (self.reader, end);
             }
         }
     }
@@ -397,6 +414,7 @@ impl<'a> Incoming<'a> {
             if head.opcode.is_control() || (is_heartbeat(&head, rest) && !self.sequence.is_amid_message()) {
                 return (whole, Next::Control(head));
             }
+            let amid_message = self.sequence.is_amid_message();
             match self.sequence.take(&head) {
                 Ok(true) => show(&head, rest, seen),
                 Ok(false) => {}
@@ -405,8 +423,10 @@ impl<'a> Incoming<'a> {
             if is_large {
                 return (whole, Next::Large(head));
             }
-            if let Some(record) = &mut self.record {
-                hand_over(record, &head, &rest[..head.total()], 0);
+            if let Some(record) = &mut self.record
+                && !hand_over(record, &mut self.unmasked, &head, &rest[..head.total()], 0)
+            {
+                return (whole, Next::Refused { amid_message });
             }
             whole += head.total();
         }
@@ -423,7 +443,7 @@ impl<'a> Incoming<'a> {
         Ok(())
     }
 
-    async fn read(&mut self) -> Result<(), (Side, Cause)> {
+    async fn read(&mut self) -> Result<(), End> {
         match self.buffer.fill(&mut self.reader).await {
             Ok(read @ 1..) => {
                 if let Some(received) = &self.received {
@@ -432,29 +452,33 @@ impl<'a> Incoming<'a> {
                 self.back.heard.store(true, Ordering::Relaxed);
                 Ok(())
             }
-            Ok(0) | Err(_) => Err((self.back.to, Cause::Lost)),
+            Ok(0) | Err(_) => Err(End::By(self.back.to, Cause::Lost)),
         }
     }
 
     /// Passes a frame on piece by piece. Nothing else is written meanwhile: frames don't stand inside of each other.
-    async fn pass_large(&mut self, head: &Head) -> Result<(), (Side, Cause)> {
+    async fn pass_large(&mut self, head: &Head) -> Result<(), End> {
         let to = self.to;
         let mut writer = to.writer.lock().await;
         let mut left = head.total();
         loop {
             let piece = self.buffer.filled().len().min(left);
-            if let Some(record) = &mut self.record {
-                hand_over(record, head, &self.buffer.filled()[..piece], head.total() - left);
+            let offset = head.total() - left;
+            if let Some(record) = &mut self.record
+                && !hand_over(record, &mut self.unmasked, head, &self.buffer.filled()[..piece], offset)
+                && offset == 0
+            {
+                return Err(End::Stopped(Stop::NotRecorded));
             }
             if writer.write_all(&self.buffer.filled()[..piece]).await.is_err() {
-                return Err((to.to, Cause::Lost));
+                return Err(End::By(to.to, Cause::Lost));
             }
             self.buffer.consume(piece);
             left -= piece;
             if left == 0 {
                 to.is_amid_message
                     .store(self.sequence.is_amid_message(), Ordering::Relaxed);
-                return writer.flush().await.map_err(|_| (to.to, Cause::Lost));
+                return writer.flush().await.map_err(|_| End::By(to.to, Cause::Lost));
             }
             self.read().await?;
         }
@@ -500,8 +524,9 @@ fn show(head: &Head, frame: &[u8], seen: &mut impl FnMut(&[u8])) {
     }
 }
 
-/// Hands the bytes of a frame over to its recorder; the frame's first one is `offset` before them.
-fn hand_over(record: &mut OnPiece<'_>, head: &Head, bytes: &[u8], offset: usize) {
+/// Hands the bytes of a frame over to its recorder, without their mask; the frame's first one is `offset` before them. Says whether the
+/// frame may pass.
+fn hand_over(record: &mut OnPiece<'_>, unmasked: &mut Vec<u8>, head: &Head, bytes: &[u8], offset: usize) -> bool {
     let before = offset.saturating_sub(head.length);
     let payload = &bytes[head.length.saturating_sub(offset).min(bytes.len())..];
     let kind = match head.opcode {
@@ -509,19 +534,26 @@ fn hand_over(record: &mut OnPiece<'_>, head: &Head, bytes: &[u8], offset: usize)
         Opcode::Binary => Some(Kind::Binary),
         _ => None,
     };
+    let ahead = head.total() - offset - bytes.len();
     let mut piece = Piece {
         begins: kind.filter(|_| offset == 0),
         payload,
-        is_last: head.fin && offset + bytes.len() == head.total(),
+        ahead,
+        is_last: head.fin && ahead == 0,
     };
     let Some(mut mask) = head.mask else {
         return record(piece);
     };
-    let mut unmasked = payload.to_vec();
+    // Room for a large frame is not kept for small ones.
+    if unmasked.capacity() > KEPT {
+        *unmasked = Vec::new();
+    }
+    unmasked.clear();
+    unmasked.extend_from_slice(payload);
     mask.rotate_left(before % 4);
-    frame::unmask(&mut unmasked, mask);
-    piece.payload = &unmasked;
-    record(piece);
+    frame::unmask(unmasked, mask);
+    piece.payload = unmasked;
+    record(piece)
 }
 
 #[cfg(test)]

@@ -115,7 +115,8 @@ async fn a_heartbeat_is_answered_and_told_to_nobody() {
     let (shown, recorded) = (seen.clone(), seen.clone());
     let recorders = Recorders {
         from_client: Some(Box::new(move |piece| {
-            recorded.lock().unwrap().push(piece.payload.to_vec())
+            recorded.lock().unwrap().push(piece.payload.to_vec());
+            true
         })),
         from_workspace: None,
     };
@@ -373,7 +374,9 @@ async fn a_recorder_sees_all_that_is_said() {
                 told.push((piece.begins, vec![]));
             }
             told.last_mut().unwrap().1.extend_from_slice(piece.payload);
+            assert!(piece.ahead == 0 || !piece.is_last);
             is_over = piece.is_last;
+            true
         }))
     };
     let recorders = Recorders {
@@ -417,6 +420,52 @@ async fn a_recorder_sees_all_that_is_said() {
     end.await.unwrap();
     for told in &told {
         assert_eq!(*told.lock().unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn what_a_recorder_does_not_take_does_not_pass() {
+    for (size, passed) in [(3, 2), (100_000, 2), (3, 0)] {
+        let (client, client_side) = duplex(1 << 20);
+        let (workspace, workspace_side) = duplex(1 << 20);
+        let mut begun = 0;
+        let recorders = Recorders {
+            from_client: None,
+            from_workspace: Some(Box::new(move |piece: Piece<'_>| {
+                begun += usize::from(piece.begins.is_some());
+                begun <= passed
+            })),
+        };
+        let end = tokio::spawn(async move {
+            let (client, workspace) = (Socket::new(client_side), Socket::new(workspace_side));
+            relay(client, workspace, |_| (), |_| (), recorders, pending()).await
+        });
+        let mut client = WebSocket::after_handshake(client, Role::Client);
+        let mut workspace = WebSocket::after_handshake(workspace, Role::Server);
+        client.set_auto_close(false);
+        workspace.set_auto_close(false);
+        let writing = tokio::spawn(async move {
+            for _ in 0..4 {
+                let _ = workspace.write_frame(binary(true, OpCode::Binary, size)).await;
+            }
+            workspace
+        });
+        let mut received = 0;
+        let code = loop {
+            let frame = client.read_frame().await.unwrap();
+            match frame.opcode {
+                OpCode::Close => break Close::received(&frame.payload).unwrap(),
+                _ if frame.payload.first() == Some(&b'a') => {
+                    assert_eq!(frame.payload.len(), size);
+                    received += 1;
+                }
+                // The last line.
+                _ => {}
+            }
+        };
+        assert_eq!((received, code), (passed, Some(4503)), "{size}");
+        drop((client, writing.await.unwrap()));
+        assert_eq!(end.await.unwrap(), End::Stopped(Stop::NotRecorded));
     }
 }
 

@@ -4,8 +4,6 @@
 //! `entryHash` is SHA-256 of `prevHash|seq|direction|messageType|payloadSha256|timestampUtc`, in hexadecimal. The fields that it leaves out
 //! are held by [`Chain::records_hash`], which covers every byte of a record but the payload; the payload has a hash of its own.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -59,6 +57,32 @@ pub fn written(time: Timestamp) -> String {
     format!("{time:.6}")
 }
 
+/// Times of one second after the other, most of which differ by their last digits alone.
+#[derive(Clone, Debug, Default)]
+struct Written {
+    /// Of the last one; as what `text` begins with.
+    second: Option<i64>,
+    text: String,
+}
+
+impl Written {
+    /// The same as [`written`].
+    fn written(&mut self, time: Timestamp) -> &str {
+        let second = time.as_second();
+        // Before 1970, the second and what is behind its point go apart.
+        if second < 0 || self.second != Some(second) {
+            self.text = written(time);
+            self.second = Some(second);
+        } else {
+            let behind_point = self.text.len().saturating_sub("123456Z".len());
+            self.text.truncate(behind_point);
+            // Writing to a String can't fail.
+            let _ = write!(self.text, "{:06}Z", time.subsec_microsecond());
+        }
+        &self.text
+    }
+}
+
 /// A whole message, before it has a place in the chain.
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -99,19 +123,10 @@ pub struct Record {
 impl Record {
     /// What `entryHash` must be.
     pub fn computed_hash(&self) -> String {
-        entry_hash(
-            &self.prev_hash,
-            self.seq,
-            self.direction,
-            self.message_type,
-            &self.payload_sha256,
-            &self.timestamp_utc,
-        )
+        hex(&self.head().entry_hash(&mut vec![]))
     }
 
-    /// Everything but the payload, up to where that stands. No field needs escaping: they are numbers, words of ours and hexadecimal;
-    /// of a record that was read, [`super::verify`] checks that it is the same text again.
-    fn head(&self) -> String {
+    fn head(&self) -> Head<'_> {
         let Self {
             timestamp_utc,
             seq,
@@ -125,44 +140,143 @@ impl Record {
             lost_before,
             payload_base64: _,
         } = self;
-        let (direction, message_type) = (direction.as_str(), message_type.as_str());
-        let mut head = format!(
-            r#"{{"timestampUtc":"{timestamp_utc}","seq":{seq},"direction":"{direction}","messageType":"{message_type}","payloadBytes":{payload_bytes},"payloadSha256":"{payload_sha256}","prevHash":"{prev_hash}","entryHash":"{entry_hash}""#
-        );
-        if *withheld {
-            head.push_str(r#","withheld":true"#);
+        Head {
+            timestamp_utc,
+            seq: *seq,
+            direction: *direction,
+            message_type: *message_type,
+            payload_bytes: *payload_bytes,
+            payload_sha256,
+            prev_hash,
+            entry_hash,
+            withheld: *withheld,
+            lost_before: *lost_before,
         }
-        if *lost_before > 0 {
-            // Writing to a String can't fail.
-            let _ = write!(head, r#","lostBefore":{lost_before}"#);
-        }
-        head
     }
 
     /// The one way to write this record, without the line's end.
     pub fn line(&self) -> String {
-        let mut line = self.head();
+        let mut line = vec![];
+        self.head().write(&mut line);
         if let Some(payload) = &self.payload_base64 {
-            line.reserve(payload.len() + 24);
-            line.push_str(r#","payloadBase64":""#);
-            line.push_str(payload);
-            line.push('"');
+            line.extend_from_slice(PAYLOAD);
+            line.extend_from_slice(payload.as_bytes());
+            line.push(b'"');
         }
-        line.push('}');
-        line
+        line.push(b'}');
+        // It was made of text.
+        String::from_utf8(line).unwrap_or_default()
     }
 }
 
-fn entry_hash(
-    prev_hash: &str,
+const PAYLOAD: &[u8] = br#","payloadBase64":""#;
+
+/// Everything of a record but its payload. No field needs escaping: they are numbers, words of ours and hexadecimal; of a record
+/// that was read, [`super::verify`] checks that it is the same text again.
+struct Head<'a> {
+    timestamp_utc: &'a str,
     seq: u64,
     direction: Direction,
     message_type: MessageType,
-    payload_sha256: &str,
-    timestamp_utc: &str,
-) -> String {
-    let (direction, message_type) = (direction.as_str(), message_type.as_str());
-    hex_sha256(format!("{prev_hash}|{seq}|{direction}|{message_type}|{payload_sha256}|{timestamp_utc}").as_bytes())
+    payload_bytes: u64,
+    payload_sha256: &'a str,
+    prev_hash: &'a str,
+    entry_hash: &'a str,
+    withheld: bool,
+    lost_before: u64,
+}
+
+impl Head<'_> {
+    /// What `entryHash` must be; `scratch` is room for what is hashed.
+    fn entry_hash(&self, scratch: &mut Vec<u8>) -> [u8; 32] {
+        scratch.clear();
+        for field in [
+            self.prev_hash,
+            Decimal::of(self.seq).as_str(),
+            self.direction.as_str(),
+            self.message_type.as_str(),
+            self.payload_sha256,
+        ] {
+            scratch.extend_from_slice(field.as_bytes());
+            scratch.push(b'|');
+        }
+        scratch.extend_from_slice(self.timestamp_utc.as_bytes());
+        Sha256::digest(scratch).into()
+    }
+
+    /// Up to where the payload stands.
+    fn write(&self, line: &mut Vec<u8>) {
+        let (seq, payload_bytes) = (Decimal::of(self.seq), Decimal::of(self.payload_bytes));
+        for piece in [
+            r#"{"timestampUtc":""#,
+            self.timestamp_utc,
+            r#"","seq":"#,
+            seq.as_str(),
+            r#","direction":""#,
+            self.direction.as_str(),
+            r#"","messageType":""#,
+            self.message_type.as_str(),
+            r#"","payloadBytes":"#,
+            payload_bytes.as_str(),
+            r#","payloadSha256":""#,
+            self.payload_sha256,
+            r#"","prevHash":""#,
+            self.prev_hash,
+            r#"","entryHash":""#,
+            self.entry_hash,
+            r#"""#,
+        ] {
+            line.extend_from_slice(piece.as_bytes());
+        }
+        if self.withheld {
+            line.extend_from_slice(br#","withheld":true"#);
+        }
+        if self.lost_before > 0 {
+            line.extend_from_slice(br#","lostBefore":"#);
+            line.extend_from_slice(Decimal::of(self.lost_before).as_str().as_bytes());
+        }
+    }
+}
+
+/// A number as text, without an allocation.
+struct Decimal {
+    digits: [u8; 20],
+    start: usize,
+}
+
+impl Decimal {
+    fn of(mut number: u64) -> Self {
+        let (mut digits, mut start) = ([b'0'; 20], 20);
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return Self { digits, start };
+            }
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        // Digits are text.
+        std::str::from_utf8(&self.digits[self.start..]).unwrap_or_default()
+    }
+}
+
+/// A hash in hexadecimal, without an allocation.
+struct Hex([u8; 64]);
+
+impl Hex {
+    fn of(hash: &[u8; 32]) -> Self {
+        let mut text = [0; 64];
+        data_encoding::HEXLOWER.encode_mut(hash, &mut text);
+        Self(text)
+    }
+
+    fn as_str(&self) -> &str {
+        // So is hexadecimal.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 /// The end of a chain: what the next record goes on from.
@@ -174,46 +288,51 @@ pub struct Chain {
     pub head: String,
     /// Over the heads of all records.
     records: Sha256,
+    clock: Written,
+    scratch: Vec<u8>,
 }
 
 impl Chain {
-    /// The next record.
-    pub fn append(&mut self, message: &Message) -> Record {
-        let timestamp_utc = written(message.time);
-        let payload_sha256 = hex(&message.sha256);
-        let prev_hash = std::mem::take(&mut self.head);
-        let seq = self.count + 1;
-        let (direction, message_type) = (message.direction, message.message_type);
-        let hash = entry_hash(
-            &prev_hash,
-            seq,
-            direction,
-            message_type,
-            &payload_sha256,
-            &timestamp_utc,
-        );
-        let record = Record {
+    /// Appends the line of the next record to `lines`.
+    pub fn append(&mut self, message: &Message, lines: &mut Vec<u8>) {
+        self.count += 1;
+        let payload_sha256 = Hex::of(&message.sha256);
+        let timestamp_utc = self.clock.written(message.time);
+        let mut head = Head {
             timestamp_utc,
-            seq,
-            direction,
-            message_type,
+            seq: self.count,
+            direction: message.direction,
+            message_type: message.message_type,
             payload_bytes: message.bytes,
-            payload_sha256,
-            prev_hash,
-            entry_hash: hash,
+            payload_sha256: payload_sha256.as_str(),
+            prev_hash: &self.head,
+            entry_hash: "",
             withheld: message.withheld,
             lost_before: message.lost_before,
-            payload_base64: message.payload.as_ref().map(|payload| STANDARD.encode(payload)),
         };
-        self.accept(&record);
-        record
+        let entry_hash = Hex::of(&head.entry_hash(&mut self.scratch));
+        head.entry_hash = entry_hash.as_str();
+        let start = lines.len();
+        head.write(lines);
+        self.records.update(&lines[start..]);
+        self.records.update(b"\n");
+        self.head.clear();
+        self.head.push_str(entry_hash.as_str());
+        if let Some(payload) = &message.payload {
+            lines.extend_from_slice(PAYLOAD);
+            base64_simd::STANDARD.encode_append(payload, lines);
+            lines.push(b'"');
+        }
+        lines.extend_from_slice(b"}\n");
     }
 
     /// Goes on to a record that was found to be the next one.
     pub(super) fn accept(&mut self, record: &Record) {
         self.count = record.seq;
         self.head.clone_from(&record.entry_hash);
-        self.records.update(record.head().as_bytes());
+        self.scratch.clear();
+        record.head().write(&mut self.scratch);
+        self.records.update(&self.scratch);
         self.records.update(b"\n");
     }
 
@@ -224,7 +343,7 @@ impl Chain {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -241,13 +360,22 @@ mod tests {
         }
     }
 
+    /// The record of a message, read from its line.
+    pub fn appended(chain: &mut Chain, message: &Message) -> Record {
+        let mut line = vec![];
+        chain.append(message, &mut line);
+        let record: Record = serde_json::from_slice(&line).unwrap();
+        assert_eq!(format!("{}\n", record.line()).as_bytes(), line);
+        record
+    }
+
     /// Computed apart from this program, with `sha256sum`.
     #[test]
     fn a_record_is_what_other_readers_expect() {
         let mut chain = Chain::default();
-        let first = chain.append(&message(b"0ls\r"));
+        let first = appended(&mut chain, &message(b"0ls\r"));
         insta::assert_snapshot!(first.line(), @r#"{"timestampUtc":"2026-01-02T03:04:05.123456Z","seq":1,"direction":"client_to_backend","messageType":"binary","payloadBytes":4,"payloadSha256":"84f0d68c40f810a7a3c22d7d40caa5e7a215ed813f50ded3e9a8737e7658b991","prevHash":"","entryHash":"04017cbface417a437c4331c9f07c1f03360832d7836e1190e17539801d3bdc4","payloadBase64":"MGxzDQ=="}"#);
-        let second = chain.append(&message(b"0"));
+        let second = appended(&mut chain, &message(b"0"));
         assert_eq!(second.prev_hash, first.entry_hash);
         assert_eq!((second.seq, chain.count), (2, 2));
     }
@@ -262,15 +390,41 @@ mod tests {
             ..message(b"0x")
         };
         for message in [message(b""), withheld] {
-            let record = chain.append(&message);
+            let before = chain.clone();
+            let record = appended(&mut chain, &message);
             assert_eq!(serde_json::from_str::<Record>(&record.line()).unwrap(), record);
+            assert_eq!(record.computed_hash(), record.entry_hash);
+            let mut read = Chain {
+                head: record.prev_hash.clone(),
+                ..before
+            };
+            read.accept(&record);
+            assert_eq!(
+                (read.count, &read.head, read.records_hash()),
+                (chain.count, &chain.head, chain.records_hash())
+            );
         }
     }
 
     proptest! {
         #[test]
+        fn times_are_written_one_way(microseconds in proptest::collection::vec(-3_000_000i64..3_000_000, 1..20), start in 0i64..2_000_000_000) {
+            let mut clock = Written::default();
+            for micro in microseconds {
+                let time = Timestamp::from_microsecond(start * 1_000_000 + micro).unwrap();
+                prop_assert_eq!(clock.written(time), written(time));
+            }
+        }
+
+        #[test]
+        fn numbers_are_written_as_usual(number: u64) {
+            let decimal = Decimal::of(number);
+            prop_assert_eq!(decimal.as_str(), number.to_string());
+        }
+
+        #[test]
         fn every_field_is_held_by_a_hash(field in 0usize..8, payload in proptest::collection::vec(any::<u8>(), 1..40)) {
-            let original = Chain::default().append(&message(&payload));
+            let original = appended(&mut Chain::default(), &message(&payload));
             let mut changed = original.clone();
             match field {
                 0 => changed.timestamp_utc = "2026-01-02T03:04:05.123457Z".into(),

@@ -5,7 +5,8 @@
 use super::layout::{Contents, Files, UNFINISHED, ledger, new_file};
 use super::ledger::Happened;
 use super::manifest::Manifest;
-use super::recorder::{Command, Options, Tell, Trouble};
+use super::queue::{Command, Queue};
+use super::recorder::{Options, Tell, Trouble};
 use crate::clock::Clock;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
@@ -28,7 +29,7 @@ pub struct Keeper {
     compress: bool,
     keep_for: Option<Duration>,
     max_bytes: Option<u64>,
-    commands: Sender<Command>,
+    queue: Queue,
     clock: Arc<dyn Clock>,
     tell: Tell,
     closed: Sender<Files>,
@@ -44,7 +45,7 @@ struct Ended {
 }
 
 impl Keeper {
-    pub fn new(options: &Options, commands: Sender<Command>, clock: Arc<dyn Clock>, tell: Tell) -> Self {
+    pub fn new(options: &Options, queue: Queue, clock: Arc<dyn Clock>, tell: Tell) -> Self {
         let (closed, sessions) = channel();
         Self {
             directory: options.directory.clone(),
@@ -52,7 +53,7 @@ impl Keeper {
             compress: options.compress,
             keep_for: options.keep_for,
             max_bytes: options.max_bytes,
-            commands,
+            queue,
             clock,
             tell,
             closed,
@@ -75,14 +76,14 @@ impl Keeper {
             compress,
             keep_for,
             max_bytes,
-            commands,
+            queue,
             clock,
             tell,
         } = self;
         // Its own end would keep it waiting.
         drop(closed);
         let sweep = || {
-            let result = sweep(&directory, &gateway, keep_for, max_bytes, clock.now(), &commands);
+            let result = sweep(&directory, &gateway, keep_for, max_bytes, clock.now(), &queue);
             if let Err(error) = result {
                 tell(Trouble::Retention, &error.to_string());
             }
@@ -129,7 +130,7 @@ fn sweep(
     keep_for: Option<Duration>,
     max_bytes: Option<u64>,
     now: Timestamp,
-    commands: &Sender<Command>,
+    queue: &Queue,
 ) -> io::Result<()> {
     if keep_for.is_none() && max_bytes.is_none() {
         return Ok(());
@@ -156,13 +157,13 @@ fn sweep(
             session: id.clone(),
             reason: reason.to_owned(),
         };
-        if noted(commands, removal) {
+        if noted(queue, removal) {
             for path in Files::new(directory, &id).all() {
                 remove(&path)?;
             }
         }
     }
-    forget_ledgers(directory, gateway, keep_for, now, commands)
+    forget_ledgers(directory, gateway, keep_for, now, queue)
 }
 
 /// The sessions that must go, oldest first, each with the reason.
@@ -195,9 +196,9 @@ fn is_older(at: Timestamp, limit: Duration, now: Timestamp) -> bool {
 }
 
 /// Asks the writing thread to note a removal.
-fn noted(commands: &Sender<Command>, removal: Happened) -> bool {
+fn noted(queue: &Queue, removal: Happened) -> bool {
     let (done, answer) = channel();
-    commands.send(Command::Remove { removal, done }).is_ok() && answer.recv().unwrap_or(false)
+    queue.send(Command::Remove { removal, done }).is_ok() && answer.recv().unwrap_or(false)
 }
 
 /// When a session ended; `None` while it may still go on.
@@ -238,7 +239,7 @@ fn forget_ledgers(
     own: &str,
     keep_for: Option<Duration>,
     now: Timestamp,
-    commands: &Sender<Command>,
+    queue: &Queue,
 ) -> io::Result<()> {
     let Some(keep_for) = keep_for else { return Ok(()) };
     let contents = Contents::of(directory)?;
@@ -256,7 +257,7 @@ fn forget_ledgers(
         let removal = Happened::LedgerRemoved {
             ledger: gateway.clone(),
         };
-        if silent && noted(commands, removal) {
+        if silent && noted(queue, removal) {
             remove(&path)?;
         }
     }

@@ -96,14 +96,25 @@ impl Contents {
         Ok(contents)
     }
 
-    fn add(&mut self, name: &str) {
-        let ledger = name.strip_prefix(LEDGER).and_then(|name| name.strip_suffix(RECORDS));
-        if let Some(gateway) = ledger {
+    /// Takes a name for what it is, if it is one of ours.
+    pub fn add(&mut self, name: &str) {
+        if let Some(gateway) = ledger_of(name) {
             self.gateways.insert(gateway.to_owned());
         } else if let Some(id) = session_of(name) {
             self.sessions.insert(id.to_owned());
         }
     }
+}
+
+/// The gateway whose ledger a file is.
+pub fn ledger_of(name: &str) -> Option<&str> {
+    name.strip_prefix(LEDGER)?.strip_suffix(RECORDS)
+}
+
+/// Whether a name can stand in that of a file without its being one of another directory.
+pub fn is_plain(name: &str) -> bool {
+    let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    !name.is_empty() && !name.starts_with('.') && name.bytes().all(is_usual)
 }
 
 /// The session that a file belongs to.

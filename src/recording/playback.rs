@@ -96,6 +96,7 @@ impl Utf8 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::recording::chain::tests::appended;
     use crate::recording::chain::{Chain, Message, MessageType};
     use proptest::prelude::*;
     use sha2::{Digest, Sha256};
@@ -105,7 +106,7 @@ pub(super) mod tests {
         let mut chain = Chain::default();
         let start: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
         let records = messages.iter().enumerate().map(|(index, (direction, payload))| {
-            chain.append(&Message {
+            let message = Message {
                 time: start + jiff::SignedDuration::from_secs(index as i64),
                 direction: *direction,
                 message_type: MessageType::Binary,
@@ -114,7 +115,8 @@ pub(super) mod tests {
                 payload: Some(payload.to_vec()),
                 withheld: false,
                 lost_before: 0,
-            })
+            };
+            appended(&mut chain, &message)
         });
         records.filter_map(|record| event(&record)).collect()
     }

@@ -8,24 +8,24 @@ use super::layout::{Files, UNFINISHED, new_file};
 use super::ledger::Happened;
 use super::ledger_file::LedgerFile;
 use super::manifest::{Checkpoint, Manifest};
-use super::recorder::{Command, Failure, OpenSession, Options, Tell, Trouble};
+use super::queue::{Command, OpenSession, Work};
+use super::recorder::{Options, Tell, Trouble};
+use super::session::{Closed, Failure};
 use crate::clock::Clock;
 use crate::config::recording::Sync;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 /// How often it is looked whether a checkpoint is due, and a ledger's line tried again.
 const TICK: Duration = Duration::from_millis(500);
-/// What is written at once, at most: commands and bytes.
-const BATCH: usize = 512;
-const BATCH_BYTES: usize = 4 << 20;
+/// What is written of one session at once, at most, in bytes.
+const BATCH_BYTES: usize = 256 << 10;
 
 pub struct Writer {
     options: Options,
@@ -33,8 +33,7 @@ pub struct Writer {
     tell: Tell,
     ledger: LedgerFile,
     sessions: HashMap<u64, Session>,
-    /// Bytes in the queue.
-    waiting: Arc<AtomicUsize>,
+    work: Work,
     closed: Sender<Files>,
 }
 
@@ -50,7 +49,7 @@ struct Session {
     length: u64,
     /// With what is about to be written.
     chain: Chain,
-    buffer: String,
+    buffer: Vec<u8>,
     /// Of messages whose bytes may leave the queue's count when the buffer is written.
     weight: usize,
     sealed: u64,
@@ -66,7 +65,7 @@ impl Writer {
         options: Options,
         clock: Arc<dyn Clock>,
         tell: Tell,
-        waiting: Arc<AtomicUsize>,
+        work: Work,
         closed: Sender<Files>,
     ) -> io::Result<Self> {
         fs::create_dir_all(&options.directory)?;
@@ -78,25 +77,19 @@ impl Writer {
             tell,
             ledger,
             sessions: HashMap::new(),
-            waiting,
+            work,
             closed,
         })
     }
 
-    /// Until it is told to stop, or nobody can tell it anything any more.
-    pub fn run(mut self, commands: &Receiver<Command>) {
+    /// Until it is told to stop.
+    pub fn run(mut self) {
+        let mut batch = VecDeque::new();
         loop {
+            self.work.take(&mut batch, TICK);
             let mut stop = None;
-            match commands.recv_timeout(TICK) {
-                Ok(command) => {
-                    stop = self.handle(command);
-                    let more = commands.try_iter().take(BATCH);
-                    for command in more {
-                        stop = stop.or(self.handle(command));
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+            for command in batch.drain(..) {
+                stop = stop.or(self.handle(command));
             }
             self.write_all();
             if let Some(done) = stop {
@@ -139,10 +132,11 @@ impl Writer {
                 lost,
                 done,
             } => {
-                if let Some(session) = self.sessions.remove(&session) {
-                    self.close(session, reason, lost);
+                if let Some(session) = self.sessions.remove(&session)
+                    && let Some(closed) = self.close(session, reason, lost)
+                {
+                    let _ = done.send(closed);
                 }
-                let _ = done.send(());
             }
             Command::Remove { removal, done } => {
                 let now = self.now();
@@ -192,7 +186,7 @@ impl Writer {
             on_disk: Chain::default(),
             length: 0,
             chain: Chain::default(),
-            buffer: String::new(),
+            buffer: Vec::new(),
             weight: 0,
             sealed: 0,
             sealed_at: Instant::now(),
@@ -254,12 +248,10 @@ impl Writer {
             if let Some(session) = self.sessions.get_mut(&number) {
                 session.lost += 1 + message.lost_before;
             }
-            self.waiting.fetch_sub(weight, Ordering::Relaxed);
+            self.work.give_back(weight);
             return;
         };
-        let record = session.chain.append(message);
-        session.buffer.push_str(&record.line());
-        session.buffer.push('\n');
+        session.chain.append(message, &mut session.buffer);
         session.weight += weight;
         let unsealed = session.chain.count - session.sealed;
         if session.buffer.len() >= BATCH_BYTES || unsealed >= self.options.checkpoint_records {
@@ -282,8 +274,7 @@ impl Writer {
     fn write(&mut self, number: u64) {
         if let Some(session) = self.sessions.get_mut(&number) {
             session.write(self.options.sync);
-            self.waiting
-                .fetch_sub(std::mem::take(&mut session.weight), Ordering::Relaxed);
+            self.work.give_back(std::mem::take(&mut session.weight));
         }
     }
 
@@ -310,10 +301,10 @@ impl Writer {
         self.tell(Trouble::Checkpoint, result);
     }
 
-    fn close(&mut self, mut session: Session, reason: &str, lost: u64) {
+    /// What the recording was; `None` when its end is not on disk.
+    fn close(&mut self, mut session: Session, reason: &str, lost: u64) -> Option<Closed> {
         session.write(self.options.sync);
-        self.waiting
-            .fetch_sub(std::mem::take(&mut session.weight), Ordering::Relaxed);
+        self.work.give_back(std::mem::take(&mut session.weight));
         let now = self.now();
         session.manifest.lost_after = session.lost + lost;
         session.manifest.close(&session.on_disk, now.clone(), reason);
@@ -332,8 +323,15 @@ impl Writer {
                 self.ledger.note(closed, now);
                 // The keeper may have ended with an error of its own.
                 let _ = self.closed.send(session.files);
+                Some(Closed {
+                    records: session.on_disk.count,
+                    final_hash: session.on_disk.head,
+                })
             }
-            Err(error) => (self.tell)(Trouble::Manifest, &error.to_string()),
+            Err(error) => {
+                (self.tell)(Trouble::Manifest, &error.to_string());
+                None
+            }
         }
     }
 
@@ -353,15 +351,15 @@ fn new(path: &Path) -> io::Result<File> {
 impl Session {
     fn write(&mut self, sync: Sync) {
         if self.buffer.is_empty() {
+            // One large paste must not hold its memory for hours; and while there is much to write, memory is not given back and
+            // asked for again each time.
+            self.buffer.shrink_to(0);
             return;
         }
-        let result = self
-            .records
-            .write_all(self.buffer.as_bytes())
-            .and_then(|()| match sync {
-                Sync::Batch => self.records.sync_data(),
-                Sync::Never | Sync::Checkpoint => Ok(()),
-            });
+        let result = self.records.write_all(&self.buffer).and_then(|()| match sync {
+            Sync::Batch => self.records.sync_data(),
+            Sync::Never | Sync::Checkpoint => Ok(()),
+        });
         match result {
             Ok(()) => {
                 self.length += self.buffer.len() as u64;
@@ -370,8 +368,6 @@ impl Session {
             Err(error) => self.fail(&error),
         }
         self.buffer.clear();
-        // One large paste must not hold its memory for hours.
-        self.buffer.shrink_to(BATCH_BYTES / 64);
     }
 
     /// What is on disk ends with a whole record again, and nothing more is added.

@@ -11,6 +11,7 @@ pub use pod::CONTAINER;
 pub use valid::{Platform, ValidWorkspace};
 
 use crate::api::Workspace;
+use crate::identity::UserId;
 use crate::names::{
     AccountName, DenyAllPolicyName, EgressPolicyName, IngressPolicyName, PodName, PvcName, ServiceName,
 };
@@ -44,15 +45,13 @@ pub fn desired(workspace: &ValidWorkspace, ca_digest: Option<&str>) -> Desired {
         metadata: metadata(workspace, name),
         spec: Some(spec),
     };
+    let [deny_all, egress, ingress] = policy_names(user);
     Desired {
         policies: [
-            network_policy(DenyAllPolicyName::of(user).as_str(), policy::deny_all(&pod_labels)),
+            network_policy(&deny_all, policy::deny_all(&pod_labels)),
+            network_policy(&egress, policy::egress(&pod_labels, &workspace.egress)),
             network_policy(
-                EgressPolicyName::of(user).as_str(),
-                policy::egress(&pod_labels, &workspace.egress),
-            ),
-            network_policy(
-                IngressPolicyName::of(user).as_str(),
+                &ingress,
                 policy::ingress_gateway(&pod_labels, &workspace.platform.gateway_namespace),
             ),
         ],
@@ -63,6 +62,15 @@ pub fn desired(workspace: &ValidWorkspace, ca_digest: Option<&str>) -> Desired {
         pvc: volume_claim(workspace),
         pod: pod::pod(meta(PodName::of(user).as_str()), workspace, ca_digest),
     }
+}
+
+/// The names of [`Desired::policies`], in their order.
+pub fn policy_names(user: &UserId) -> [String; 3] {
+    [
+        DenyAllPolicyName::of(user).to_string(),
+        EgressPolicyName::of(user).to_string(),
+        IngressPolicyName::of(user).to_string(),
+    ]
 }
 
 /// The DNS name of the Service.

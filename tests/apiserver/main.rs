@@ -5,6 +5,9 @@
 
 #[path = "../harness/apiserver.rs"]
 mod apiserver;
+mod audit;
+#[path = "../harness/audit_schema.rs"]
+mod audit_schema;
 mod chart;
 mod cost;
 mod doctor;

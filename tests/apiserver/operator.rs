@@ -1,6 +1,7 @@
 //! A real operator process under the chart's own rights, and a namespace of its own for it.
 
 use crate::apiserver::{self, ApiServer, free_ports};
+use crate::audit_schema;
 use crate::eventually::eventually;
 use devplane::api::status::ConditionType;
 use devplane::api::{Phase, Workspace};
@@ -184,6 +185,16 @@ impl Operator {
         std::fs::read_to_string(self.log.path()).unwrap()
     }
 
+    /// The audit lines of one event, such as `workspace.phase_transition`.
+    pub fn audited(&self, event: &str) -> Vec<Value> {
+        let name = format!("devplane.audit.{event}");
+        let lines = self.log();
+        let lines = lines
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["devplane.event"] == name.as_str()).collect()
+    }
+
     pub fn metrics(&self) -> String {
         let answer = get(self.metrics, "/metrics").unwrap_or_default();
         let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
@@ -211,6 +222,9 @@ impl Operator {
 
 impl Drop for Operator {
     fn drop(&mut self) {
+        if !std::thread::panicking() {
+            audit_schema::check(&self.log());
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -38,4 +38,5 @@ status=0
 for file in browser page; do
   node --test --test-reporter=spec "$copy/$file.test.mjs" || status=1
 done
+audit_lines_fit || status=1
 exit "$status"

@@ -88,5 +88,7 @@ kubectl -n workspaces delete workspace dev1 --wait=true >/dev/null
 check "what a deleted Workspace owned goes with it" eventually 120 gone dev1
 check "another user's objects stay" phase dev2 Running
 
+check "every audit line is as its schema says" audit_lines_fit
+
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" = 0 ]

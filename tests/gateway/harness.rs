@@ -20,15 +20,6 @@ pub const CLIENT_SECRET: &str = "planted-client-secret-0123456789";
 /// Another client of the provider, whose tokens are for it alone.
 pub const OTHER_SECRET: &str = "planted-other-secret-0123456789";
 
-/// What every audit line of a gateway must be.
-fn check_audit_lines(log: &str) {
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    for line in lines.filter(|line| line["target"] == "devplane_audit") {
-        let violations = audit_schema::violations(line.as_object().unwrap());
-        assert_eq!(violations, Vec::<String>::new(), "{line}");
-    }
-}
-
 /// A process that ends with the test.
 pub struct Process(Child);
 
@@ -222,6 +213,21 @@ impl Site {
         self.start(program, self.ports[0], settings).await
     }
 
+    /// A gateway that has a disk of its own at `directory`, of 128 MiB and with a filesystem that can be frozen: for a disk that takes
+    /// nothing. It is there in the gateway's own mount namespace only, and goes away with it.
+    pub async fn gateway_with_freezable_disk(&self, directory: &Path, settings: &[(&str, &str)]) -> Gateway {
+        let image = tempfile::NamedTempFile::new_in(self.directory.path()).unwrap();
+        image.as_file().set_len(128 << 20).unwrap();
+        let script = r#"mkfs.ext4 -q -F "$2" && mount -o loop "$2" "$1" && shift 2 && exec "$@""#;
+        let mut program = Command::new("unshare");
+        program
+            .args(["--mount", "sh", "-c", script, "sh"])
+            .arg(directory)
+            .arg(image.path())
+            .arg(env!("CARGO_BIN_EXE_devplane"));
+        self.start(program, self.ports[0], settings).await
+    }
+
     async fn start(&self, mut program: Command, port: u16, settings: &[(&str, &str)]) -> Gateway {
         let log = tempfile::NamedTempFile::new().unwrap();
         let child = program
@@ -304,7 +310,7 @@ pub struct Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            check_audit_lines(&self.log());
+            audit_schema::check(&self.log());
         }
     }
 }
@@ -329,6 +335,33 @@ impl Gateway {
         self.process.0.id()
     }
 
+    /// Freezes the disk that the gateway has at `directory`, until the result is dropped, or for a minute.
+    pub fn freeze(&self, directory: &Path) -> Frozen {
+        // Whatever becomes of this process: one that waits for a frozen disk can't be killed.
+        let script = r#"fsfreeze -f "$1" && echo frozen && read -t 60 line; fsfreeze -u "$1""#;
+        let mut child = Command::new("nsenter")
+            .args([
+                "--target",
+                &self.pid().to_string(),
+                "--mount",
+                "bash",
+                "-c",
+                script,
+                "bash",
+            ])
+            .arg(directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert_eq!(line, "frozen\n");
+        Frozen(child)
+    }
+
     pub fn terminate(&self) {
         let pid = self.pid().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
@@ -336,6 +369,17 @@ impl Gateway {
 
     pub fn exit_code(&mut self) -> Option<i32> {
         self.process.0.wait().unwrap().code()
+    }
+}
+
+/// A disk that takes nothing.
+pub struct Frozen(Child);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // The end of its input.
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 

@@ -1,13 +1,16 @@
 //! Sessions that are recorded: every message of a real terminal is on disk, signed, and what can't be recorded does not go on.
 
-use crate::browser::Browser;
+use crate::browser::{Browser, Terminal};
 use crate::eventually::eventually;
 use crate::harness::{Gateway, Site, ttyd};
 use devplane::recording::layout::{Contents, Files, ledger};
 use devplane::recording::seal::TrustedKeys;
 use devplane::recording::verify;
+use fastwebsockets::OpCode;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
 struct Keys {
     _directory: tempfile::TempDir,
@@ -84,6 +87,19 @@ async fn every_message_is_on_disk_and_the_user_is_told() {
     // A request id joins it to the audit lines.
     let started = &gateway.audited("ws.session.start")[0];
     assert_eq!(started["devplane.request_id"], manifest.meta.request_id.as_str());
+    assert_eq!(started["recording"], session.id.as_str());
+    // And the end in the audit log holds the recording to what it was.
+    let ended = &gateway.audited("ws.session.end")[0];
+    assert_eq!(
+        (&ended["recording"], &ended["recordingFinalHash"], &ended["reason"]),
+        (
+            &session.id.as_str().into(),
+            &manifest.final_hash.as_str().into(),
+            &"client_lost".into()
+        )
+    );
+    let loaded = &gateway.audited("config.loaded")[0];
+    assert_eq!(loaded["configHash"].as_str().unwrap().len(), 64);
 
     let export = assert_cmd::Command::new(env!("CARGO_BIN_EXE_devplane"))
         .args(["doctor", "recording", "export", "--format", "text"])
@@ -192,4 +208,133 @@ async fn a_full_disk_ends_the_session() {
     assert!(verdict.is_sound(), "{verdict:?}");
     let session = &verdict.sessions[0];
     assert!(session.records > 2, "{session:?}");
+}
+
+/// Longer than a disk may take nothing, and than the end of a recording is waited for.
+const BOUND: Duration = Duration::from_secs(25);
+
+/// A site whose gateway records all to a disk that can be frozen, and a terminal of it.
+struct Freezable {
+    site: Site,
+    gateway: Gateway,
+    terminal: Terminal,
+    directory: tempfile::TempDir,
+    keys: Keys,
+    _ttyd: crate::harness::Process,
+}
+
+async fn freezable(namespace: &str, address: &str, on_failure: &str) -> Freezable {
+    let site = Site::new(namespace).await;
+    let ttyd = ttyd(address);
+    site.create_running("dev1", address).await;
+    let (directory, keys) = (tempfile::tempdir().unwrap(), keys());
+    let settings = [
+        ("SESSION_RECORDING_ENABLED", "true"),
+        ("SESSION_RECORDING_DIR", directory.path().to_str().unwrap()),
+        ("SESSION_RECORDING_MODE", "full"),
+        ("SESSION_RECORDING_KEY_FILE", keys.private.as_str()),
+        ("SESSION_RECORDING_ON_FAILURE", on_failure),
+    ];
+    let gateway = site.gateway_with_freezable_disk(directory.path(), &settings).await;
+    let browser = Browser::default();
+    browser.sign_in(&site.origin(), "dev1").await;
+    let terminal = browser.own_shell(&site.origin()).await;
+    Freezable {
+        site,
+        gateway,
+        terminal,
+        directory,
+        keys,
+        _ttyd: ttyd,
+    }
+}
+
+/// Reads until a frame shows `text` near its end, or the terminal is closed: then the code. Gives how much was shown.
+async fn flood(terminal: &mut Terminal, text: &str) -> (usize, Option<u16>) {
+    let mut bytes = 0;
+    loop {
+        let frame = timeout(Duration::from_secs(60), terminal.socket.read_frame()).await;
+        let frame = frame.unwrap().unwrap();
+        bytes += frame.payload.len();
+        match frame.opcode {
+            OpCode::Close => return (bytes, Some(u16::from_be_bytes([frame.payload[0], frame.payload[1]]))),
+            _ if String::from_utf8_lossy(&frame.payload[frame.payload.len().saturating_sub(64)..]).contains(text) => {
+                return (bytes, None);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn resident_kib(gateway: &Gateway) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// More than the queue takes.
+const MUCH: &str = "head -c 48000000 /dev/zero | tr '\\0' x; echo; echo e$((1+1))d\r";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_takes_nothing_blocks_no_terminal_and_what_is_lost_is_told() {
+    let mut it = freezable("frozen-open", "127.0.7.24", "open").await;
+    let before = resident_kib(&it.gateway);
+    let frozen = it.gateway.freeze(it.directory.path());
+    let asked = Instant::now();
+    it.terminal.type_keys("echo $((6*7))\r").await;
+    it.terminal.until("\r42\r").await;
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    it.terminal.type_keys(MUCH).await;
+    let (shown, closed) = flood(&mut it.terminal, "e2d").await;
+    assert!(shown > 48_000_000 && closed.is_none(), "{shown} {closed:?}");
+    let grown = resident_kib(&it.gateway).saturating_sub(before);
+    assert!(grown < 96 << 10, "the queue is bounded: {grown} KiB more");
+    let failed = it.gateway.audited("recording.failed");
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert!(["queue_full", "stalled"].contains(&failed[0]["reason"].as_str().unwrap()));
+    let metrics = format!("{}/metrics", it.site.origin());
+    let metrics = Browser::default().get(&metrics).await.unwrap().body;
+    let counted = format!("reason=\"{}\"}} 1", failed[0]["reason"].as_str().unwrap());
+    assert!(metrics.contains(&counted), "{metrics}");
+
+    // The disk is there again, and so is the recording, with what it lacks.
+    drop(frozen);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    it.terminal.screen.clear();
+    it.terminal.type_keys("echo $((7*7))\r").await;
+    it.terminal.until("\r49\r").await;
+    drop(it.terminal);
+    assert!(eventually(async || it.gateway.audited("ws.session.end").len() == 1).await);
+    assert!(it.gateway.audited("ws.session.end")[0]["recordingFinalHash"].is_string());
+    let root = format!("/proc/{}/root", it.gateway.pid());
+    let recordings = Path::new(&root).join(it.directory.path().strip_prefix("/").unwrap());
+    let verdict = verify::directory(&recordings, &it.keys.trusted).unwrap();
+    assert!(verdict.is_sound(), "{verdict:?}");
+    let notes = verdict.sessions[0].notes.join("\n");
+    assert!(notes.contains("were not recorded"), "{notes}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_must_be_recorded_ends_soon_when_the_disk_takes_nothing() {
+    // With much to be recorded, and with hardly anything.
+    for (namespace, address, typed) in [
+        ("frozen-much", "127.0.7.25", MUCH),
+        ("frozen-little", "127.0.7.26", "# "),
+    ] {
+        let mut it = freezable(namespace, address, "closed").await;
+        let frozen = it.gateway.freeze(it.directory.path());
+        let began = Instant::now();
+        it.terminal.type_keys(typed).await;
+        let (shown, closed) = flood(&mut it.terminal, "e2d").await;
+        assert_eq!(closed, Some(4503), "{shown} {:?}", began.elapsed());
+        assert!(shown < 40_000_000, "what is not recorded is not shown: {shown}");
+        let ended = || it.gateway.audited("ws.session.end").pop();
+        assert!(eventually(async || ended().is_some()).await);
+        assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
+        let line = ended().unwrap();
+        assert_eq!(line["reason"], "not_recorded");
+        assert!(line["recording"].is_string() && line.get("recordingFinalHash").is_none());
+        assert_eq!(it.gateway.audited("recording.failed").len(), 1);
+        drop(frozen);
+    }
 }

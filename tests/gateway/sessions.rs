@@ -71,6 +71,24 @@ async fn terminals(site: &Site, browser: &Browser, second: &Gateway) -> [Termina
     both
 }
 
+/// The one audit line that tells of a session of dev1 that was revoked so.
+async fn revoked(gateways: &[&Gateway], reason: &str) -> serde_json::Value {
+    let mut lines = vec![];
+    let told = eventually(async || {
+        let all = gateways.iter().flat_map(|gateway| gateway.audited("session.revoked"));
+        lines = all.filter(|line| line["reason"] == reason).collect();
+        !lines.is_empty()
+    });
+    assert!(told.await, "no session was revoked as {reason}");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(
+        (&lines[0]["actor.subject"], &lines[0]["action"]),
+        (&json!("dev1"), &json!("revoke_session"))
+    );
+    assert!(lines[0]["session"].is_string());
+    lines.remove(0)
+}
+
 /// A terminal of this gateway was ended, and why.
 async fn ended(gateway: &Gateway, reason: &str) {
     let told = eventually(async || {
@@ -166,6 +184,7 @@ async fn a_session_and_its_terminals_end_when_the_provider_says_no() {
             .iter()
             .any(|line| line["reason"] == "refresh_refused" && line["actor.subject"] == "dev1")
     );
+    revoked(&[&first, &second], "refresh_refused").await;
     assert!(eventually(async || sign_ins(&site).await.is_empty()).await);
     // And nothing is in the way of a new one.
     browser.sign_in(&site.origin(), "dev1").await;
@@ -401,6 +420,7 @@ async fn who_signs_out_at_the_provider_is_signed_out_everywhere() {
         );
     }
     assert_eq!(counted([&first, &second], "backchannel_logouts", "revoked").await, 1);
+    revoked(&[&first, &second], "backchannel_logout").await;
 
     // What anyone may send changes nothing.
     let url = format!("{}/backchannel-logout", first.origin);
@@ -448,6 +468,8 @@ async fn who_signs_out_at_the_provider_is_signed_out_everywhere() {
         .await
         .unwrap();
     assert_eq!(out.status, 200);
+    let line = revoked(&[&first, &second], "sign_out").await;
+    assert_eq!(line["devplane.request_id"], out.header("x-request-id"));
     let onward = format!("5; url={}/session/end?client_id=devplane", site.issuer);
     assert_eq!(out.header("refresh"), onward);
     assert_eq!(tokio::join!(here.closed(), there.closed()), (4401, 4401));

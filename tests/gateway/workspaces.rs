@@ -44,6 +44,12 @@ async fn the_first_visit_makes_a_workspace_and_the_next_finds_it() {
     let audited = gateway.audited("workspace.ensure_exists");
     let actions: Vec<_> = audited.iter().map(|line| line["action"].as_str().unwrap()).collect();
     assert_eq!(actions, ["create", "create", "get"]);
+    // By this annotation the operator's lines tell which request it was.
+    let requested_by = "workspace.devplane.io/requested-by";
+    assert_eq!(
+        audited[0]["devplane.request_id"],
+        made.annotations()[requested_by].as_str()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +131,18 @@ async fn a_visit_wakes_a_stopped_workspace() {
     assert_eq!(annotation().await, None);
     assert_eq!(browser.get(&api).await.unwrap().status, 200);
     assert!(annotation().await.is_some());
-    assert_eq!(gateway.audited("workspace.ensure_running")[0]["action"], "restart");
+    let woken = &gateway.audited("workspace.ensure_running")[0];
+    assert_eq!(woken["action"], "restart");
+    let requested_by = format!(
+        "{}@{}",
+        woken["devplane.request_id"].as_str().unwrap(),
+        annotation().await.unwrap()
+    );
+    let workspace = site.workspaces().get(&name).await.unwrap();
+    assert_eq!(
+        workspace.annotations()["workspace.devplane.io/requested-by"],
+        requested_by
+    );
 }
 
 /// An open stream of server-sent events.

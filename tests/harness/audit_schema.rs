@@ -1,9 +1,18 @@
-//! An audit line becomes what its JSON Schema in the reference has against it. Of JSON Schema only what that file uses is understood.
+//! Audit lines become what their JSON Schema in the reference has against them. Of JSON Schema only what that file uses is understood.
 
 use serde_json::{Map, Value};
 
+/// Every audit line of a log must be one.
+pub fn check(log: &str) {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    for line in lines.filter(|line| line["target"] == "devplane_audit") {
+        let violations = violations(line.as_object().unwrap());
+        assert_eq!(violations, Vec::<String>::new(), "{line}");
+    }
+}
+
 /// What is wrong with a line; empty when nothing is.
-pub fn violations(line: &Map<String, Value>) -> Vec<String> {
+fn violations(line: &Map<String, Value>) -> Vec<String> {
     let schema: Value = serde_json::from_str(include_str!("../../docs/reference/audit.schema.json")).unwrap();
     let properties = schema["properties"].as_object().unwrap();
     assert_eq!(schema["additionalProperties"], false);

@@ -15,6 +15,14 @@ with_cluster() {
   eval "$(deploy/local/env.sh)"
 }
 
+# Whether every audit line of operator and gateway is one.
+audit_lines_fit() {
+  {
+    kubectl -n workspace-operator-system logs deploy/workspace-operator --tail=-1
+    kubectl -n workspace-operator-system logs -l app=workspace-gateway --tail=-1
+  } | tests/harness/audit-lines.py
+}
+
 remove_cluster() {
   local status=$?
   if [ "$status" != 0 ]; then

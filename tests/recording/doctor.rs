@@ -106,6 +106,12 @@ async fn list_finds_a_user_s_sessions() {
     open.close("client_closed").await;
 }
 
+/// The real player, of this major version.
+fn asciinema(version: &str) -> String {
+    let mut program = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recording/asciinema.sh"));
+    said(&program.arg(version).assert().success()).trim().to_owned()
+}
+
 #[tokio::test]
 async fn the_real_asciinema_plays_what_is_exported() {
     let directory = tempfile::tempdir().unwrap();
@@ -114,10 +120,7 @@ async fn the_real_asciinema_plays_what_is_exported() {
         ..options(directory.path(), "g")
     };
     let session = ended(compressed, 1).await.remove(0);
-    let path = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recording/asciinema.sh"))
-        .assert()
-        .success();
-    let asciinema = said(&path).trim().to_owned();
+    let asciinema = asciinema("2");
     let cast = said(
         &doctor("export", &session.manifest())
             .args(["--format", "asciicast"])
@@ -153,6 +156,50 @@ async fn the_real_asciinema_plays_what_is_exported() {
         (&3.into(), &100.into(), &30.into())
     );
     assert_eq!(third.lines().count(), cast.lines().count());
+
+    // The one that knows version 3 makes the same of it as of version 2, and plays it on a terminal.
+    let asciinema = self::asciinema("3");
+    let converted = |name: &str, cast: &str, format: &str| {
+        let (from, to) = (
+            directory.path().join(name),
+            directory.path().join(format!("{name}.{format}")),
+        );
+        fs::write(&from, cast).unwrap();
+        let mut program = Command::new(&asciinema);
+        program
+            .env("HOME", directory.path())
+            .args(["convert", "--quiet", "--output-format", format]);
+        program
+            .arg(from)
+            .arg(&to)
+            .timeout(Duration::from_secs(60))
+            .assert()
+            .success();
+        fs::read_to_string(to).unwrap()
+    };
+    assert!(converted("3.cast", &third, "raw").ends_with("$ ls\r\na.txt\r\n$ exit\r\n"));
+    let events = |text: String| -> Vec<(f64, String, String)> {
+        let events = text.lines().skip(1).map(|line| serde_json::from_str(line).unwrap());
+        events.collect()
+    };
+    let (of_second, of_third) = (
+        events(converted("2.cast", &cast, "asciicast-v2")),
+        events(converted("3.cast", &third, "asciicast-v2")),
+    );
+    assert_eq!(of_second.len(), of_third.len());
+    for (second, third) in of_second.iter().zip(&of_third) {
+        assert!((second.0 - third.0).abs() < 0.01, "{second:?} {third:?}");
+        assert_eq!((&second.1, &second.2), (&third.1, &third.2));
+    }
+    let play = format!(
+        "{asciinema} play -s 100 -i 0.1 {}",
+        directory.path().join("3.cast").display()
+    );
+    let mut program = Command::new("script");
+    program.env("HOME", directory.path()).env("TERM", "xterm");
+    program.args(["--quiet", "--return", "--command", &play, "/dev/null"]);
+    let played = said(&program.timeout(Duration::from_secs(60)).assert().success());
+    assert!(played.contains("$ ls\r\na.txt\r\n$ exit"), "{played:?}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use devplane::recording::chain::{Direction, MessageType};
 use devplane::recording::layout::Files;
 use devplane::recording::seal::{SigningKey, TrustedKeys};
 use devplane::recording::verify::{self, Verdict};
-use devplane::recording::{About, Failure, Options, Recorder, Recording};
+use devplane::recording::{About, Failure, Options, Part, Recorder, Recording};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -45,6 +45,7 @@ pub fn options(directory: &Path, gateway: &str) -> Options {
         keep_for: None,
         max_bytes: None,
         queue_bytes: 32 << 20,
+        is_strict: false,
     }
 }
 
@@ -68,9 +69,15 @@ pub async fn begin_as(recorder: &Recorder, random: u64, user: &str) -> Result<Re
     recorder.begin(about, SystemClock.now(), random, [7; 32]).await
 }
 
-pub fn say(recording: &Recording, direction: Direction, payload: &[u8]) {
-    let mut tap = recording.tap(direction);
-    tap.frame(Some(MessageType::Binary), payload, true, || SystemClock.now());
+/// Whether it may pass.
+pub fn say(recording: &Recording, direction: Direction, payload: &[u8]) -> bool {
+    let part = Part {
+        begins: Some(MessageType::Binary),
+        payload,
+        ahead: 0,
+        is_last: true,
+    };
+    recording.tap(direction).frame(part, || SystemClock.now())
 }
 
 /// A short conversation: six records.

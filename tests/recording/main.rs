@@ -6,6 +6,8 @@
 mod crashes;
 #[path = "doctor.rs"]
 mod doctor;
+#[path = "fetch.rs"]
+mod fetch;
 #[path = "harness.rs"]
 mod harness;
 #[path = "tampering.rs"]

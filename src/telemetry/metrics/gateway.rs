@@ -95,11 +95,12 @@ pub struct BackchannelLogout {
 }
 
 label_value! {
-    /// What recordings lack: of one session the first three, else of all that is kept.
+    /// What recordings lack: of one session the first four, else of all that is kept.
     RecordingFault {
         OpenFailed = "open_failed",
         WriteFailed = "write_failed",
         QueueFull = "queue_full",
+        Stalled = "stalled",
         Ledger = "ledger",
         Checkpoint = "checkpoint",
         Manifest = "manifest",
