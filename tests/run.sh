@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-TIERS=(lint unit policy web cli image chart apiserver gateway cluster browser)
+TIERS=(lint unit policy web cli image chart apiserver gateway keycloak cluster browser)
 : "${DEVPLANE_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/devplane}"
 export DEVPLANE_CACHE
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$DEVPLANE_CACHE/target}
@@ -31,8 +31,13 @@ tier_cli() { cargo test --locked --test cli --test recording; }
 # More threads than processors: most of a test is waiting.
 tier_apiserver() { deploy/local/hyperkube.sh >/dev/null && cargo test --locked --test apiserver -- --test-threads 8; }
 tier_gateway() {
+  command -v tmux >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends tmux; }
   deploy/local/hyperkube.sh >/dev/null && deploy/local/oidc-provider.sh >/dev/null && tests/gateway/ttyd.sh >/dev/null
   cargo test --locked --test gateway
+}
+tier_keycloak() {
+  deploy/local/hyperkube.sh >/dev/null && tests/gateway/ttyd.sh >/dev/null && tests/keycloak/keycloak.sh >/dev/null
+  cargo test --locked --test keycloak -- --test-threads 2
 }
 tier_chart() { tests/chart/run.sh; }
 tier_image() { tests/image/run.sh; }

@@ -125,6 +125,24 @@ impl Gateway {
         taken.map_err(|limited| self.limited(RateLimitEndpoint::SignIn, limited, asked.nobody()))
     }
 
+    /// Whether a token of the address of a request may be looked at.
+    ///
+    /// # Errors
+    /// When there were too many bad ones.
+    pub fn may_show_token(&self, asked: &Asked) -> Result<(), Rejection> {
+        let may = self.limits.may_show_token(asked.client);
+        may.map_err(|limited| self.limited(RateLimitEndpoint::SignIn, limited, asked.nobody()))
+    }
+
+    /// One more bad token from the address of a request.
+    ///
+    /// # Errors
+    /// When there were too many.
+    pub fn take_bad_token(&self, asked: &Asked) -> Result<(), Rejection> {
+        let taken = self.limits.take_bad_token(asked.client);
+        taken.map_err(|limited| self.limited(RateLimitEndpoint::SignIn, limited, asked.nobody()))
+    }
+
     fn limited(&self, endpoint: RateLimitEndpoint, limited: Limited, actor: Actor<'_>) -> Rejection {
         let Limited { scope, wait } = limited;
         let hit = RateLimitHit { endpoint, scope };

@@ -63,6 +63,9 @@ impl Caller {
 /// When nobody is signed in, or what is presented is not valid.
 pub async fn authenticate(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Caller, Rejection> {
     let headers = asked.request.headers();
+    if headers.contains_key(AUTHORIZATION) {
+        gateway.may_show_token(asked)?;
+    }
     let token = bearer(headers).map_err(|NotBearer| {
         rejected(asked, "malformed_header");
         failed(gateway, asked, Rejection::InvalidToken)
@@ -138,11 +141,12 @@ async fn keep(gateway: &Arc<Gateway>, asked: &Asked, mut session: Session) -> Re
     Ok(session)
 }
 
-/// Tokens that are tried out count as tries to sign in; that the provider is away is nobody's fault.
+/// Tokens that are tried out count as tries to sign in: when there were too many, no signature is checked any more. That the provider is
+/// away is nobody's fault.
 fn failed(gateway: &Gateway, asked: &Asked, rejection: Rejection) -> Rejection {
     match rejection {
         Rejection::ProviderUnavailable => rejection,
-        rejection => gateway.take_sign_in(asked).err().unwrap_or(rejection),
+        rejection => gateway.take_bad_token(asked).err().unwrap_or(rejection),
     }
 }
 

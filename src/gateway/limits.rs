@@ -3,9 +3,11 @@
 use super::client_address::limited_as;
 use crate::config::limits::{Rate, RateLimit, RateLimits};
 use crate::telemetry::metrics::{RateLimitEndpoint, RateLimitScope};
-use governor::clock::{Clock, DefaultClock};
+use governor::clock::{Clock, DefaultClock, QuantaInstant, Reference};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How often the buckets of users who have been away are forgotten.
@@ -19,6 +21,8 @@ pub struct Limits {
     lifecycle: Buckets,
     websocket: Buckets,
     sign_in: Option<DefaultKeyedRateLimiter<IpAddr>>,
+    /// Addresses with an empty bucket that showed a bad token, and until when nothing that they show is looked at.
+    barred: Mutex<HashMap<IpAddr, QuantaInstant>>,
 }
 
 struct Buckets {
@@ -55,6 +59,7 @@ impl Limits {
             lifecycle: Buckets::new(&limits.lifecycle),
             websocket: Buckets::new(&limits.websocket),
             sign_in: limits.sign_in_per_address.and_then(quota).map(RateLimiter::keyed),
+            barred: Mutex::default(),
         }
     }
 
@@ -63,17 +68,71 @@ impl Limits {
     /// # Errors
     /// When there is none.
     pub fn take_sign_in(&self, address: IpAddr) -> Result<(), Limited> {
-        let Some(buckets) = &self.sign_in else {
+        let Some((buckets, key)) = self.bucket(address) else {
             return Ok(());
-        };
-        let key = match buckets.len() {
-            0..MOST_ADDRESSES => limited_as(address),
-            _ => OTHERS,
         };
         buckets.check_key(&key).map_err(|not_until| Limited {
             scope: RateLimitScope::Address,
             wait: not_until.wait_time_from(DefaultClock::default().now()),
         })
+    }
+
+    /// Whether a token that `address` shows may be looked at. Costs no token of a bucket: good ones may come as often as they like.
+    ///
+    /// # Errors
+    /// When bad ones came until the bucket was empty, and it still is.
+    pub fn may_show_token(&self, address: IpAddr) -> Result<(), Limited> {
+        let Some((_, key)) = self.bucket(address) else {
+            return Ok(());
+        };
+        let now = DefaultClock::default().now();
+        let mut barred = self.barred();
+        let Some(until) = barred.get(&key) else {
+            return Ok(());
+        };
+        let wait = Duration::from(until.duration_since(now));
+        if wait.is_zero() {
+            barred.remove(&key);
+            return Ok(());
+        }
+        Err(Limited {
+            scope: RateLimitScope::Address,
+            wait,
+        })
+    }
+
+    /// Takes a token for a bad one that `address` showed.
+    ///
+    /// # Errors
+    /// When there is none. Then nothing that the address shows is looked at until there is.
+    pub fn take_bad_token(&self, address: IpAddr) -> Result<(), Limited> {
+        let Some((buckets, key)) = self.bucket(address) else {
+            return Ok(());
+        };
+        buckets.check_key(&key).map_err(|not_until| {
+            // The bucket that many share bars nobody: who has very many addresses could lock out all others with it.
+            if key != OTHERS {
+                self.barred().insert(key, not_until.earliest_possible());
+            }
+            Limited {
+                scope: RateLimitScope::Address,
+                wait: not_until.wait_time_from(DefaultClock::default().now()),
+            }
+        })
+    }
+
+    /// The buckets of client addresses, and the key of this one's.
+    fn bucket(&self, address: IpAddr) -> Option<(&DefaultKeyedRateLimiter<IpAddr>, IpAddr)> {
+        let buckets = self.sign_in.as_ref()?;
+        let key = match buckets.len() {
+            0..MOST_ADDRESSES => limited_as(address),
+            _ => OTHERS,
+        };
+        Some((buckets, key))
+    }
+
+    fn barred(&self) -> MutexGuard<'_, HashMap<IpAddr, QuantaInstant>> {
+        self.barred.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a token for `subject`.
@@ -101,6 +160,8 @@ impl Limits {
                 sign_in.retain_recent();
                 sign_in.shrink_to_fit();
             }
+            let now = DefaultClock::default().now();
+            self.barred().retain(|_, until| *until > now);
         }
     }
 }
@@ -208,5 +269,63 @@ mod tests {
             let _ = limits.take_sign_in(IpAddr::V4(number.into()));
         }
         assert!(limits.sign_in.unwrap().len() <= MOST_ADDRESSES + 1);
+    }
+
+    #[test]
+    fn who_shows_bad_tokens_is_not_looked_at_any_more_and_others_are() {
+        let none = RateLimit {
+            global: None,
+            per_user: None,
+        };
+        let limits = Limits::new(&RateLimits {
+            lifecycle: none,
+            websocket: none,
+            sign_in_per_address: rate(2),
+        });
+        let [flood, other, neighbour] = ["2001:db8::1", "203.0.113.8", "2001:db8::2"].map(|text| text.parse().unwrap());
+        // Good ones cost nothing.
+        for _ in 0..100 {
+            assert_eq!(limits.may_show_token(flood), Ok(()));
+        }
+        for _ in 0..2 {
+            assert_eq!(limits.take_bad_token(flood), Ok(()));
+            assert_eq!(limits.may_show_token(flood), Ok(()));
+        }
+        assert!(limits.take_bad_token(flood).is_err());
+        let limited = limits.may_show_token(flood).unwrap_err();
+        assert_eq!(limited.scope, RateLimitScope::Address);
+        assert!(limited.wait > Duration::from_secs(3500), "{limited:?}");
+        assert!(limits.may_show_token(neighbour).is_err(), "of the same network");
+        assert_eq!(
+            (limits.may_show_token(other), limits.take_bad_token(other)),
+            (Ok(()), Ok(()))
+        );
+        // Who only signs in too often may still show a token.
+        for _ in 0..3 {
+            let _ = limits.take_sign_in(other);
+        }
+        assert_eq!(limits.may_show_token(other), Ok(()));
+    }
+
+    #[test]
+    fn the_wait_ends() {
+        let none = RateLimit {
+            global: None,
+            per_user: None,
+        };
+        let limits = Limits::new(&RateLimits {
+            lifecycle: none,
+            websocket: none,
+            sign_in_per_address: Some(Rate {
+                period: Duration::from_millis(50),
+                burst: NonZeroU32::new(1).unwrap(),
+            }),
+        });
+        let address = "203.0.113.7".parse().unwrap();
+        while limits.take_bad_token(address).is_ok() {}
+        while limits.may_show_token(address).is_err() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(limits.barred().is_empty());
     }
 }

@@ -2,7 +2,7 @@
 //! provider ends its own session (OpenID Connect RP-Initiated Logout 1.0).
 
 use super::provider::{Discovered, Provider};
-use super::verify::{ALGORITHMS, MAX_TOKEN, provider_session};
+use super::verify::{ALGORITHMS, MAX_TOKEN, Unique, provider_session};
 use crate::config::syntax::is_secure;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -109,7 +109,7 @@ impl Provider {
         let (header, payload) = signed.split_once('.').ok_or(LogoutError::Malformed)?;
         let header: Header = decoded(header).ok_or(LogoutError::Malformed)?;
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| LogoutError::Malformed)?;
-        let claims: Map<String, Value> = decoded(payload).ok_or(LogoutError::Malformed)?;
+        let Unique(claims) = decoded(payload).ok_or(LogoutError::Malformed)?;
         if header
             .typ
             .as_ref()

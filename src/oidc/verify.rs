@@ -14,10 +14,12 @@ use openidconnect::{
     AccessToken, AccessTokenHash, AdditionalClaims, ClaimsVerificationError, ClientId, IdToken, IdTokenClaims,
     IssuerUrl, Nonce, SignatureVerificationError,
 };
-use serde::{Deserialize, Serialize};
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use snafu::Snafu;
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -315,7 +317,36 @@ fn check_access_token(
 /// The claims of a token that was verified: its middle part (RFC 7519, section 3.1).
 fn payload(token: &str) -> Option<Map<String, Value>> {
     let payload = token.split('.').nth(1)?;
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+    let Unique(claims) = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
+    Some(claims)
+}
+
+/// Claims of which none is there twice (RFC 7519, section 4): one reader would go by the first, and another by the last.
+pub(super) struct Unique(pub Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Claims;
+        impl<'de> Visitor<'de> for Claims {
+            type Value = Unique;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("claims, each of them once")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Unique, A::Error> {
+                let mut claims = Map::new();
+                while let Some((name, value)) = entries.next_entry::<String, Value>()? {
+                    if claims.insert(name, value).is_some() {
+                        // Not its name: errors hold nothing of a token.
+                        return Err(de::Error::custom("a claim is there twice"));
+                    }
+                }
+                Ok(Unique(claims))
+            }
+        }
+        deserializer.deserialize_map(Claims)
+    }
 }
 
 /// What a provider's session is called here: a hash, of which nobody learns what the provider calls it.
@@ -339,3 +370,7 @@ fn email(claims: &Claims) -> String {
         String::new()
     }
 }
+
+#[cfg(test)]
+#[path = "verify_tests.rs"]
+mod tests;

@@ -8,7 +8,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fastwebsockets::handshake::generate_key;
 use http::header::{
-    CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, Request, StatusCode};
 use http_body_util::Empty;
@@ -105,7 +106,12 @@ fn check(headers: &HeaderMap, key: &str) -> Result<(), DialError> {
         (SEC_WEBSOCKET_ACCEPT, accept.as_str(), false),
         (SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL, false),
     ] {
-        let found = headers.get(&header).map(|value| value.as_bytes()).unwrap_or_default();
+        // Twice is not once: who reads the other one sees another handshake.
+        let mut values = headers.get_all(&header).iter();
+        let found = match (values.next(), values.next()) {
+            (Some(value), None) => value.as_bytes(),
+            _ => &[],
+        };
         let matches = if any_case {
             found.eq_ignore_ascii_case(expected.as_bytes())
         } else {
@@ -113,5 +119,8 @@ fn check(headers: &HeaderMap, key: &str) -> Result<(), DialError> {
         };
         ensure!(matches, HandshakeSnafu { header });
     }
+    // None was asked for, and frames would mean something else with one.
+    let header = SEC_WEBSOCKET_EXTENSIONS;
+    ensure!(!headers.contains_key(&header), HandshakeSnafu { header });
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! Two WebSockets become one conversation (RFC 6455): a browser's, and that of a workspace's ttyd.
 //!
 //! `dial` opens the one to the workspace from nothing that a client sent, `relay` carries messages both ways and ends
-//! both, `heartbeat` is what a client is answered from here, `clipboard` takes out what may not be copied or pasted, `frame` says which frames may pass, `close` which close codes, `stop` what is told when it ends from here, and `input` tells
-//! typing from what a terminal sends by itself.
+//! both, `outgoing` is how one side is written to, and when it is given up, `heartbeat` is what a client is answered from here, `clipboard`
+//! takes out what may not be copied or pasted, `frame` says which frames may pass, `close` which close codes, `stop` what is told when
+//! it ends from here, and `input` tells typing from what a terminal sends by itself.
 
 mod buffer;
 pub mod clipboard;
@@ -11,6 +12,7 @@ mod dial;
 pub mod frame;
 mod heartbeat;
 mod input;
+mod outgoing;
 mod relay;
 mod rewrite;
 mod socket;

@@ -10,21 +10,16 @@ use super::buffer::{self, Buffer};
 use super::close::Close;
 use super::frame::{self, Head, MAX_CONTROL, Opcode, Sequence, Violation};
 use super::heartbeat::is_heartbeat;
-use super::socket::{OnBytes, Reader, Socket, Writer};
+use super::outgoing::{Outgoing, PING_EVERY};
+use super::socket::{OnBytes, Reader, Socket};
 use super::stop::Stop;
 use futures::FutureExt;
 use futures::future::FusedFuture;
-use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
-use tokio::sync::Mutex;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, timeout};
 
-/// Keeps load balancers from closing a quiet connection, and finds out when a side is gone: two pings without any
-/// frame from it end the conversation.
-const PING_EVERY: Duration = Duration::from_secs(25);
 /// For the close handshake. A peer that does not answer by then is dropped.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Control frames and heartbeats of one side in one second. They cost work and move nothing.
@@ -80,6 +75,8 @@ pub enum Cause {
     Lost,
     /// It answers no pings.
     Silent,
+    /// It takes nothing of what is sent to it.
+    Stalled,
     TooBig,
     ProtocolError,
 }
@@ -87,17 +84,19 @@ pub enum Cause {
 impl End {
     /// The word for logs and audit lines.
     pub fn reason(self) -> &'static str {
-        use Cause::{Closed, Lost, ProtocolError, Silent, TooBig};
+        use Cause::{Closed, Lost, ProtocolError, Silent, Stalled, TooBig};
         use Side::{Client, Workspace};
         match self {
             Self::By(Client, Closed(_)) => "client_closed",
             Self::By(Client, Lost) => "client_lost",
             Self::By(Client, Silent) => "client_silent",
+            Self::By(Client, Stalled) => "client_stalled",
             Self::By(Client, TooBig) => "client_message_too_big",
             Self::By(Client, ProtocolError) => "client_protocol_error",
             Self::By(Workspace, Closed(_)) => "workspace_closed",
             Self::By(Workspace, Lost) => "workspace_lost",
             Self::By(Workspace, Silent) => "workspace_silent",
+            Self::By(Workspace, Stalled) => "workspace_stalled",
             Self::By(Workspace, TooBig) => "workspace_message_too_big",
             Self::By(Workspace, ProtocolError) => "workspace_protocol_error",
             Self::Stopped(stop) => stop.reason(),
@@ -110,6 +109,7 @@ impl End {
             Cause::Closed(None),
             Cause::Lost,
             Cause::Silent,
+            Cause::Stalled,
             Cause::TooBig,
             Cause::ProtocolError,
         ];
@@ -122,7 +122,10 @@ impl End {
     pub fn is_departure(self) -> bool {
         matches!(
             self,
-            Self::By(Side::Client, Cause::Closed(_) | Cause::Lost | Cause::Silent)
+            Self::By(
+                Side::Client,
+                Cause::Closed(_) | Cause::Lost | Cause::Silent | Cause::Stalled
+            )
         )
     }
 
@@ -132,7 +135,7 @@ impl End {
             Self::By(side, cause) => {
                 let to_itself = match cause {
                     Cause::Closed(code) => Close::same(code),
-                    Cause::Lost | Cause::Silent => Close::GOING_AWAY,
+                    Cause::Lost | Cause::Silent | Cause::Stalled => Close::GOING_AWAY,
                     Cause::TooBig => Close::TOO_BIG,
                     Cause::ProtocolError => Close::PROTOCOL_ERROR,
                 };
@@ -152,85 +155,6 @@ impl End {
         match self {
             Self::Stopped(stop) => stop.last_line(),
             Self::By(..) => None,
-        }
-    }
-}
-
-/// One side as it is written to, a whole frame at a time.
-struct Outgoing {
-    to: Side,
-    writer: Mutex<Writer>,
-    /// Whether fragments of a message have yet to come: no other message may begin between them (RFC 6455, section 5.4).
-    is_amid_message: AtomicBool,
-    /// Whether it has sent anything since the last ping.
-    heard: AtomicBool,
-}
-
-impl Outgoing {
-    fn new(to: Side, writer: Writer) -> Self {
-        Self {
-            to,
-            writer: Mutex::new(writer),
-            is_amid_message: AtomicBool::new(false),
-            heard: AtomicBool::new(true),
-        }
-    }
-
-    /// A control frame of our own, which may stand between the fragments of a message.
-    async fn send(&self, opcode: Opcode, payload: &[u8]) -> io::Result<()> {
-        let frame = self.encode(opcode, payload);
-        let mut writer = self.writer.lock().await;
-        writer.write_all(&frame).await?;
-        writer.flush().await
-    }
-
-    /// Sends a heartbeat back. Not while something else is being sent, or is half sent: that is a sign of life too, and the side
-    /// that asks must not wait for it.
-    async fn echo(&self, payload: &[u8]) -> io::Result<()> {
-        let Ok(mut writer) = self.writer.try_lock() else {
-            return Ok(());
-        };
-        if self.is_amid_message.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        writer.write_all(&self.encode(Opcode::Binary, payload)).await?;
-        writer.flush().await
-    }
-
-    /// To a server frames are masked (RFC 6455, section 5.3).
-    fn encode(&self, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
-        frame::encode(opcode, payload, (self.to == Side::Workspace).then(rand::random))
-    }
-
-    /// Sends a close frame, and before it a line of output. An error is no event: the connection is ended anyway.
-    async fn close(&self, line: Option<&str>, close: Close) {
-        let mut writer = self.writer.lock().await;
-        let mut frames = Vec::new();
-        // Asked with the lock held: a message may just have begun.
-        if let Some(line) = line.filter(|_| !self.is_amid_message.load(Ordering::Relaxed)) {
-            frames.extend(self.encode(Opcode::Binary, output(line).as_bytes()));
-        }
-        let payload = [&close.code.to_be_bytes(), close.reason.as_bytes()].concat();
-        frames.extend(self.encode(Opcode::Close, &payload));
-        let _ = writer.write_all(&frames).await;
-        // Nothing may follow.
-        let _ = writer.shutdown().await;
-    }
-
-    /// Ends when the side does not answer.
-    async fn ping(&self, every: Duration) {
-        let mut ticks = interval(every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ticks.tick().await;
-        loop {
-            ticks.tick().await;
-            if !self.heard.swap(false, Ordering::Relaxed) {
-                return;
-            }
-            // A side that takes nothing is found by the next tick at the latest.
-            if !matches!(timeout(every, self.send(Opcode::Ping, &[])).await, Ok(Ok(()))) {
-                return;
-            }
         }
     }
 }
@@ -269,8 +193,8 @@ pub async fn relay(
     let (end, unheard) = tokio::select! {
         (reader, end) = &mut from_client => (end, Some(reader)),
         (reader, end) = &mut from_workspace => (end, Some(reader)),
-        () = to_client.ping(PING_EVERY) => (End::By(Side::Client, Cause::Silent), None),
-        () = to_workspace.ping(PING_EVERY) => (End::By(Side::Workspace, Cause::Silent), None),
+        cause = to_client.ping(PING_EVERY) => (End::By(Side::Client, cause), None),
+        cause = to_workspace.ping(PING_EVERY) => (End::By(Side::Workspace, cause), None),
         stop = stop => (End::Stopped(stop), None),
     };
     // A connection that is closed while its peer still sends is reset, and the close frame lost.
@@ -302,12 +226,6 @@ async fn unless_ended<F: FusedFuture>(future: Pin<&mut F>) {
     if !future.is_terminated() {
         let _ = future.await;
     }
-}
-
-/// A line as ttyd would send it. It comes below whatever the screen shows, in the default colours: the cursor may be anywhere, and
-/// scrolling confined to a part of the screen (ECMA-48: SGR, CUP; DEC: DECSTBM).
-fn output(line: &str) -> String {
-    format!("0\x1b[m\x1b[r\x1b[999;1H\r\n{line}\r\n")
 }
 
 /// Reads to the end, for nobody.
@@ -378,8 +296,8 @@ impl<'a> Incoming<'a> {
                     Next::Refused { amid_message } => amid_message,
                     _ => self.sequence.is_amid_message(),
                 };
-                if self.pass(whole, amid_message).await.is_err() {
-                    return (self.reader, End::By(to, Cause::Lost));
+                if let Err(cause) = self.pass(whole, amid_message).await {
+                    return (self.reader, End::By(to, cause));
                 }
             }
             let done = match next {
@@ -433,10 +351,12 @@ impl<'a> Incoming<'a> {
     }
 
     /// Passes on whole frames.
-    async fn pass(&mut self, bytes: usize, amid_message: bool) -> io::Result<()> {
-        let mut writer = self.to.writer.lock().await;
-        writer.write_all(&self.buffer.filled()[..bytes]).await?;
-        writer.flush().await?;
+    async fn pass(&mut self, bytes: usize, amid_message: bool) -> Result<(), Cause> {
+        let mut writer = self.to.lock(self.back).await;
+        self.to
+            .write(&mut writer, &self.buffer.filled()[..bytes], Some(self.back))
+            .await?;
+        self.to.flush(&mut writer, Some(self.back)).await?;
         self.to.is_amid_message.store(amid_message, Ordering::Relaxed);
         drop(writer);
         self.buffer.consume(bytes);
@@ -458,8 +378,8 @@ impl<'a> Incoming<'a> {
 
     /// Passes a frame on piece by piece. Nothing else is written meanwhile: frames don't stand inside of each other.
     async fn pass_large(&mut self, head: &Head) -> Result<(), End> {
-        let to = self.to;
-        let mut writer = to.writer.lock().await;
+        let (to, back) = (self.to, self.back);
+        let mut writer = to.lock(back).await;
         let mut left = head.total();
         loop {
             let piece = self.buffer.filled().len().min(left);
@@ -470,15 +390,15 @@ impl<'a> Incoming<'a> {
             {
                 return Err(End::Stopped(Stop::NotRecorded));
             }
-            if writer.write_all(&self.buffer.filled()[..piece]).await.is_err() {
-                return Err(End::By(to.to, Cause::Lost));
-            }
+            let passing = to.write(&mut writer, &self.buffer.filled()[..piece], Some(back));
+            passing.await.map_err(|cause| End::By(to.to, cause))?;
             self.buffer.consume(piece);
             left -= piece;
             if left == 0 {
                 to.is_amid_message
                     .store(self.sequence.is_amid_message(), Ordering::Relaxed);
-                return writer.flush().await.map_err(|_| End::By(to.to, Cause::Lost));
+                let flushing = to.flush(&mut writer, Some(back));
+                return flushing.await.map_err(|cause| End::By(to.to, cause));
             }
             self.read().await?;
         }
@@ -501,8 +421,8 @@ impl<'a> Incoming<'a> {
         }
         match head.opcode {
             Opcode::Close => Err(Close::received(payload).map_or(Cause::ProtocolError, Cause::Closed)),
-            Opcode::Ping => self.back.send(Opcode::Pong, payload).await.map_err(|_| Cause::Lost),
-            Opcode::Binary => self.back.echo(payload).await.map_err(|_| Cause::Lost),
+            Opcode::Ping => self.back.send(Opcode::Pong, payload).await,
+            Opcode::Binary => self.back.echo(payload).await,
             _ => Ok(()),
         }
     }

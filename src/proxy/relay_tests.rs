@@ -1,12 +1,13 @@
 //! Both sides of a conversation, and what passes between them.
 
 use super::super::MAX_MESSAGE;
+use super::super::outgoing::STALLED_AFTER;
 use super::*;
 use crate::api::status::StopReason;
 use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocket};
 use std::future::pending;
 use std::sync::Mutex as StdMutex;
-use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
 type Peer = WebSocket<DuplexStream>;
@@ -300,11 +301,107 @@ async fn what_is_no_frame_of_a_client_ends_it() {
 async fn a_side_that_answers_no_ping_is_gone() {
     let (mut peer, side) = duplex(4096);
     let outgoing = Outgoing::new(Side::Client, Socket::new(side).writer);
-    outgoing.ping(Duration::from_millis(20)).await;
+    assert_eq!(outgoing.ping(Duration::from_millis(20)).await, Cause::Silent);
     assert!(!outgoing.heard.load(Ordering::Relaxed));
     let mut ping = [0; 2];
     peer.read_exact(&mut ping).await.unwrap();
     assert_eq!(ping, [0x89, 0x00]);
+}
+
+/// Sockets with little room on the way, a workspace that prints for ever, and the task that prints.
+fn flooded() -> (DuplexStream, JoinHandle<End>, JoinHandle<()>) {
+    let (client, client_side) = duplex(1024);
+    let (mut workspace, workspace_side) = duplex(1024);
+    let end = tokio::spawn(async move {
+        let (client, workspace) = (Socket::new(client_side), Socket::new(workspace_side));
+        relay(client, workspace, |_| (), |_| (), Recorders::default(), pending()).await
+    });
+    let printing = tokio::spawn(async move {
+        let frame = frame::encode(Opcode::Binary, &[b'y'; 1000], None);
+        while workspace.write_all(&frame).await.is_ok() {}
+    });
+    (client, end, printing)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_talks_but_takes_nothing_is_given_up() {
+    let (client, end, printing) = flooded();
+    let began = Instant::now();
+    let (unread, mut talking) = tokio::io::split(client);
+    let talking = tokio::spawn(async move {
+        let key = frame::encode(Opcode::Pong, b"", Some([1, 2, 3, 4]));
+        while talking.write_all(&key).await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+    });
+    assert_eq!(end.await.unwrap(), End::By(Side::Client, Cause::Stalled));
+    let waited = began.elapsed();
+    assert!(waited >= STALLED_AFTER && waited < STALLED_AFTER * 2, "{waited:?}");
+    printing.await.unwrap();
+    talking.await.unwrap();
+    drop(unread);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_neither_talks_nor_takes_anything_is_silent() {
+    let (client, end, printing) = flooded();
+    assert_eq!(end.await.unwrap(), End::By(Side::Client, Cause::Silent));
+    printing.await.unwrap();
+    drop(client);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_is_waited_for() {
+    let (mut client, end, printing) = flooded();
+    let began = Instant::now();
+    let mut some = [0; 500];
+    // It answers no ping: they come behind what it has not read yet. A buffer takes it longer than any limit.
+    while began.elapsed() < STALLED_AFTER * 20 {
+        tokio::time::sleep(STALLED_AFTER / 3).await;
+        client.read_exact(&mut some).await.unwrap();
+        assert!(!end.is_finished());
+    }
+    drop(client);
+    assert_eq!(end.await.unwrap(), End::By(Side::Client, Cause::Lost));
+    printing.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workspace_that_takes_nothing_is_given_up() {
+    let (client, client_side) = duplex(1024);
+    let (workspace, workspace_side) = duplex(1024);
+    let end = tokio::spawn(async move {
+        let (client, workspace) = (Socket::new(client_side), Socket::new(workspace_side));
+        relay(client, workspace, |_| (), |_| (), Recorders::default(), pending()).await
+    });
+    let (unread, mut talking) = tokio::io::split(workspace);
+    let talking = tokio::spawn(async move {
+        let frame = frame::encode(Opcode::Binary, b"0", None);
+        while talking.write_all(&frame).await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+    });
+    let paste = frame::encode(Opcode::Binary, &[b'0'; 100_000], Some([1, 2, 3, 4]));
+    let (mut reading, mut pasting) = tokio::io::split(client);
+    let reading = tokio::spawn(async move {
+        let mut got = Vec::new();
+        let _ = reading.read_to_end(&mut got).await;
+        got
+    });
+    // As much as there is room for on the way.
+    let _ = timeout(Duration::from_secs(5), pasting.write_all(&paste)).await;
+    assert_eq!(end.await.unwrap(), End::By(Side::Workspace, Cause::Stalled));
+    assert_eq!(
+        reading
+            .await
+            .unwrap()
+            .windows(2)
+            .filter(|pair| *pair == 1011u16.to_be_bytes())
+            .count(),
+        1
+    );
+    talking.await.unwrap();
+    drop(unread);
 }
 
 /// However the bytes are cut into pieces, the same frames come out.

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 const LIMIT: Duration = Duration::from_secs(10);
 /// Of what a whole test may leave in memory, with allocators that keep some.
-const MOST_GROWTH_KIB: u64 = 64 * 1024;
+pub const MOST_GROWTH_KIB: u64 = 64 * 1024;
 
 async fn connect(origin: &str) -> TcpStream {
     TcpStream::connect(origin.strip_prefix("http://").unwrap())
@@ -32,7 +32,7 @@ async fn rest(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-async fn counted(gateway: &Gateway, line: &str) -> u64 {
+pub async fn counted(gateway: &Gateway, line: &str) -> u64 {
     let metrics = Browser::default()
         .get(&format!("{}/metrics", gateway.origin))
         .await
@@ -50,7 +50,7 @@ async fn refusals(gateway: &Gateway, reason: &str) -> u64 {
     .await
 }
 
-fn resident_kib(pid: u32) -> u64 {
+pub fn resident_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()

@@ -52,6 +52,18 @@ async fn clients_are_known_by_trusted_proxies_alone() {
         let answer = visitor.request(Method::GET, &api, &tried, "").await.unwrap();
         assert_eq!(answer.status, status);
     }
+    // Then not even a good one is looked at, so that no signature need be checked, and only from there.
+    let redirect = format!("{}/callback", site.origin());
+    let client = ("devplane", CLIENT_SECRET);
+    let token = Browser::default()
+        .id_token(&site.issuer, client, &redirect, "dev1")
+        .await;
+    let authorization = format!("Bearer {token}");
+    for (address, status) in [("203.0.113.50", 429), ("203.0.113.51", 200)] {
+        let shown = [(forwarded, address), ("authorization", authorization.as_str())];
+        let answer = visitor.request(Method::GET, &api, &shown, "").await.unwrap();
+        assert_eq!(answer.status, status, "{address}: {answer:?}");
+    }
     // From anyone else, the header changes nothing.
     for (name, address, status) in [
         (forwarded, "203.0.113.1", 302),
@@ -62,11 +74,11 @@ async fn clients_are_known_by_trusted_proxies_alone() {
         assert_eq!(login(&second.origin, (name, address)).await.status, status, "{name}");
     }
     let metrics = visitor.page(&format!("{}/metrics", gateway.origin)).await.body;
-    let counted = r#"devplane_gateway_rate_limit_hits_total{endpoint="sign_in",scope="address"} 4"#;
+    let counted = r#"devplane_gateway_rate_limit_hits_total{endpoint="sign_in",scope="address"} 5"#;
     assert!(metrics.contains(counted), "{metrics}");
     openmetrics::assert_as_documented(&metrics, "The gateway");
     let audited = gateway.audited("rate_limit.exceeded");
-    assert!(audited.len() == 4 && audited.iter().all(|line| line["reason"] == "address"));
+    assert!(audited.len() == 5 && audited.iter().all(|line| line["reason"] == "address"));
     assert!(gateway.log().contains("203.0.113.8") && !second.log().contains("203.0.113."));
 }
 

@@ -31,7 +31,7 @@ impl Drop for Process {
 }
 
 /// What a script of this repository prints: the path of what it made.
-fn made_by(script: &str) -> PathBuf {
+pub fn made_by(script: &str) -> PathBuf {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(script);
     let output = Command::new(&script).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "{} failed", script.display());
@@ -60,16 +60,29 @@ impl Site {
         Self::at_provider(namespace, settings).await
     }
 
-    /// With settings of the provider that are others than usual; `client` are those of the gateway there.
-    pub async fn at_provider(namespace: &str, settings: Value) -> Self {
+    /// At a provider that is there already, with the gateways on `ports`.
+    pub async fn at_issuer(namespace: &str, ports: [u16; 2], issuer: String) -> Self {
         let server = apiserver::shared();
         server.install_crd();
         server.kubectl_ok(&["create", "namespace", namespace], None);
         let roles = include_str!("roles.yaml").replace("NAMESPACE", namespace);
         server.kubectl_ok(&["apply", "-f", "-"], Some(&roles));
+        Self {
+            server,
+            namespace: namespace.to_owned(),
+            client: server.client("admin").await,
+            provider: Mutex::new(None),
+            issuer,
+            ports,
+            directory: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// With settings of the provider that are others than usual; `client` are those of the gateway there.
+    pub async fn at_provider(namespace: &str, settings: Value) -> Self {
         let [provider_port, first, second] = free_ports();
-        let directory = tempfile::tempdir().unwrap();
         let issuer = format!("http://127.0.0.1:{provider_port}");
+        let site = Self::at_issuer(namespace, [first, second], issuer.clone()).await;
         let redirect = format!("http://127.0.0.1:{first}/callback");
         let mut config = json!({
             "issuer": issuer,
@@ -78,7 +91,7 @@ impl Site {
                 {"id": "other", "secret": OTHER_SECRET, "redirectUris": [redirect]},
             ],
             // So that its tokens outlive it.
-            "jwksFile": directory.path().join("keys.json"),
+            "jwksFile": site.directory.path().join("keys.json"),
             "users": {"dev1": {}, "dev2": {}, "Dev.1": {}},
         });
         for (key, value) in settings.as_object().unwrap() {
@@ -90,17 +103,10 @@ impl Site {
                 key => config[key] = value.clone(),
             }
         }
-        let file = directory.path().join("provider.json");
+        let file = site.directory.path().join("provider.json");
         std::fs::write(&file, config.to_string()).unwrap();
-        Self {
-            server,
-            namespace: namespace.to_owned(),
-            client: server.client("admin").await,
-            provider: Mutex::new(Some(start_provider(&file))),
-            issuer,
-            ports: [first, second],
-            directory,
-        }
+        *site.provider.lock().unwrap() = Some(start_provider(&file));
+        site
     }
 
     /// The provider is away.
@@ -117,6 +123,11 @@ impl Site {
 
     pub fn origin(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports[0])
+    }
+
+    /// That of the site's address.
+    pub fn port(&self) -> u16 {
+        self.ports[0]
     }
 
     pub fn workspaces(&self) -> Api<Workspace> {
@@ -196,7 +207,8 @@ impl Site {
         self.gateway_at(self.ports[1], settings).await
     }
 
-    async fn gateway_at(&self, port: u16, settings: &[(&str, &str)]) -> Gateway {
+    /// One behind something else, which has the site's address.
+    pub async fn gateway_at(&self, port: u16, settings: &[(&str, &str)]) -> Gateway {
         self.start(Command::new(env!("CARGO_BIN_EXE_devplane")), port, settings)
             .await
     }

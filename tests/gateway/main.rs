@@ -8,18 +8,22 @@ mod abuse;
 mod apiserver;
 #[path = "../harness/audit_schema.rs"]
 mod audit_schema;
+mod balancer;
 mod browser;
 mod edge;
 mod entry;
 #[path = "../harness/eventually.rs"]
 mod eventually;
 mod harness;
+mod hostile;
+mod logout_tokens;
 #[path = "../harness/openmetrics.rs"]
 mod openmetrics;
 mod page;
 mod presence;
 mod recording;
 mod refusals;
+mod rolling;
 mod secrets;
 mod sessions;
 mod sign_in;

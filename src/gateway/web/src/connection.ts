@@ -1,4 +1,7 @@
 // A WebSocket that comes back: what is typed while it is down is kept, and sent once when it is up again.
+//
+// Up is a terminal that says something, or whose gateway answers a heartbeat: a gateway opens a connection too to say that there is no
+// place for another one, and keys that were sent into that would be lost.
 
 import { delay } from './backoff';
 import type { Update } from './events';
@@ -8,7 +11,7 @@ import { heartbeat, heartbeatAnswer, hello, input, isOfTheMoment, output, resize
 export type State =
   | { name: 'connecting' }
   | { name: 'open' }
-  /** Open, but nothing is heard. What is typed waits. */
+  /** It was open, but nothing is heard. What is typed waits. */
   | { name: 'quiet' }
   /** Down, and being mended. `detail` is for the user. */
   | { name: 'waiting'; detail: string }
@@ -66,7 +69,7 @@ const MAX_BUFFERED = 512 * 1024;
 /** What is remembered until it is known to have arrived, in bytes. */
 const MAX_UNCONFIRMED = 64 * 1024;
 const RETRY_SEND = 20;
-/** For a connection to open, in milliseconds: a network that swallows everything gives no error. */
+/** For a connection to open and say its first word, in milliseconds: a network that swallows everything gives no error. */
 const OPEN_WITHIN = 15_000;
 
 type Message = Uint8Array<ArrayBuffer>;
@@ -163,15 +166,22 @@ export class Connection {
     socket.binaryType = 'arraybuffer';
     this.socket = socket;
     const began = surroundings.now();
+    let isReached = false;
     let isFirst = true;
     this.stopTicks();
     this.stopTicks = surroundings.every(TICK, () => {
-      if (socket.readyState === 1) this.tick();
-      else if (socket.readyState === 0 && surroundings.now() - began > OPEN_WITHIN) this.drop(LOST);
+      if (!isReached && socket.readyState <= 1 && surroundings.now() - began > OPEN_WITHIN) this.drop(LOST);
+      else if (socket.readyState === 1) this.tick();
     });
     socket.onopen = () => {
+      if (socket !== this.socket) return;
       socket.send(hello(this.size));
       this.heart = new Heartbeat(surroundings.now());
+      // Whether anybody looks or not: a program that prints nothing is a terminal too.
+      socket.send(heartbeat(this.heart.beat(surroundings.now())));
+    };
+    const reached = () => {
+      isReached = true;
       if (this.isAnother) this.forget();
       this.isAnother = false;
       this.tell({ name: 'open' });
@@ -179,9 +189,10 @@ export class Connection {
       this.flush();
     };
     socket.onmessage = ({ data }) => {
-      if (!(data instanceof ArrayBuffer)) return;
+      if (!(data instanceof ArrayBuffer) || socket !== this.socket) return;
       this.heart?.heard();
-      if (this.name === 'quiet') this.tell({ name: 'open' });
+      if (!isReached) reached();
+      else if (this.name === 'quiet') this.tell({ name: 'open' });
       const answered = heartbeatAnswer(data);
       if (answered !== undefined) this.confirm(answered);
       if (this.outbox.length > 0) this.flush();

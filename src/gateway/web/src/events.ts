@@ -72,6 +72,52 @@ export async function* updates(outer: AbortSignal): AsyncGenerator<Update> {
   }
 }
 
+/**
+ * One stream for all that listen: browsers open few connections to one site. Who joins wants to know how it is now, and a stream that
+ * is there may be dead without a word, so joining begins it anew; those that listened already hear nothing of that.
+ */
+export class Feed {
+  private readonly listeners = new Set<(update: Update) => void>();
+  private stream = new AbortController();
+
+  constructor(private readonly open: (signal: AbortSignal) => AsyncIterable<Update>) {}
+
+  /** As {@link updates}. */
+  async *updates(signal: AbortSignal): AsyncGenerator<Update> {
+    const told: Update[] = [];
+    let wake: () => void = () => undefined;
+    const hear = (update: Update) => {
+      told.push(update);
+      wake();
+    };
+    const leave = () => wake();
+    signal.addEventListener('abort', leave);
+    this.listeners.add(hear);
+    if (!signal.aborted) void this.begin();
+    try {
+      while (!signal.aborted) {
+        const update = told.shift();
+        if (update === undefined) await new Promise<void>((resolve) => (wake = resolve));
+        else yield update;
+        if (update && update.kind !== 'workspace') return;
+      }
+    } finally {
+      signal.removeEventListener('abort', leave);
+      this.listeners.delete(hear);
+      if (this.listeners.size === 0) this.stream.abort();
+    }
+  }
+
+  private async begin(): Promise<void> {
+    this.stream.abort();
+    const { signal } = (this.stream = new AbortController());
+    for await (const update of this.open(signal)) {
+      if (signal.aborted) return;
+      for (const hear of [...this.listeners]) hear(update);
+    }
+  }
+}
+
 /** Events of a stream (HTML Standard, section 9.2.6), of which the gateway uses `event` and one line of `data`. */
 export async function* parse(body: ReadableStream<Uint8Array>, heard: () => void = () => undefined): AsyncGenerator<{ event: string; data: string }> {
   const reader = body.getReader();

@@ -78,7 +78,8 @@ export class Heartbeat {
     this.patience = now - this.silentSince + LOST_SOON;
   }
 
-  private beat(now: number): number {
+  /** The next one, to be sent now. */
+  beat(now: number): number {
     this.beatAt = now;
     this.inputAt = undefined;
     this.silentSince ??= now;

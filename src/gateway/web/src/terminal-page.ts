@@ -3,7 +3,7 @@
 import { delay, pause } from './backoff';
 import { Bar, find } from './bar';
 import { Connection } from './connection';
-import { updates } from './events';
+import { Feed, updates } from './events';
 import { fullScreen } from './full-screen';
 import { browserStore, read, write } from './preferences';
 import * as protocol from './protocol';
@@ -13,6 +13,8 @@ import { wish, type Wish } from './wishes';
 
 const APPLICATION = document.title;
 const store = browserStore();
+/** How the workspace is: for the bar, and for a connection that waits for it. */
+const feed = new Feed(updates);
 
 function openSocket(): WebSocket {
   const url = new URL('/ws', location.href);
@@ -94,7 +96,7 @@ if (host) {
   const connection: Connection = new Connection(
     {
       open: openSocket,
-      updates,
+      updates: (signal) => feed.updates(signal),
       pause,
       signIn,
       reload: () => location.reload(),
@@ -165,7 +167,7 @@ if (host) {
   void follow(bar);
 }
 
-/** Shows what the gateway tells of the workspace, while somebody looks: browsers open few connections to one site. */
+/** Shows what the gateway tells of the workspace, while somebody looks. */
 async function follow(bar: Bar): Promise<void> {
   const never = new AbortController().signal;
   for (let attempt = 0; ; attempt++) {
@@ -175,7 +177,7 @@ async function follow(bar: Bar): Promise<void> {
     };
     document.addEventListener('visibilitychange', look);
     look();
-    for await (const update of updates(looking.signal)) {
+    for await (const update of feed.updates(looking.signal)) {
       attempt = 0;
       if (update.kind === 'workspace') bar.workspace(update.view);
     }

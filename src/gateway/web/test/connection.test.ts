@@ -20,9 +20,23 @@ class Socket {
     const beat = this.sent.filter((sent) => /^h\d+$/.test(sent)).at(-1) ?? '';
     this.onmessage?.({ data: new TextEncoder().encode(beat).buffer });
   }
-  open(): void {
+  /** What the workspace prints. */
+  print(text: string): void {
+    this.onmessage?.({ data: new TextEncoder().encode(`0${text}`).buffer });
+  }
+  /** The handshake is done; whether there is a terminal behind it is not known yet. */
+  accept(): void {
     this.readyState = 1;
     this.onopen?.();
+  }
+  /** And there is one. */
+  open(): void {
+    this.accept();
+    this.answer();
+  }
+  /** What was sent for the workspace. */
+  get forTerminal(): string[] {
+    return this.sent.filter((sent) => !/^h\d+$/.test(sent));
   }
   close(code = 1006, reason = ''): void {
     this.readyState = 3;
@@ -94,20 +108,64 @@ function setUp(told: Update[][]) {
 const settle = () => new Promise((resolve) => setTimeout(resolve, 5));
 
 test('what is typed while it is down is sent once, when it is up again', async () => {
-  const { connection, sockets, states } = setUp([[view({}), view({ ttydReady: true })]]);
+  const { connection, sockets, states, pass } = setUp([[view({}), view({ ttydReady: true })]]);
   connection.type('early');
   sockets[0]!.open();
-  assert.deepEqual(sockets[0]!.sent, ['{"AuthToken":"","columns":80,"rows":24}', '0early']);
+  assert.deepEqual(sockets[0]!.forTerminal, ['{"AuthToken":"","columns":80,"rows":24}', '0early']);
+  pass(300);
+  sockets[0]!.answer();
   sockets[0]!.close();
   connection.type('late');
   connection.resize({ columns: 90, rows: 30 });
   await settle();
   sockets[1]!.open();
-  assert.deepEqual(sockets[1]!.sent, ['{"AuthToken":"","columns":90,"rows":30}', '0late']);
+  assert.deepEqual(sockets[1]!.forTerminal, ['{"AuthToken":"","columns":90,"rows":30}', '0late']);
   sockets[1]!.close();
   await settle();
   assert.equal(states.at(-1)?.name, 'waiting');
   assert.ok(sockets.slice(2).every((socket) => !socket.sent.includes('0late')));
+});
+
+test('what is typed before a terminal is refused waits for the next one, and is sent once', async () => {
+  for (const code of [4429, 1013]) {
+    const { connection, sockets, states, kept } = setUp([[view({ ttydReady: true })]]);
+    connection.type('before');
+    sockets[0]!.accept();
+    connection.type(' between');
+    assert.equal(kept.at(-1), 'before between'.length);
+    sockets[0]!.close(code);
+    connection.type(' after');
+    await settle();
+    assert.deepEqual(sockets[0]!.forTerminal.slice(1), []);
+    assert.ok(!states.some((state) => state.name === 'open'));
+    sockets[1]!.accept();
+    assert.deepEqual(sockets[1]!.forTerminal.slice(1), []);
+    // The screen comes first here, the answer to the heartbeat behind it.
+    sockets[1]!.print('$ ');
+    sockets[1]!.answer();
+    assert.deepEqual(sockets[1]!.forTerminal.slice(1), ['0before', '0 between', '0 after']);
+    assert.deepEqual([states.at(-1)?.name, kept.at(-1)], ['open', 0]);
+  }
+});
+
+test('a connection that opens and says nothing is given up, with nothing lost', async () => {
+  const { connection, sockets, pass } = setUp([[view({ ttydReady: true })]]);
+  sockets[0]!.accept();
+  connection.type('ls');
+  pass(16_000);
+  await settle();
+  assert.equal(sockets.length, 2);
+  sockets[1]!.open();
+  assert.deepEqual([sockets[0]!.forTerminal.length, ...sockets[1]!.forTerminal.slice(1)], [1, '0ls']);
+});
+
+test('output is a sign of life where a heartbeat is not answered', () => {
+  const { socket, states, pass } = alive();
+  for (let second = 0; second < 60; second++) {
+    pass(900);
+    socket.print('y');
+  }
+  assert.ok(!states.some((state) => state.name === 'quiet'));
 });
 
 test('not everything that is typed while it is down is kept', () => {
@@ -146,7 +204,7 @@ test('a session that must be recorded and can’t be says why it ended', async (
 
 test('a terminal that is one too many says so', async () => {
   const { sockets, states } = setUp([]);
-  sockets[0]!.open();
+  sockets[0]!.accept();
   sockets[0]!.close(4429);
   await settle();
   assert.match(JSON.stringify(states), /Close another one/);
@@ -187,7 +245,7 @@ test('a workspace that restarts is come back to, without what was typed for the 
     assert.deepEqual([told[0], told[1], ...told.slice(3)], ['connecting', 'open', 'Making the pod', 'open']);
     assert.match(told[2]!, /^Your workspace is being restarted: /);
     connection.type('ls');
-    assert.deepEqual(sockets[1]!.sent, ['{"AuthToken":"","columns":80,"rows":24}', '0ls']);
+    assert.deepEqual(sockets[1]!.forTerminal, ['{"AuthToken":"","columns":80,"rows":24}', '0ls']);
   }
 });
 
@@ -213,7 +271,7 @@ test('much to send waits for the browser to have sent what it has', async () => 
   socket.open();
   socket.bufferedAmount = 1024 * 1024;
   connection.type('later');
-  assert.equal(socket.sent.length, 1);
+  assert.equal(socket.forTerminal.length, 1);
   socket.bufferedAmount = 0;
   await new Promise((resolve) => setTimeout(resolve, 50));
   assert.equal(socket.sent.at(-1), '0later');
@@ -256,7 +314,8 @@ test('a page in the background asks nothing and loses nothing', () => {
 
 test('a gateway that knows no heartbeats is not lost', () => {
   const { sockets, states, pass } = setUp([]);
-  sockets[0]!.open();
+  sockets[0]!.accept();
+  sockets[0]!.print('$ ');
   pass(60_000);
   assert.equal(states.at(-1)?.name, 'open');
 });
@@ -273,9 +332,9 @@ test('what may have been lost on its way is asked about, and sent again once', a
   assert.equal(sockets.length, 2);
   sockets[1]!.open();
   assert.deepEqual(unsure, ['doubtful']);
-  assert.deepEqual(sockets[1]!.sent.slice(1), []);
+  assert.deepEqual(sockets[1]!.forTerminal.slice(1), []);
   connection.decide(true);
-  assert.deepEqual(sockets[1]!.sent.slice(1), ['0doubtful', '0 late']);
+  assert.deepEqual(sockets[1]!.forTerminal.slice(1), ['0doubtful', '0 late']);
   sockets[1]!.close();
 });
 
@@ -288,7 +347,7 @@ test('and is dropped when the user says so', async () => {
   await settle();
   sockets[1]!.open();
   connection.decide(false);
-  assert.deepEqual(sockets[1]!.sent.slice(1), ['0late']);
+  assert.deepEqual(sockets[1]!.forTerminal.slice(1), ['0late']);
 });
 
 test('a handshake that is swallowed is given up', async () => {
@@ -308,7 +367,7 @@ test('clicks and answers of the terminal are for the screen of the moment', asyn
   connection.type('\x1b[<0;3;4M');
   connection.type('\x1b[24;80R');
   sockets[0]!.open();
-  assert.equal(sockets[0]!.sent.length, 1);
+  assert.equal(sockets[0]!.forTerminal.length, 1);
   connection.type('\x1b[<0;3;4M');
   assert.equal(sockets[0]!.sent.at(-1), '0\x1b[<0;3;4M');
 });
