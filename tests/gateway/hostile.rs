@@ -205,10 +205,12 @@ async fn answers_that_are_no_handshake_are_refused() {
             browser.terminal(&origin, &[("origin", &origin)]),
         )
         .await;
-        let refused = refused.unwrap_or_else(|_| panic!("{what}: no answer"));
-        let refused = refused
-            .err()
-            .unwrap_or_else(|| panic!("{what} is taken for a handshake"));
+        let Ok(refused) = refused else {
+            panic!("{what}: no answer");
+        };
+        let Err(refused) = refused else {
+            panic!("{what} is taken for a handshake");
+        };
         assert_eq!(
             (refused.status, refused.json()["error"].as_str()),
             (503, Some("workspace_not_ready")),
