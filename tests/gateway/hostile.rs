@@ -331,7 +331,7 @@ async fn frames_of_a_workspace_that_may_not_be_end_its_terminal() {
     .await;
     let lost = Script::Leaves(switching(""));
     ends(&gateway, &browser, &hostile, &origin, "the end at once", lost, "lost").await;
-    let cut = Script::Leaves([switching(""), long(0x82, 1000, b"0half")].concat());
+    let cut = Script::Leaves([switching(""), vec![0x82, 100], b"0half".to_vec()].concat());
     ends(
         &gateway,
         &browser,

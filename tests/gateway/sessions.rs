@@ -318,13 +318,13 @@ async fn a_gateway_that_hears_nothing_of_the_cluster_lets_nobody_in() {
     let (direct, detour) = (format!(":{}", site.server.port), format!(":{}", wire.port));
     std::fs::write(&through, kubeconfig.replace(&direct, &detour)).unwrap();
     site.create_running("dev1", "127.0.7.26").await;
-    let settings = [("SESSION_WATCH_LOSS", "15s"), ("KUBECONFIG", through.to_str().unwrap())];
+    let settings = [("SESSION_WATCH_LOSS", "20s"), ("KUBECONFIG", through.to_str().unwrap())];
     let (cut_off, second) = tokio::join!(site.gateway(&settings), site.second_gateway());
     let _ttyd = ttyd("127.0.7.26");
     let browser = signed_in(&site, &second).await;
     let [mut here, mut there] = terminals(&site, &browser, &second).await;
     // Longer than the limit: quiet is not lost.
-    sleep(Duration::from_secs(17)).await;
+    sleep(Duration::from_secs(22)).await;
     here.type_keys("echo st$((1))ll\r").await;
     here.until("st1ll").await;
 
@@ -332,7 +332,7 @@ async fn a_gateway_that_hears_nothing_of_the_cluster_lets_nobody_in() {
     wire.cut();
     let cut = Instant::now();
     assert_eq!(here.closed().await, 1013);
-    assert!((4..25).contains(&cut.elapsed().as_secs()), "{:?}", cut.elapsed());
+    assert!((4..30).contains(&cut.elapsed().as_secs()), "{:?}", cut.elapsed());
     ended(&cut_off, "watch_lost").await;
     assert_eq!(browser.page(&format!("{}/readyz", cut_off.origin)).await.status, 503);
     assert_eq!(browser.page(&cut_off.origin).await.status, 503);
