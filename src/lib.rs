@@ -4,7 +4,7 @@
 //!
 //! | layer | modules | rule |
 //! |---|---|---|
-//! | vocabulary | `api` `identity` `names` `labels` `units` `clock` | pure; imports nothing above it |
+//! | vocabulary | `api` `identity` `names` `labels` `units` `clock` `causes` | pure; imports nothing above it |
 //! | rendering | `policy` `render` | pure; equal input, equal objects |
 //! | settings | `config` | the only reader of files and environment, told what to read by `cli` |
 //! | rims | `audit` `telemetry` `serve` `cluster` `oidc` `proxy` `recording` `tls` | one I/O library each, knowing nothing of each other |
@@ -15,6 +15,7 @@
 
 pub mod api;
 pub mod audit;
+pub mod causes;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

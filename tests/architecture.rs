@@ -13,6 +13,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("labels", &["identity"]),
     ("units", &[]),
     ("clock", &[]),
+    ("causes", &[]),
     ("config", &["api", "units"]),
     ("policy", &["api", "labels", "names", "units"]),
     ("render", &["api", "identity", "labels", "names", "policy", "units"]),
@@ -21,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cluster", &["clock"]),
     ("serve", &[]),
     ("tls", &[]),
-    ("oidc", &["clock", "config", "identity"]),
+    ("oidc", &["causes", "clock", "config", "identity"]),
     ("proxy", &["api"]),
     ("recording", &["clock", "config"]),
     (
@@ -64,7 +65,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "doctor",
-        &["api", "cluster", "config", "oidc", "policy", "recording", "tls"],
+        &[
+            "api",
+            "causes",
+            "cluster",
+            "config",
+            "oidc",
+            "policy",
+            "recording",
+            "tls",
+        ],
     ),
     (
         "cli",

@@ -4,6 +4,7 @@
 //! anything: its answers are bounded in size and time, it sends nobody elsewhere, and what it names is taken for a name only when
 //! it looks like one of ours.
 
+use crate::causes::with_causes;
 use crate::recording::layout::{Contents, Files, is_plain, ledger, ledger_of, session_of};
 use crate::recording::ledger::{Entry, Happened};
 use crate::recording::read::{Line, Lines};
@@ -17,7 +18,6 @@ use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
 use std::collections::BTreeSet;
-use std::error::Error;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -38,7 +38,7 @@ pub enum FetchError {
         "{url} is no address to fetch recordings from: expected http or https, a host and a path, no user, query or fragment"
     ))]
     Address { url: String },
-    #[snafu(display("can't reach {url}: {}", chain(source)))]
+    #[snafu(display("can't reach {url}: {}", with_causes(source)))]
     Connect {
         url: String,
         source: hyper_util::client::legacy::Error,
@@ -47,7 +47,7 @@ pub enum FetchError {
     Slow { url: String },
     #[snafu(display("{url} is answered with the HTTP status {status}"))]
     Status { url: String, status: StatusCode },
-    #[snafu(display("the answer of {url} broke off: {}", chain(source)))]
+    #[snafu(display("the answer of {url} broke off: {}", with_causes(source)))]
     BrokenOff { url: String, source: hyper::Error },
     #[snafu(display("{url} is too large: {limit} bytes are left of what may be fetched"))]
     TooLarge { url: String, limit: u64 },
@@ -55,18 +55,6 @@ pub enum FetchError {
     Nothing { url: String },
     #[snafu(display("can't keep what was fetched: {source}"), context(false))]
     Keep { source: io::Error },
-}
-
-/// An error with its causes: the outermost alone says only "client error".
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// What an address is of.

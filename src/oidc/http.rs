@@ -1,5 +1,6 @@
 //! A request to the provider becomes its answer: bounded in time and size, and never redirected.
 
+use crate::causes::with_causes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -9,7 +10,6 @@ use hyper_util::rt::TokioExecutor;
 use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
 use rustls::ClientConfig;
 use snafu::{ResultExt, Snafu};
-use std::error::Error;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -23,7 +23,7 @@ const MAX_ANSWER: usize = 1 << 20;
 /// Why the provider gave no answer. Holds nothing of the request, which may hold secrets.
 #[derive(Debug, Snafu)]
 pub enum HttpError {
-    #[snafu(display("can't reach the provider: {}", chain(source)))]
+    #[snafu(display("can't reach the provider: {}", with_causes(source)))]
     Connect { source: hyper_util::client::legacy::Error },
     #[snafu(display("the provider did not answer within {} s", TIMEOUT.as_secs()))]
     Timeout,
@@ -31,18 +31,6 @@ pub enum HttpError {
     TooLarge,
     #[snafu(display("the provider's answer broke off"))]
     BrokenOff,
-}
-
-/// An error with its causes: the outermost alone says only "client error".
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// The client that openidconnect asks through.
