@@ -51,6 +51,16 @@ pub const TEMPLATE_HASH: &str = "workspace.devplane.io/template-hash";
 /// On a Pod, the digest of the CA certificates that it started with.
 pub const CA_BUNDLE_DIGEST: &str = "workspace.devplane.io/ca-bundle-digest";
 
+/// On a Pod, the authority that vouches for its terminal; a Pod without it is reached without TLS. On Secrets with
+/// certificates, who has issued them.
+pub const TERMINAL_AUTHORITY: &str = "workspace.devplane.io/terminal-authority";
+
+/// On the Secret with the certificate of a terminal, the RFC 3339 time at which it was issued.
+pub const ISSUED_AT: &str = "workspace.devplane.io/issued-at";
+
+/// On the Secret with the authorities, an RFC 3339 time: another one is made, once for each time that is later than the last one's.
+pub const ROTATE_REQUESTED_AT: &str = "workspace.devplane.io/rotate-requested-at";
+
 /// On a volume claim that outlives its Workspace, as a label with the value `Retain`; and as annotations the Workspace that it
 /// was last of, and the id of the recorded owner, who alone gets it again.
 pub const RECLAIM_POLICY: &str = "workspace.devplane.io/reclaim-policy";

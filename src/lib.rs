@@ -7,7 +7,7 @@
 //! | vocabulary | `api` `identity` `names` `labels` `units` `clock` `causes` | pure; imports nothing above it |
 //! | rendering | `policy` `render` | pure; equal input, equal objects |
 //! | settings | `config` | the only reader of files and environment, told what to read by `cli` |
-//! | rims | `audit` `telemetry` `serve` `cluster` `oidc` `proxy` `recording` `tls` | one I/O library each, knowing nothing of each other |
+//! | rims | `audit` `telemetry` `serve` `cluster` `oidc` `proxy` `recording` `tls` `certificates` | one I/O library each, knowing nothing of each other |
 //! | programs | `operator` `gateway` `doctor` | never import one another |
 //! | command line | `cli` | the only caller of programs |
 //!
@@ -16,6 +16,7 @@
 pub mod api;
 pub mod audit;
 pub mod causes;
+pub mod certificates;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

@@ -10,6 +10,12 @@ use std::fmt;
 /// The port that ttyd listens on in every workspace.
 pub const TERMINAL_PORT: u16 = 7681;
 
+/// The Secret with the keys that sign the certificates of workspaces and gateways, in the operator's namespace.
+pub const TERMINAL_AUTHORITIES_SECRET: &str = "workspace-terminal-authorities";
+
+/// The Secret with what gateways show to workspaces, and whom they trust; in their namespace.
+pub const GATEWAY_TERMINAL_SECRET: &str = "workspace-gateway-terminal-tls";
+
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident = $suffix:literal;)+) => {$(
         $(#[$doc])*
@@ -43,6 +49,8 @@ names! {
     DenyAllPolicyName = "-workspace-deny-all";
     EgressPolicyName = "-workspace-egress";
     IngressPolicyName = "-workspace-ingress-gateway";
+    /// The Secret with the certificate of the terminal.
+    TerminalSecretName = "-workspace-tls";
 }
 
 impl ServiceName {
@@ -64,6 +72,7 @@ mod tests {
             PodName::of(&user).to_string(),
             ServiceName::of(&user).to_string(),
             AccountName::of(&user).to_string(),
+            TerminalSecretName::of(&user).to_string(),
         ] {
             assert!(name.len() <= 63, "{name} has {} characters", name.len());
         }

@@ -22,6 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cluster", &["clock"]),
     ("serve", &[]),
     ("tls", &[]),
+    ("certificates", &[]),
     ("oidc", &["causes", "clock", "config", "identity"]),
     ("proxy", &["api"]),
     ("recording", &["clock", "config"]),
@@ -30,6 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "api",
             "audit",
+            "certificates",
             "clock",
             "cluster",
             "config",
@@ -48,6 +50,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "api",
             "audit",
+            "certificates",
             "clock",
             "cluster",
             "config",

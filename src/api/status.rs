@@ -22,6 +22,9 @@ pub struct WorkspaceStatus {
     /// The DNS name of the Service: `<service>.<namespace>.svc.<cluster domain>`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub service_endpoint: String,
+    /// The authority that vouches for the pod's terminal; empty for one that is reached without TLS.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub terminal_authority: String,
     /// One sentence for people on how the workspace is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,

@@ -2,6 +2,7 @@
 
 use super::reader::Reader;
 use super::setting::{Setting, setting};
+use super::syntax;
 use crate::units::cidr;
 use crate::units::go_duration::GoDuration;
 use ipnet::IpNet;
@@ -12,6 +13,8 @@ pub struct Edge {
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     pub workspace_address: WorkspaceAddress,
+    /// Whether a certificate for terminals is followed.
+    pub terminal_tls: bool,
     /// For a request's head to come in, and for its body; and for an idle connection that is kept alive.
     pub request_timeout: Duration,
     /// From SIGTERM until open terminals are closed.
@@ -32,6 +35,9 @@ pub const GATEWAY_TRUSTED_PROXIES: Setting = setting("GATEWAY_TRUSTED_PROXIES", 
 pub const GATEWAY_WORKSPACE_ADDRESS: Setting = setting("GATEWAY_WORKSPACE_ADDRESS", "workspaceAddress")
     .default("service")
     .help("how terminals are reached: service, by the DNS name of the workspace's Service, or podIP, by the address that its status tells, without any DNS");
+pub const TERMINAL_TLS: Setting = setting("TERMINAL_TLS", "terminalTLS")
+    .default("true")
+    .help("follow the certificate by which gateways and workspaces know each other, which the operator issues; as it is set for the operator");
 pub const GATEWAY_REQUEST_TIMEOUT: Setting = setting("GATEWAY_REQUEST_TIMEOUT", "requestTimeout")
     .default("30s")
     .help("how long a request's head may take to come in, and its body, as a duration; an idle connection is closed after as long");
@@ -47,6 +53,7 @@ impl Edge {
     pub(super) fn read(r: &mut Reader<'_>) -> Option<Self> {
         let trusted_proxies = r.list(&GATEWAY_TRUSTED_PROXIES, cidr::parse);
         let workspace_address = r.parse(&GATEWAY_WORKSPACE_ADDRESS, workspace_address);
+        let terminal_tls = r.parse(&TERMINAL_TLS, syntax::boolean);
         let request_timeout = r.parse(&GATEWAY_REQUEST_TIMEOUT, |text| {
             between(text, Duration::from_millis(100), LONGEST_REQUEST)
         });
@@ -56,6 +63,7 @@ impl Edge {
         Some(Self {
             trusted_proxies: trusted_proxies?,
             workspace_address: workspace_address?,
+            terminal_tls: terminal_tls?,
             request_timeout: request_timeout?,
             drain_timeout: drain_timeout?,
         })

@@ -197,6 +197,7 @@ pub const SETTINGS: &[Setting] = &[
     super::limits::GATEWAY_MAX_TERMINALS_PER_USER,
     super::edge::GATEWAY_TRUSTED_PROXIES,
     super::edge::GATEWAY_WORKSPACE_ADDRESS,
+    super::edge::TERMINAL_TLS,
     super::edge::GATEWAY_REQUEST_TIMEOUT,
     super::edge::GATEWAY_DRAIN_TIMEOUT,
     super::clipboard::GATEWAY_CLIPBOARD,

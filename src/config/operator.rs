@@ -32,6 +32,8 @@ pub struct OperatorConfig {
     pub probe_address: SocketAddr,
     /// Ranges of the cluster itself (pods, Services, nodes), which external egress never includes. Empty: found from the API.
     pub cluster_cidrs: Vec<IpNet>,
+    /// Whether terminals are reached by mutual TLS.
+    pub terminal_tls: bool,
     pub workspace: WorkspaceSettings,
 }
 
@@ -135,6 +137,9 @@ pub const DNS_PORT: Setting = setting("DNS_PORT", "workspace.dns.port")
     .help("the port that the DNS pods listen on, such as 5353 on OpenShift");
 pub const DNS_NODE_LOCAL: Setting = setting("DNS_NODE_LOCAL", "workspace.dns.nodeLocal")
     .help("addresses that NodeLocal DNSCache listens on, such as 169.254.20.10, separated by commas");
+pub const TERMINAL_TLS: Setting = setting("TERMINAL_TLS", "workspace.terminalTLS")
+    .default("true")
+    .help("gateways and workspaces show each other certificates that the operator issues; false for images of workspaces that can't");
 pub const IDLE_TIMEOUT: Setting = setting("IDLE_TIMEOUT", "workspace.idleTimeout")
     .default("0")
     .help("stop a workspace after this long without input, such as 30m or 8h; 0 never");
@@ -178,6 +183,7 @@ pub const SETTINGS: &[Setting] = &[
     DNS_POD_LABELS,
     DNS_PORT,
     DNS_NODE_LOCAL,
+    TERMINAL_TLS,
     IDLE_TIMEOUT,
     DEFAULT_CA_BUNDLE_CONFIGMAP,
     PIP_INDEX_URL,
@@ -217,6 +223,7 @@ impl OperatorConfig {
             let egress_ports = r.list(&EGRESS_PORTS, syntax::port);
             let egress_cidrs = r.list(&EGRESS_CIDRS, cidr::parse);
             let cluster_cidrs = r.list(&CLUSTER_CIDRS, cidr::parse);
+            let terminal_tls = r.parse(&TERMINAL_TLS, syntax::boolean);
             let dns = dns(&mut r);
             let idle_timeout = r.parse(&IDLE_TIMEOUT, |text| {
                 text.parse::<GoDuration>().map_err(|error| error.to_string())
@@ -270,6 +277,7 @@ impl OperatorConfig {
                 metrics_address: metrics_address?,
                 probe_address: probe_address?,
                 cluster_cidrs: cluster_cidrs?,
+                terminal_tls: terminal_tls?,
                 workspace: WorkspaceSettings {
                     common,
                     classes: classes?,

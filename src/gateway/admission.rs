@@ -8,9 +8,8 @@ use super::service::{Asked, Gateway};
 use super::session::Session;
 use super::sign_ins::is_registered;
 use super::workspaces::Ensured;
-use crate::api::{Workspace, WorkspaceStatus};
+use crate::api::Workspace;
 use crate::audit::{self, Action, Actor, Event, Outcome, Target};
-use crate::config::edge::WorkspaceAddress;
 use crate::telemetry::metrics::{RateLimitEndpoint, RateLimitHit};
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -152,15 +151,6 @@ impl Gateway {
             reason: scope.as_str(),
         });
         Rejection::RateLimited { wait }
-    }
-
-    /// By what the terminal of a workspace is reached; `None` while its address is not known.
-    pub fn terminal_host<'a>(&self, status: &'a WorkspaceStatus) -> Option<&'a str> {
-        let host = match self.edge.workspace_address {
-            WorkspaceAddress::Service => &status.service_endpoint,
-            WorkspaceAddress::PodIp => &status.pod_ip,
-        };
-        (!host.is_empty()).then_some(host)
     }
 
     /// A Workspace in audit lines.

@@ -5,8 +5,7 @@
 
 use super::presence::Present;
 use super::service::Gateway;
-use crate::names::TERMINAL_PORT;
-use crate::proxy::{dial, is_output};
+use crate::proxy::is_output;
 use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocket};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -42,12 +41,8 @@ pub async fn listen(gateway: &Gateway, workspace: &str, size: ScreenSize, presen
 
 async fn hear(gateway: &Gateway, workspace: &str, ScreenSize { columns, rows }: ScreenSize, present: &Present) {
     let known = gateway.workspaces.get(workspace);
-    let status = known.as_ref().and_then(|workspace| workspace.status.as_ref());
-    let endpoint = status
-        .and_then(|status| gateway.terminal_host(status))
-        .map(str::to_owned);
-    let Some(endpoint) = endpoint else { return };
-    let mut terminal = match dial(&endpoint, TERMINAL_PORT).await {
+    let Some(known) = known else { return };
+    let mut terminal = match gateway.dial_terminal(&known).await {
         Ok(upgraded) => WebSocket::after_handshake(TokioIo::new(upgraded), Role::Client),
         Err(error) => {
             tracing::warn!(workspace, %error, "can't listen to a workspace that is to stay awake while it prints");

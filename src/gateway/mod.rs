@@ -3,7 +3,7 @@
 //! `request -> request id -> route -> authenticate -> same origin -> rate limit -> ensure the owner's Workspace -> page, events
 //! or terminal -> headers, log, audit`.
 //!
-//! `service` takes a request to its handler: `sign_in`, `home`, `events`, `terminal`. `admission` has the rules in between, in
+//! `service` takes a request to its handler: `sign_in`, `home`, `events`, `terminal`, which reaches the workspace through `terminal_tls`. `admission` has the rules in between, in
 //! their order; `reject` turns each refusal into an answer, `limits` and `places` say how often and how many at once. `route`,
 //! `return_path`, `origin`, `client_address`, `index`, `progress` and `standing` are pure.
 //!
@@ -39,6 +39,7 @@ mod sign_in;
 mod sign_ins;
 pub mod standing;
 mod terminal;
+mod terminal_tls;
 mod vigil;
 mod wishes;
 pub mod workspaces;
@@ -67,6 +68,7 @@ use snafu::{ResultExt, Snafu};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use terminal_tls::TerminalTls;
 use tokio::net::TcpListener;
 use workspaces::Workspaces;
 
@@ -136,6 +138,7 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
         presence: Presence::default(),
         limits: Limits::new(&config.rate_limit),
         terminals: Terminals::new(&config.places),
+        terminal_tls: TerminalTls::default(),
         edge: config.edge,
         clipboard: config.clipboard,
         metrics,
@@ -177,6 +180,7 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
         () = gateway.workspaces.watch() => WatchEndedSnafu.fail(),
         () = gateway.provider.follow() => Ok(()),
         () = session_keys::follow(&following, &config.pod_namespace, &gateway.cookies) => Ok(()),
+        () = terminal_certificate(&gateway, &following, &config.pod_namespace) => Ok(()),
         () = gateway.limits.forget() => Ok(()),
         () = follow(certificate.as_deref()) => Ok(()),
         () = &mut stop => Ok(()),
@@ -233,6 +237,13 @@ async fn follow(certificate: Option<&ServerCertificate>) {
         Some(certificate) => certificate.follow().await,
         None => std::future::pending().await,
     }
+}
+
+async fn terminal_certificate(gateway: &Gateway, client: &Client, namespace: &str) {
+    if gateway.edge.terminal_tls {
+        gateway.terminal_tls.follow(client, namespace).await;
+    }
+    std::future::pending().await
 }
 
 /// The keys, as soon as the API server gives them.

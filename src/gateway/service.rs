@@ -10,6 +10,7 @@ use super::reject::Rejection;
 use super::respond::{self, Answer};
 use super::route::Route;
 use super::session::Cookies;
+use super::terminal_tls::TerminalTls;
 use super::workspaces::Workspaces;
 use super::{assets, events, home, sign_in, terminal, wishes};
 use crate::audit::Actor;
@@ -47,6 +48,7 @@ pub struct Gateway {
     pub presence: Presence,
     pub limits: Limits,
     pub terminals: Arc<Terminals>,
+    pub terminal_tls: TerminalTls,
     pub edge: Edge,
     pub clipboard: Clipboard,
     pub metrics: GatewayMetrics,

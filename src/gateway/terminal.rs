@@ -19,9 +19,8 @@ use crate::api::status::{StopReason, TerminalSession, WorkspaceStatus};
 use crate::api::workspace::KeepAlive;
 use crate::audit::{self, Action, Event, Outcome, Recorded};
 use crate::config::clipboard::Clipboard;
-use crate::names::TERMINAL_PORT;
 use crate::proxy::{
-    Cause, Close, CopyFilter, End, PasteFilter, Recorders, SUBPROTOCOL, Side, Socket, Stop, dial, is_output, is_typing,
+    Cause, Close, CopyFilter, End, PasteFilter, Recorders, SUBPROTOCOL, Side, Socket, Stop, is_output, is_typing,
     refuse, relay, rewritten,
 };
 use crate::recording::Recording;
@@ -61,14 +60,13 @@ pub async fn open(gateway: &Arc<Gateway>, asked: &mut Asked) -> Result<Answer, R
         Ok(place) => place,
         Err(full) => return refuse_full(gateway, asked, &caller, &name, full),
     };
-    let status = workspace.status.as_ref().filter(|status| is_open(status));
-    let host = status.and_then(|status| gateway.terminal_host(status));
-    let dialled = match host {
-        None => Err("not_running"),
-        Some(host) => dial(host, TERMINAL_PORT).await.map_err(|error| {
+    let dialled = if workspace.status.as_ref().is_some_and(is_open) {
+        gateway.dial_terminal(&workspace).await.map_err(|error| {
             tracing::warn!(request_id = asked.id.as_str(), workspace = name, %error, "can't open a terminal");
-            "not_answering"
-        }),
+            error.reason()
+        })
+    } else {
+        Err("not_running")
     };
     let (outcome, reason) = match &dialled {
         Ok(_) => (Outcome::Success, "running"),

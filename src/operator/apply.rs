@@ -4,10 +4,12 @@ use super::observe::{Observed, is_controlled_by};
 use super::plan::Step;
 use super::pod_state::shortened;
 use super::retain;
-use crate::labels::OWNER_ID;
-use crate::render::Desired;
+use crate::certificates::{Authorities, CertificateError, terminal_name};
+use crate::labels::{ISSUED_AT, OWNER_ID, TERMINAL_AUTHORITY};
+use crate::render::{Desired, ValidWorkspace, terminal_secret};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{PartialObjectMeta, Request};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -20,6 +22,25 @@ use std::fmt::Debug;
 
 /// Owns every field that the operator sets (Kubernetes: server-side apply).
 pub const FIELD_MANAGER: &str = "devplane-operator";
+
+/// A certificate that has waited longer for its pod is issued anew.
+const LONGEST_BEFORE_ITS_POD: SignedDuration = SignedDuration::from_secs(20);
+
+/// How the operator makes and replaces objects.
+pub fn as_operator() -> PostParams {
+    PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    }
+}
+
+/// How the operator changes parts of objects.
+pub fn patch_as_operator() -> PatchParams {
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
+}
 
 /// A step that was not done.
 #[derive(Debug, Snafu)]
@@ -38,6 +59,15 @@ pub enum WriteError {
     /// An object that no watch of ours shows has the name already, and it is not this Workspace's.
     #[snafu(display("{object} of this name does not belong to this Workspace"))]
     Foreign { object: String },
+    #[snafu(context(false), display("{source}"))]
+    Certificate { source: CertificateError },
+}
+
+/// Who vouches for the terminal of a pod that is about to be made.
+#[derive(Clone, Copy)]
+pub struct Voucher<'a> {
+    pub authorities: &'a Authorities,
+    pub now: Timestamp,
 }
 
 /// What came of the steps besides their being done.
@@ -54,12 +84,16 @@ pub struct Applied {
 /// The first step that failed; the ones before it are done and the ones behind it are not.
 pub async fn apply(
     client: &Client,
-    namespace: &str,
+    workspace: &ValidWorkspace,
     desired: &Desired,
     observed: &Observed,
+    voucher: Option<Voucher<'_>>,
     steps: &[Step],
 ) -> Result<Applied, ApplyError> {
-    let writer = Writer { client, namespace };
+    let writer = Writer {
+        client,
+        namespace: &workspace.namespace,
+    };
     let mut applied = Applied::default();
     for &step in steps {
         let result = match step {
@@ -89,6 +123,10 @@ pub async fn apply(
                 .grow(&desired.pvc)
                 .await
                 .map(|refused| applied.growth_refused = refused),
+            Step::IssueCertificate => match voucher {
+                Some(voucher) => writer.issue(workspace, voucher).await,
+                None => Ok(()),
+            },
             Step::CreatePod => writer.create(&desired.pod).await,
             Step::DeletePod => match observed.pod.as_deref() {
                 Some(pod) => writer.delete(&desired.pod, &pod.uid).await,
@@ -109,7 +147,7 @@ pub fn creates(step: Step, observed: &Observed) -> bool {
         Step::ApplyRoleBinding => observed.role_binding.is_none(),
         Step::ApplyService => observed.service.is_none(),
         Step::CreateVolumeClaim | Step::CreatePod => true,
-        Step::SetVolumeClaimOwner | Step::GrowVolumeClaim | Step::DeletePod => false,
+        Step::SetVolumeClaimOwner | Step::GrowVolumeClaim | Step::IssueCertificate | Step::DeletePod => false,
     }
 }
 
@@ -153,12 +191,8 @@ impl Writer<'_> {
     }
 
     async fn create<K: Object>(&self, object: &K) -> Result<(), WriteError> {
-        let parameters = PostParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PostParams::default()
-        };
         let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
-        let request = Request::new(K::url_path(&(), Some(self.namespace))).create(&parameters, body);
+        let request = Request::new(K::url_path(&(), Some(self.namespace))).create(&as_operator(), body);
         // The watch tells of what was made: the answer is as large as the object, and nobody reads it.
         let created = self
             .client
@@ -174,19 +208,49 @@ impl Writer<'_> {
         Err(error.into())
     }
 
+    /// Writes the certificate for the next pod. No watch of ours shows Secrets, so one of an earlier pod is in the way: it is changed if
+    /// it belongs to this Workspace, unless it was written a moment ago, by an operator that did not come to make the pod.
+    async fn issue(&self, workspace: &ValidWorkspace, voucher: Voucher<'_>) -> Result<(), WriteError> {
+        let Voucher { authorities, now } = voucher;
+        let authority = authorities.for_workspaces(now);
+        let issued = authority.workspace(&terminal_name(&workspace.uid))?;
+        let contents = [authorities.of_gateways(), issued.certificate, issued.key];
+        let secret = terminal_secret(workspace, &authority.id, now, contents);
+        let secrets = self.api::<Secret>();
+        let taken = match secrets.create(&as_operator(), &secret).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => status,
+            Err(error) => return Err(error.into()),
+            Ok(_) => return Ok(()),
+        };
+        let Some(there) = secrets.get_metadata_opt(&secret.name_any()).await? else {
+            return Err(kube::Error::Api(taken).into());
+        };
+        if !is_controlled_by(&there, &workspace.uid) {
+            let object = format!("Secret {}", secret.name_any());
+            return ForeignSnafu { object }.fail();
+        }
+        if is_fresh(&there, &secret, now) {
+            return Ok(());
+        }
+        let patch = json!({
+            "metadata": {"resourceVersion": there.metadata.resource_version, "annotations": secret.metadata.annotations},
+            "data": secret.data,
+        });
+        secrets
+            .patch(&secret.name_any(), &patch_as_operator(), &Patch::Merge(patch))
+            .await?;
+        Ok(())
+    }
+
     async fn set_owner(&self, claim: &PersistentVolumeClaim, desired: &Desired) -> Result<(), WriteError> {
         let owners = desired.service_account.owner_references();
         let uid = owners.first().map(|owner| owner.uid.as_str()).unwrap_or_default();
         let Some(patch) = retain::patch(claim, &desired.pvc, uid) else {
             return Ok(());
         };
-        let parameters = PatchParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
         let claims = self.api::<PersistentVolumeClaim>();
         claims
-            .patch(&claim.name_any(), &parameters, &Patch::Merge(patch))
+            .patch(&claim.name_any(), &patch_as_operator(), &Patch::Merge(patch))
             .await?;
         Ok(())
     }
@@ -197,12 +261,11 @@ impl Writer<'_> {
         let resources = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref());
         let patch =
             json!({"spec": {"resources": {"requests": resources.and_then(|resources| resources.requests.as_ref())}}});
-        let parameters = PatchParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
         let claims = self.api::<PersistentVolumeClaim>();
-        match claims.patch(&claim.name_any(), &parameters, &Patch::Merge(patch)).await {
+        match claims
+            .patch(&claim.name_any(), &patch_as_operator(), &Patch::Merge(patch))
+            .await
+        {
             Ok(_) => Ok(None),
             Err(kube::Error::Api(status)) if matches!(status.code, 403 | 422) => Ok(Some(shortened(&status.message))),
             Err(error) => Err(error.into()),
@@ -238,6 +301,13 @@ fn is_same<K: Object>(there: &PartialObjectMeta<K>, object: &K) -> bool {
     }
 }
 
+/// Whether a terminal's certificate can only be for the pod that is about to be made: it is of this authority, and from a moment ago.
+fn is_fresh(there: &PartialObjectMeta<Secret>, wanted: &Secret, now: Timestamp) -> bool {
+    let is_same = |key| there.annotations().get(key) == wanted.annotations().get(key);
+    let issued_at = there.annotations().get(ISSUED_AT).and_then(|at| at.parse().ok());
+    is_same(TERMINAL_AUTHORITY) && issued_at.is_some_and(|at: Timestamp| at <= now && now < at + LONGEST_BEFORE_ITS_POD)
+}
+
 /// What every kind that we write has in common.
 trait Object:
     Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize
@@ -255,13 +325,35 @@ mod tests {
     use super::super::validate::validate;
     use super::*;
     use crate::api::workspace::ReclaimPolicy;
-    use crate::render::{ValidWorkspace, desired};
+    use crate::render::desired;
 
     /// As it is there once it was made from `object`.
     fn there(object: &PersistentVolumeClaim) -> PartialObjectMeta<PersistentVolumeClaim> {
         PartialObjectMeta {
             metadata: object.metadata.clone(),
             ..PartialObjectMeta::default()
+        }
+    }
+
+    #[test]
+    fn a_certificate_waits_for_its_pod_and_for_no_other() {
+        let workspace = validate(&given::workspace(given::spec()), &given::settings()).unwrap();
+        let at = |seconds: i64| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
+        let of = |authority, seconds| terminal_secret(&workspace, authority, at(seconds), Default::default());
+        for (there, wanted, fresh) in [
+            (of("a", 0), of("a", 1), true),
+            (of("a", 0), of("a", 19), true),
+            (of("a", 0), of("a", 20), false),
+            (of("a", 2), of("a", 1), false),
+            (of("a", 0), of("b", 1), false),
+            (Secret::default(), of("a", 1), false),
+        ] {
+            let now = wanted.annotations()[ISSUED_AT].parse().unwrap();
+            let there = PartialObjectMeta {
+                metadata: there.metadata,
+                ..PartialObjectMeta::default()
+            };
+            assert_eq!(is_fresh(&there, &wanted, now), fresh, "{there:?}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! A pod that runs and the pod that would be made now become the names of what differs. Pure.
 
 use super::content::Content;
-use crate::labels::{CA_BUNDLE_DIGEST, TEMPLATE_HASH};
+use crate::labels::{CA_BUNDLE_DIGEST, TEMPLATE_HASH, TERMINAL_AUTHORITY};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use kube::ResourceExt;
 
@@ -11,6 +11,8 @@ pub struct Template {
     /// The hash decides: the API server and admission plugins add to a pod, so its fields alone can't.
     hash: Option<String>,
     ca_digest: Option<String>,
+    /// The authority that vouches for its terminal.
+    pub authority: Option<String>,
     parts: [Part; 9],
 }
 
@@ -41,6 +43,7 @@ impl Template {
         Self {
             hash: annotation(TEMPLATE_HASH),
             ca_digest: annotation(CA_BUNDLE_DIGEST),
+            authority: annotation(TERMINAL_AUTHORITY),
             parts: [
                 part("image", Content::of(&container.map(|container| &container.image))),
                 part("environment", Content::of(&container.map(environment))),
@@ -74,8 +77,10 @@ impl Template {
 pub fn changed(pod: &Template, wanted: &Template) -> Vec<&'static str> {
     // A ConfigMap that is gone changes nothing in a pod that runs.
     let certificates = (wanted.ca_digest.is_some() && wanted.ca_digest != pod.ca_digest).then_some("CA certificates");
+    let authority = (pod.authority != wanted.authority).then_some("terminal certificate");
+    let certificates = certificates.into_iter().chain(authority);
     if pod.hash == wanted.hash {
-        return certificates.into_iter().collect();
+        return certificates.collect();
     }
     let parts = pod.parts.iter().zip(&wanted.parts);
     let different = parts.filter(|(there, wanted)| !wanted.left_open && there.content != wanted.content);
@@ -178,6 +183,25 @@ mod tests {
             (None, Some("b"), &["CA certificates"]),
         ] {
             assert_eq!(changed(&with(running), &with(now)), expected, "{running:?} {now:?}");
+        }
+    }
+
+    #[test]
+    fn a_terminal_of_another_authority_is_told() {
+        let of = |authority: Option<&str>| {
+            let mut pod = pod(|_| ());
+            let annotations = pod.metadata.annotations.as_mut().unwrap();
+            annotations.extend(authority.map(|authority| (TERMINAL_AUTHORITY.to_owned(), authority.to_owned())));
+            pod
+        };
+        for (running, now, expected) in [
+            (None, None, &[][..]),
+            (Some("a"), Some("a"), &[]),
+            (Some("a"), Some("b"), &["terminal certificate"]),
+            (None, Some("a"), &["terminal certificate"]),
+            (Some("a"), None, &["terminal certificate"]),
+        ] {
+            assert_eq!(changed(&of(running), &of(now)), expected, "{running:?} {now:?}");
         }
     }
 

@@ -33,6 +33,12 @@ impl Meaning {
 pub fn meaning(step: Step, error: &WriteError) -> Meaning {
     let error = match error {
         WriteError::Api { source } => source,
+        WriteError::Certificate { source } => {
+            return Meaning::Failure {
+                reason: by_kind(step),
+                message: source.to_string(),
+            };
+        }
         WriteError::Foreign { .. } => {
             return Meaning::Failure {
                 reason: Reason::NameConflict,
@@ -83,7 +89,7 @@ fn by_kind(step: Step) -> Reason {
         Step::ApplyServiceAccount | Step::ApplyRole | Step::ApplyRoleBinding => Reason::RBACReconcileFailed,
         Step::ApplyService => Reason::ServiceEnsureFailed,
         Step::CreateVolumeClaim | Step::SetVolumeClaimOwner | Step::GrowVolumeClaim => Reason::PVCCreateFailed,
-        Step::CreatePod => Reason::PodCreateFailed,
+        Step::IssueCertificate | Step::CreatePod => Reason::PodCreateFailed,
         Step::DeletePod => Reason::APIError,
     }
 }

@@ -43,6 +43,7 @@ pub struct WantedOf {
     /// Changes with every change of the spec (Kubernetes API: `metadata.generation`).
     pub generation: Option<i64>,
     pub ca_digest: Option<Arc<str>>,
+    pub authority: Option<String>,
     /// Of the cluster's own ranges.
     pub ranges: u64,
 }

@@ -1,7 +1,7 @@
 //! Workspaces become pods, volumes, Services and policies, and stay as they should be.
 //!
 //! `Workspace -> validate -> observe -> desired -> wanted -> plan(now) -> apply -> status`, driven by [`reconcile`]. Every module but
-//! `observe`, `apply`, `report`, `reconcile`, the watches and `workspace_writes` is pure. Watches bring every change; nothing is polled.
+//! `observe`, `apply`, `report`, `reconcile`, the watches, `administered`, `terminal_authorities` and `workspace_writes` is pure. Watches bring every change; nothing is polled.
 
 mod administered;
 mod apply;
@@ -26,6 +26,7 @@ mod retain;
 mod seen;
 mod start;
 mod status;
+mod terminal_authorities;
 mod validate;
 mod volume;
 mod wanted;
@@ -57,6 +58,7 @@ use snafu::{ResultExt, Snafu};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use terminal_authorities::TerminalAuthorities;
 use tokio::sync::watch;
 
 /// Workspaces that are worked on at once. Most of a pass is waiting for the API server.
@@ -184,13 +186,19 @@ async fn work(
         metrics.cluster_ranges_known.set(1);
         Ranges::fixed(&config.cluster_cidrs)
     };
+    let authorities = if config.terminal_tls {
+        TerminalAuthorities::follow(&client, &config.pod_namespace, Arc::clone(&clock))
+    } else {
+        TerminalAuthorities::off()
+    };
     let all = workspaces.clone();
-    let policies_change = ranges.changes().flat_map(move |()| stream::iter(watches::all(&all)));
+    let all_change =
+        stream::select(ranges.changes(), authorities.changes()).flat_map(move |()| stream::iter(watches::all(&all)));
     // One waiter for the caches, many for this.
     let (tell_filled, all_filled) = watch::channel(false);
-    let (filled, answered) = (caches.clone(), ranges.clone());
+    let (filled, answered, made) = (caches.clone(), ranges.clone(), authorities.clone());
     tokio::spawn(async move {
-        if filled.filled().await.is_ok() && answered.answered().await.is_ok() {
+        if filled.filled().await.is_ok() && answered.answered().await.is_ok() && made.answered().await.is_ok() {
             tell_filled.send_replace(true);
             ready.store(true, Ordering::Relaxed);
         }
@@ -206,6 +214,7 @@ async fn work(
         workspaces: workspaces.clone(),
         caches,
         ranges,
+        authorities,
         filled: all_filled,
         memory: Memory::default(),
         queue: Arc::clone(&queue),
@@ -215,7 +224,7 @@ async fn work(
         },
     });
     let (changed, gone) = (Arc::clone(&queue), queue);
-    let changes = stream::select(changes, policies_change).inspect(move |workspace| changed.add(&workspace.name));
+    let changes = stream::select(changes, all_change).inspect(move |workspace| changed.add(&workspace.name));
     Controller::for_stream(workspace_stream, workspaces)
         .with_config(
             controller::Config::default()

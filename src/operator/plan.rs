@@ -43,6 +43,8 @@ pub enum Step {
     SetVolumeClaimOwner,
     /// The claim asks for the size that is desired now. A refusal is told, and stops nothing.
     GrowVolumeClaim,
+    /// The terminal of the pod that is about to be made gets a certificate.
+    IssueCertificate,
     CreatePod,
     DeletePod,
 }
@@ -189,6 +191,8 @@ fn start(workspace: &ValidWorkspace, observed: &Observed, restart: bool, mut pla
         // Told first: an operator that dies behind the making of the pod would have it replaced once more.
         "Making the pod: a restart was asked for".clone_into(&mut plan.state.message);
     } else {
+        plan.steps
+            .extend(workspace.terminal_authority.as_ref().map(|_| Step::IssueCertificate));
         plan.steps.push(Step::CreatePod);
         "Making the pod".clone_into(&mut plan.state.message);
     }

@@ -448,6 +448,21 @@ fn an_open_terminal_keeps_a_workspace_that_asks_for_it() {
 }
 
 #[test]
+fn a_pod_is_made_when_its_terminal_has_a_certificate() {
+    let workspace = ValidWorkspace {
+        terminal_authority: Some("0123".into()),
+        ..valid()
+    };
+    let nothing = without_pod(&desired(&workspace, None));
+    assert_eq!(
+        planned_for(&workspace, &nothing, &accessed(0), None, 10).steps,
+        [Step::IssueCertificate, Step::CreatePod]
+    );
+    let same = with_pod(&desired(&workspace, None), ready());
+    assert_eq!(planned_for(&workspace, &same, &accessed(0), None, 10).steps, []);
+}
+
+#[test]
 fn certificates_that_are_not_there_are_told_of() {
     let workspace = ValidWorkspace {
         ca_bundle: Some("corp".into()),

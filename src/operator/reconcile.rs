@@ -1,6 +1,6 @@
 //! The driver: one Workspace goes through validate, observe, desired, wanted, plan, apply and status.
 
-use super::apply::{Applied, WriteError, apply, creates, release_claim};
+use super::apply::{Applied, Voucher, WriteError, apply, creates, release_claim};
 use super::failure::{Meaning, error_text, meaning};
 use super::memory::{Memory, WantedOf};
 use super::observe::Caches;
@@ -11,12 +11,14 @@ use super::report::Reporter;
 use super::requests::Requests;
 use super::start;
 use super::status::{self, Names};
+use super::terminal_authorities::TerminalAuthorities;
 use super::validate::validate;
 use super::volume::{Refusal, Size};
 use super::wanted::Wanted;
 use super::workspace_writes;
 use crate::api::workspace::ReclaimPolicy;
 use crate::api::{Phase, Reason, Workspace, WorkspaceStatus};
+use crate::certificates::Authorities;
 use crate::clock::{Clock, until};
 use crate::cluster::lean::Lean;
 use crate::config::operator::WorkspaceSettings;
@@ -43,6 +45,7 @@ pub struct Context {
     pub workspaces: Store<Lean<Workspace>>,
     pub caches: Caches,
     pub ranges: Ranges,
+    pub authorities: TerminalAuthorities,
     /// True once every cache has had its first list: an unfilled one would look like missing objects.
     pub filled: watch::Receiver<bool>,
     pub memory: Memory,
@@ -216,10 +219,18 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
     if let Some(address) = observed.pod.as_deref().and_then(|pod| pod.address.as_deref()) {
         ctx.ranges.seen(address);
     }
+    let authorities = ctx.authorities.now();
+    let authority_of_pod = observed
+        .pod
+        .as_deref()
+        .and_then(|pod| pod.template.authority.as_deref());
+    let authority = |all: &Authorities| all.wanted(authority_of_pod, now).to_owned();
+    valid.terminal_authority = authorities.as_deref().map(authority);
     let desired = || desired(&valid, observed.ca_digest.as_deref());
     let of = WantedOf {
         generation: workspace.metadata.generation,
         ca_digest: observed.ca_digest.clone(),
+        authority: valid.terminal_authority.clone(),
         ranges: ranges.revision,
     };
     let wanted = ctx.memory.wanted(&valid.uid, of, || Wanted::of(&desired()));
@@ -249,7 +260,8 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
     } else {
         let _timed = ctx.reporter.metrics.time(TimedStage::Apply);
         let desired = desired();
-        let apply = apply(&ctx.client, &valid.namespace, &desired, &observed, &steps);
+        let voucher = authorities.as_deref().map(|authorities| Voucher { authorities, now });
+        let apply = apply(&ctx.client, &valid, &desired, &observed, voucher, &steps);
         tokio::time::timeout(LONGEST_APPLY, apply).await
     };
     // Of one that was cut off nobody knows how far it came: the caches will tell.
@@ -321,6 +333,7 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
             pod,
             pod_ip: pod_ip.unwrap_or_default().to_owned(),
             endpoint: endpoint(&valid),
+            terminal_authority: authority_of_pod.unwrap_or_default().to_owned(),
         },
         began_at: observed
             .pod
@@ -360,6 +373,7 @@ impl Pass {
                 pod: last.pod_name.clone(),
                 pod_ip: String::new(),
                 endpoint: last.service_endpoint.clone(),
+                terminal_authority: last.terminal_authority.clone(),
             },
             began_at: None,
             pod_made_at: None,

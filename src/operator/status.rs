@@ -29,6 +29,7 @@ pub struct Names {
     pub pod: String,
     pub pod_ip: String,
     pub endpoint: String,
+    pub terminal_authority: String,
 }
 
 /// The whole new status. What the gateway writes is kept, or seeded when it was never written.
@@ -130,6 +131,7 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
         pod_name: names.pod,
         pod_ip: names.pod_ip,
         service_endpoint: names.endpoint,
+        terminal_authority: names.terminal_authority,
         message: state.message.clone(),
         remediation_hint: hint::remediation(state.reason).to_owned(),
         conditions: conditions

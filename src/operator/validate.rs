@@ -134,6 +134,7 @@ pub fn validate(workspace: &Workspace, settings: &WorkspaceSettings) -> Result<V
             owner,
             limited: std::mem::take(&mut check.limited),
             suspended: *suspended,
+            terminal_authority: None,
             platform: platform(defaults),
         })
     })();

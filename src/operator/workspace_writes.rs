@@ -1,6 +1,6 @@
 //! What the operator writes to a Workspace itself: its finalizer, and its status.
 
-use super::apply::FIELD_MANAGER;
+use super::apply::patch_as_operator;
 use crate::api::Workspace;
 use crate::labels;
 use kube::api::{Patch, PatchParams};
@@ -29,13 +29,9 @@ pub async fn set_finalizer(
         return Ok(None);
     }
     let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": workspace.metadata.resource_version}});
-    let parameters = PatchParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
     let api: Api<Workspace> = Api::namespaced(client.clone(), &workspace.namespace().unwrap_or_default());
     let written = api
-        .patch(&workspace.name_any(), &parameters, &Patch::Merge(patch))
+        .patch(&workspace.name_any(), &patch_as_operator(), &Patch::Merge(patch))
         .await;
     match written {
         Ok(written) => Ok(Some(written)),

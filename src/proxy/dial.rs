@@ -16,11 +16,16 @@ use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls_pki_types::{InvalidDnsNameError, ServerName};
 use sha1::{Digest, Sha1};
 use snafu::{ResultExt, Snafu, ensure};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 /// For connecting and the handshake together.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,6 +48,14 @@ pub enum DialError {
     },
     #[snafu(display("{host}:{port} did not answer within {} s", TIMEOUT.as_secs()))]
     Timeout { host: String, port: u16 },
+    #[snafu(display("{host}:{port} does not prove to be this workspace: {source}"))]
+    Identity {
+        host: String,
+        port: u16,
+        source: std::io::Error,
+    },
+    #[snafu(display("{name} can't be the name of a workspace: {source}"))]
+    Name { name: String, source: InvalidDnsNameError },
     #[snafu(display("the workspace's answer to the handshake can't be read: {source}"))]
     Http { source: hyper::Error },
     #[snafu(display("the name {host} can't stand in a request"))]
@@ -53,23 +66,43 @@ pub enum DialError {
     Handshake { header: HeaderName },
 }
 
-/// Opens a WebSocket to `host:port`.
+/// Who has to be there, and who we are (mutual TLS).
+pub struct Identity {
+    pub config: Arc<ClientConfig>,
+    /// The DNS name in the certificate that is to be shown.
+    pub name: String,
+}
+
+/// Opens a WebSocket to `host:port`; without an identity, to whatever is there.
 ///
 /// # Errors
-/// When nothing listens there, or what answers is no ttyd.
-pub async fn dial(host: &str, port: u16) -> Result<Upgraded, DialError> {
-    match timeout(TIMEOUT, open(host, port)).await {
+/// When nothing listens there, or what answers is no ttyd, or not the one that was meant.
+pub async fn dial(host: &str, port: u16, identity: Option<Identity>) -> Result<Upgraded, DialError> {
+    match timeout(TIMEOUT, open(host, port, identity)).await {
         Ok(result) => result,
         Err(_) => TimeoutSnafu { host, port }.fail(),
     }
 }
 
-async fn open(host: &str, port: u16) -> Result<Upgraded, DialError> {
+async fn open(host: &str, port: u16, identity: Option<Identity>) -> Result<Upgraded, DialError> {
     let stream = TcpStream::connect((host, port))
         .await
         .context(ConnectSnafu { host, port })?;
     // A keystroke must not wait for the next one.
     stream.set_nodelay(true).context(ConnectSnafu { host, port })?;
+    let Some(Identity { config, name }) = identity else {
+        return upgrade(stream, host, port).await;
+    };
+    let server = ServerName::try_from(name.as_str()).context(NameSnafu { name: &name })?;
+    let stream = TlsConnector::from(config).connect(server.to_owned(), stream).await;
+    upgrade(stream.context(IdentitySnafu { host, port })?, host, port).await
+}
+
+async fn upgrade(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    host: &str,
+    port: u16,
+) -> Result<Upgraded, DialError> {
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD)

@@ -20,7 +20,7 @@ mod stop;
 
 pub use clipboard::{CopyFilter, PasteFilter};
 pub use close::Close;
-pub use dial::{DialError, dial};
+pub use dial::{DialError, Identity, dial};
 pub use input::{is_output, is_typing};
 pub use relay::{Cause, End, Kind, OnPiece, Piece, Recorders, refuse, relay};
 pub use rewrite::rewritten;

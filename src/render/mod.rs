@@ -4,10 +4,12 @@ mod pod;
 mod rbac;
 mod service;
 mod template_hash;
+mod terminal;
 mod valid;
 mod volume;
 
 pub use pod::CONTAINER;
+pub use terminal::terminal_secret;
 pub use valid::{Platform, ValidWorkspace};
 
 use crate::api::Workspace;

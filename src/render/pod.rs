@@ -5,7 +5,7 @@ use super::valid::{Platform, ValidWorkspace};
 use crate::api::pod_settings::{MountSource, PodSettings, Proxy};
 use crate::labels;
 use crate::names::TERMINAL_PORT;
-use crate::names::{AccountName, PvcName};
+use crate::names::{AccountName, PvcName, TerminalSecretName};
 use crate::units::quantity::Quantity;
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, LocalObjectReference,
@@ -23,6 +23,8 @@ pub const CONTAINER: &str = "workspace";
 const PORT_NAME: &str = "ttyd";
 const HOME: &str = "/workspace";
 const CA_DIRECTORY: &str = "/etc/ssl/certs/custom";
+/// Where the certificate of the terminal is, as the image's entrypoint is told.
+const TERMINAL_DIRECTORY: &str = "/etc/devplane/terminal";
 /// Between SIGTERM and SIGKILL. The image's entrypoint saves the screens first, and then gives programs 20 seconds of it.
 const GRACE_SECONDS: i64 = 30;
 /// The user and group of the workspace image.
@@ -38,6 +40,8 @@ pub fn pod(mut metadata: ObjectMeta, workspace: &ValidWorkspace, ca_digest: Opti
     let mut annotations = annotations.clone();
     annotations.insert(labels::TEMPLATE_HASH.to_owned(), template_hash(&spec));
     // The contents are no part of the template, but a pod that has started keeps the certificates that it found.
+    let authority = workspace.terminal_authority.clone();
+    annotations.extend(authority.map(|authority| (labels::TERMINAL_AUTHORITY.to_owned(), authority)));
     annotations.extend(ca_digest.map(|digest| (labels::CA_BUNDLE_DIGEST.to_owned(), digest.to_owned())));
     metadata.annotations = Some(annotations);
     let own = metadata.labels.unwrap_or_default();
@@ -187,6 +191,9 @@ fn environment(workspace: &ValidWorkspace) -> Vec<EnvVar> {
         set("USER_EMAIL", &workspace.email),
         set("USER_ID", workspace.user.as_str()),
     ];
+    if workspace.terminal_authority.is_some() {
+        env.push(set("DEVPLANE_TERMINAL_TLS", TERMINAL_DIRECTORY));
+    }
     if workspace.ca_bundle.is_some() {
         env.push(set("CUSTOM_CA_MOUNTED", "true"));
     }
@@ -232,6 +239,16 @@ fn volumes(workspace: &ValidWorkspace) -> Vec<Volume> {
             ..Volume::default()
         },
     ];
+    volumes.extend(workspace.terminal_authority.as_ref().map(|_| Volume {
+        name: "terminal".to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(TerminalSecretName::of(&workspace.user).to_string()),
+            // For the pod's group, which is the user's.
+            default_mode: Some(0o440),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    }));
     volumes.extend(workspace.ca_bundle.as_ref().map(|name| Volume {
         name: "custom-ca".to_owned(),
         config_map: Some(ConfigMapVolumeSource {
@@ -283,6 +300,12 @@ fn mounts(workspace: &ValidWorkspace) -> Vec<VolumeMount> {
         ..VolumeMount::default()
     };
     let mut mounts = vec![mount("home", HOME, None), mount("tmp", "/tmp", None)];
+    mounts.extend(
+        workspace
+            .terminal_authority
+            .as_ref()
+            .map(|_| mount("terminal", TERMINAL_DIRECTORY, Some(true))),
+    );
     mounts.extend(
         workspace
             .ca_bundle

@@ -34,6 +34,8 @@ pub struct ValidWorkspace {
     /// What the ceilings did not allow, in words.
     pub limited: Vec<String>,
     pub suspended: bool,
+    /// Which authority vouches for the terminal. `None`: it is reached without TLS.
+    pub terminal_authority: Option<String>,
     pub platform: Platform,
 }
 

@@ -156,13 +156,14 @@ impl Lane {
     }
 }
 
-const OWNED: [(&str, &str, &str); 7] = [
+const OWNED: [(&str, &str, &str); 8] = [
     ("", "v1", "ServiceAccount"),
     ("rbac.authorization.k8s.io", "v1", "Role"),
     ("rbac.authorization.k8s.io", "v1", "RoleBinding"),
     ("networking.k8s.io", "v1", "NetworkPolicy"),
     ("", "v1", "Service"),
     ("", "v1", "PersistentVolumeClaim"),
+    ("", "v1", "Secret"),
     ("", "v1", "Pod"),
 ];
 
@@ -192,6 +193,11 @@ fn comparable(object: &Value, id: &str, namespace: &str) -> Value {
         "observedGeneration",
         // Of the pod's environment, which holds the user's id.
         "workspace.devplane.io/template-hash",
+        "workspace.devplane.io/terminal-authority",
+        "workspace.devplane.io/issued-at",
+        "terminalAuthority",
+        // Certificates.
+        "data",
     ];
     match object {
         Value::Object(fields) => fields

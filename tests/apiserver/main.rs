@@ -27,5 +27,6 @@ mod recovery;
 mod requests;
 mod rights;
 mod schema;
+mod terminal_tls;
 mod volumes;
 mod workspaces;

@@ -187,12 +187,7 @@ impl Operator {
 
     /// The audit lines of one event, such as `workspace.phase_transition`.
     pub fn audited(&self, event: &str) -> Vec<Value> {
-        let name = format!("devplane.audit.{event}");
-        let lines = self.log();
-        let lines = lines
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.filter(|line| line["devplane.event"] == name.as_str()).collect()
+        audit_schema::lines(&self.log(), event)
     }
 
     pub fn metrics(&self) -> String {

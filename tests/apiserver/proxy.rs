@@ -2,7 +2,7 @@
 //! from a chosen write on, as they are lost to an operator that dies there.
 
 use crate::apiserver::ApiServer;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -44,14 +44,22 @@ struct Ledger {
     cut_after: Option<usize>,
 }
 
-/// A write that the API server has answered.
+/// A write that the API server has taken.
 #[derive(Clone, Debug)]
 pub struct Write {
-    pub method: Method,
     /// `persistentvolumeclaims/dev1-workspace-pvc`.
     pub object: String,
-    pub status: u16,
+    /// It made the object.
+    pub is_new: bool,
 }
+
+/// What an operator makes besides.
+const NOT_OF_WORKSPACES: [&str; 4] = [
+    "events/",
+    "leases/",
+    "secrets/workspace-terminal-authorities",
+    "secrets/workspace-gateway-terminal-tls",
+];
 
 impl Proxy {
     /// Passes on to `server`, as the operator.
@@ -126,11 +134,11 @@ impl Proxy {
         ledger.cut_after = Some(ledger.writes.len() + writes);
     }
 
-    /// How often each object was made. Events are no objects of a Workspace.
+    /// How often each object of a Workspace was made.
     pub fn made(&self) -> BTreeMap<String, usize> {
         let mut made = BTreeMap::new();
-        for Write { method, object, status } in self.writes() {
-            if method == Method::POST && status == 201 && !object.starts_with("events/") {
+        for Write { object, is_new } in self.writes() {
+            if is_new && !NOT_OF_WORKSPACES.iter().any(|other| object.starts_with(other)) {
                 *made.entry(object).or_default() += 1;
             }
         }
@@ -166,27 +174,25 @@ async fn forward(state: Arc<State>, request: Request<Incoming>) -> Result<Respon
     }
     let operator = state.passage.borrow().operator;
     state.passes(operator).await;
-    let method = parts.method.clone();
-    let object = object(&method, parts.uri.path(), &body);
+    let object = object(&parts.method, parts.uri.path(), &body);
     let request = Request::from_parts(parts, Body::from(body));
     // To its end, even if nobody waits for the answer any more.
-    let response = tokio::spawn(write(Arc::clone(&state), method, object, request));
+    let response = tokio::spawn(write(Arc::clone(&state), object, request));
     let response = response.await.unwrap()?;
     state.passes(operator).await;
     Ok(response)
 }
 
-async fn write(
-    state: Arc<State>,
-    method: Method,
-    object: String,
-    request: Request<Body>,
-) -> Result<Response<Body>, kube::Error> {
+async fn write(state: Arc<State>, object: String, request: Request<Body>) -> Result<Response<Body>, kube::Error> {
     let response = state.client.send(request).await?;
-    let status = response.status().as_u16();
+    // What was refused has written nothing.
+    if !response.status().is_success() {
+        return Ok(response);
+    }
+    let is_new = response.status() == StatusCode::CREATED;
     let last = {
         let mut ledger = state.ledger.lock().unwrap();
-        ledger.writes.push(Write { method, object, status });
+        ledger.writes.push(Write { object, is_new });
         ledger.cut_after == Some(ledger.writes.len())
     };
     if last {

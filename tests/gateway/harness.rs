@@ -20,6 +20,8 @@ pub const CLIENT_SECRET: &str = "planted-client-secret-0123456789";
 /// Another client of the provider, whose tokens are for it alone.
 pub const OTHER_SECRET: &str = "planted-other-secret-0123456789";
 
+const SHELL: &[&str] = &["bash", "--norc", "--noprofile", "-i"];
+
 /// A process that ends with the test.
 pub struct Process(Child);
 
@@ -335,12 +337,7 @@ impl Gateway {
 
     /// The audit lines of one event, such as `oidc.callback.success`.
     pub fn audited(&self, event: &str) -> Vec<Value> {
-        let name = format!("devplane.audit.{event}");
-        let lines = self.log();
-        let lines = lines
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.filter(|line| line["devplane.event"] == name.as_str()).collect()
+        audit_schema::lines(&self.log(), event)
     }
 
     pub fn pid(&self) -> u32 {
@@ -397,26 +394,45 @@ impl Drop for Frozen {
 
 /// A real ttyd with a shell in tmux's place, at `address`:7681.
 pub fn ttyd(address: &str) -> Process {
-    ttyd_with(address, &["bash", "--norc", "--noprofile", "-i"])
+    ttyd_with(address, SHELL)
 }
 
 /// The same with another program.
 pub fn ttyd_with(address: &str, program: &[&str]) -> Process {
-    let ttyd = made_by("tests/gateway/ttyd.sh");
-    let child = Command::new(ttyd)
-        .args(["--interface", address, "--port", "7681", "--writable"])
-        .args(program)
-        .env("PS1", "$ ")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    let process = Process(child);
+    let process = spawn_ttyd(&["--interface", address, "--port", "7681"], program);
+    wait_for_port(address);
+    process
+}
+
+/// The same behind a real stunnel that asks for a gateway's certificate, set up in `directory` as the workspace image does it.
+pub fn ttyd_behind_tls(address: &str, directory: &Path) -> [Process; 2] {
+    let path = |name: &str| directory.join(name).to_str().unwrap().to_owned();
+    let ttyd = spawn_ttyd(&["--interface", &path("ttyd.sock")], SHELL);
+    let settings = include_str!("../../deploy/images/workspace/terminal-tls.conf")
+        .replace("@ACCEPT@", &format!("{address}:7681"))
+        .replace("@SOCKET@", &path("ttyd.sock"))
+        .replace("@DIRECTORY@", directory.to_str().unwrap());
+    std::fs::write(path("stunnel.conf"), settings).unwrap();
+    let stunnel = made_by("tests/gateway/ttyd.sh").with_file_name("stunnel");
+    let stunnel = quiet(Command::new(stunnel).arg(path("stunnel.conf")));
+    wait_for_port(address);
+    [stunnel, ttyd]
+}
+
+fn spawn_ttyd(listening: &[&str], program: &[&str]) -> Process {
+    let mut ttyd = Command::new(made_by("tests/gateway/ttyd.sh"));
+    quiet(ttyd.args(listening).arg("--writable").args(program).env("PS1", "$ "))
+}
+
+fn quiet(command: &mut Command) -> Process {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Process(command.spawn().unwrap())
+}
+
+fn wait_for_port(address: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while std::net::TcpStream::connect((address, 7681)).is_err() {
-        assert!(Instant::now() < deadline, "ttyd does not listen");
+        assert!(Instant::now() < deadline, "nothing listens at {address}");
         std::thread::sleep(Duration::from_millis(50));
     }
-    process
 }

@@ -28,5 +28,6 @@ mod secrets;
 mod sessions;
 mod sign_in;
 mod terminal;
+mod terminal_tls;
 mod wire;
 mod workspaces;

@@ -44,6 +44,7 @@ fn plain() -> ValidWorkspace {
         owner: None,
         limited: vec![],
         suspended: false,
+        terminal_authority: Some("0123456789abcdef".to_owned()),
         platform: Platform {
             image: "registry.test/devplane-workspace:1".into(),
             image_pull_policy: None,

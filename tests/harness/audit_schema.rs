@@ -2,10 +2,21 @@
 
 use serde_json::{Map, Value};
 
+/// The audit lines of one event in a log, such as `oidc.callback.success`.
+pub fn lines(log: &str, event: &str) -> Vec<Value> {
+    let name = format!("devplane.audit.{event}");
+    json_lines(log)
+        .filter(|line| line["devplane.event"] == name.as_str())
+        .collect()
+}
+
+fn json_lines(log: &str) -> impl Iterator<Item = Value> {
+    log.lines().filter_map(|line| serde_json::from_str(line).ok())
+}
+
 /// Every audit line of a log must be one.
 pub fn check(log: &str) {
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    for line in lines.filter(|line| line["target"] == "devplane_audit") {
+    for line in json_lines(log).filter(|line: &Value| line["target"] == "devplane_audit") {
         let violations = violations(line.as_object().unwrap());
         assert_eq!(violations, Vec::<String>::new(), "{line}");
     }

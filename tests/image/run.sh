@@ -7,7 +7,7 @@ source=$PWD/deploy/images/workspace
 passed=0 failed=0 started=()
 
 missing=()
-for tool in jq tmux git openssl zsh pgrep; do command -v "$tool" >/dev/null || missing+=("$tool"); done
+for tool in curl jq tmux git openssl zsh pgrep; do command -v "$tool" >/dev/null || missing+=("$tool"); done
 if [ ${#missing[@]} -gt 0 ]; then
   echo "installing ${missing[*]}"
   apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
@@ -48,6 +48,7 @@ entrypoint() {
 }
 # start PROVIDERS: one run that ends at once; its output goes to $work/out.
 start() { (entrypoint "$@") >"$work/out" 2>&1; }
+refuses_tls() { ! start '[]' && grep -q 'no stunnel' "$work/out" && grep -q 'hint: .*terminalTLS' "$work/out"; }
 refuses() { ! start "$@" && grep -q "AI_PROVIDERS_JSON" "$work/out" && grep -q 'hint: ' "$work/out"; }
 config() { [ "$(jq -r "$1" "$work/home/.config/opencode/opencode.json")" = "$2" ]; }
 mode() { [ "$(stat -c %a "$work/home/$1")" = "$2" ]; }
@@ -178,6 +179,44 @@ type_line "clear; cat $work/log"
 eventually shows 'a line of the log' && sleep 1
 check "a long scrollback" terminate
 check "is cut" lines_between 1000 2010
+
+# Behind TLS: who shows no certificate of a gateway gets nothing of ttyd, whatever it tries.
+mkdir "$work/tls"
+key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes)
+for name in workspaces gateways; do
+  openssl req -x509 "${key[@]}" -days 1 -subj "/CN=$name" -keyout "$work/tls/$name.key" -out "$work/tls/$name.crt" 2>/dev/null
+done
+issue() { # AUTHORITY NAME FILE
+  openssl req "${key[@]}" -subj "/CN=$2" -keyout "$work/tls/$3.key" -out "$work/tls/$3.csr" 2>/dev/null
+  openssl x509 -req -days 1 -in "$work/tls/$3.csr" -CA "$work/tls/$1.crt" -CAkey "$work/tls/$1.key" -out "$work/tls/$3.crt" \
+    -extfile <(printf 'subjectAltName=DNS:%s' "$2") 2>/dev/null
+}
+issue workspaces uid.terminal tls
+issue gateways gateway gateway
+cp "$work/tls/gateways.crt" "$work/tls/ca.crt"
+sed 's,@ACCEPT@,127.0.9.2:7681,' "$source/terminal-tls.conf" >"$work/terminal-tls.conf"
+sed -i "s|/tmp/devplane|$work/devplane|g; s|^: \"\${DEVPLANE_TERMINAL_TLS_CONF.*|DEVPLANE_TERMINAL_TLS_CONF=$work/terminal-tls.conf DEVPLANE_TERMINAL_TLS=$work/tls|" "$work/entrypoint.sh"
+listens() { (: <"/dev/tcp/127.0.9.2/7681") 2>/dev/null; }
+ask() { # CURL ARGUMENTS
+  curl -sS -m 5 --cacert "$work/tls/workspaces.crt" --resolve uid.terminal:7681:127.0.9.2 "$@" 2>"$work/curl"
+}
+as() { printf '%s\n' --cert "$work/tls/$1.crt" --key "$work/tls/$1.key"; }
+upgrade=(--http1.1 -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Protocol: tty' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==')
+gives_nothing() { [ "$(ask -i "$@" | wc -c)" = 0 ] && [ -s "$work/curl" ]; }
+answers() { [ "$(ask $(as gateway) https://uid.terminal:7681/token)" = '{"token": ""}' ]; }
+check "without stunnel it says so" refuses_tls
+printf '#!/bin/sh\nexec %s "$@"\n' "${ttyd%/*}/stunnel" >"$work/bin/stunnel"
+chmod +x "$work/bin/stunnel"
+check "behind TLS" run
+check "a gateway gets to ttyd" answers
+check "who has no certificate does not" gives_nothing https://uid.terminal:7681/token
+check "nor who has the workspace's own" gives_nothing $(as tls) https://uid.terminal:7681/token
+check "nor who names no server" gives_nothing -k https://127.0.9.2:7681/token
+check "nor who speaks an older TLS" gives_nothing --tls-max 1.2 $(as gateway) https://uid.terminal:7681/token
+check "nor who speaks none" gives_nothing http://127.0.9.2:7681/token
+check "nor who asks for a WebSocket without TLS" gives_nothing "${upgrade[@]}" http://127.0.9.2:7681/ws
+check "its end" terminate
+check "is the end of both" eventually is_free
 
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" = 0 ]

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Turns a pod's environment and a user's volume into a terminal on port 7681.
+# Turns a pod's environment and a user's volume into a terminal on port 7681: behind mutual TLS where DEVPLANE_TERMINAL_TLS names a
+# directory with ca.crt, tls.crt and tls.key, open to whoever connects where it does not.
 #
 # Runs at every start, as the user, on a read-only root: it writes to $HOME and /tmp only. What a user may edit is written
 # once; what the platform decides (CA bundle, opencode's providers) is written anew each time. At SIGTERM it saves the screens
@@ -10,6 +11,7 @@ set -euo pipefail
 : "${DEVPLANE_SKEL:=/usr/share/devplane/skel}"
 : "${DEVPLANE_SYSTEM_CAS:=/etc/ssl/certs/ca-certificates.crt}"
 : "${DEVPLANE_CUSTOM_CAS:=/etc/ssl/certs/custom}"
+: "${DEVPLANE_TERMINAL_TLS_CONF:=/usr/share/devplane/terminal-tls.conf}"
 platform=$HOME/.config/devplane
 screen=$HOME/.local/state/devplane/screen
 # For programs to end after SIGHUP. The pod's grace period (30 s) has to be longer: it begins with the saving of the screens.
@@ -18,6 +20,7 @@ HANGUP_SECONDS=20
 SCREEN_LINES=2000
 SCREEN_BYTES=262144
 SCREEN_PANES=16
+socket=/tmp/devplane/ttyd.sock
 
 fail() {
   printf 'devplane: %s\ndevplane: hint: %s\n' "$1" "$2" >&2
@@ -40,6 +43,8 @@ check_environment() {
   jq -e 'type == "array" and all(.[]; (.name | type == "string" and length > 0) and (.endpoint | type == "string" and test("^https?://")) and (.models | type == "array" and length > 0 and all(.[]; type == "string")))' \
     <<<"$AI_PROVIDERS_JSON" >/dev/null 2>&1 || fail "AI_PROVIDERS_JSON is not a list of {name, endpoint, models}" \
     "correct spec.aiConfig.providers of the Workspace: each with a name, an http(s) endpoint and at least one model"
+  [ -z "${DEVPLANE_TERMINAL_TLS-}" ] || command -v stunnel >/dev/null || fail "the image has no stunnel, which TLS to the terminal needs" \
+    "add it to the image, or have terminals without TLS: workspace.terminalTLS: false in the chart"
   [ -w "$HOME" ] || fail "$HOME is not writable by user $(id -u)" "the volume's group must be 1000: check fsGroup and the StorageClass"
 }
 
@@ -168,6 +173,27 @@ is_busy() { # SESSIONS
   kill -0 "$server" 2>/dev/null
 }
 
+# A shell's background processes ignore SIGINT and SIGQUIT, and so would what ttyd starts. Errors and warnings only: every readiness
+# probe would be two lines.
+start_ttyd() { # ARGUMENTS: where it listens. `-A` makes the session anew when its last shell was left; the gateway has a page of its own.
+  env --default-signal=INT,QUIT ttyd --debug 3 "$@" --writable --ping-interval 30 tmux new-session -A -s workspace &
+  server=$!
+}
+
+# Takes connections once ttyd does: the pod is ready then.
+start_tls() {
+  local accept=7681 tries=0
+  [ ! -e /proc/net/if_inet6 ] || accept=:::7681
+  until [ -S "$socket" ]; do
+    kill -0 "$server" 2>/dev/null || return 1
+    [ "$((tries += 1))" -lt 200 ] || fail "ttyd does not listen on $socket" "read its lines above"
+    sleep 0.05
+  done
+  sed "s,@ACCEPT@,$accept,; s,@SOCKET@,$socket,; s,@DIRECTORY@,$DEVPLANE_TERMINAL_TLS,g" "$DEVPLANE_TERMINAL_TLS_CONF" >/tmp/devplane/terminal-tls.conf
+  stunnel /tmp/devplane/terminal-tls.conf &
+  guard=$!
+}
+
 # Kubernetes sends SIGTERM before it ends a pod. Without their terminal, programs get SIGHUP from the kernel.
 stop() {
   trap : TERM INT
@@ -179,6 +205,7 @@ stop() {
   kill -TERM "$server" || true
   deadline=$((SECONDS + HANGUP_SECONDS))
   while is_busy "$sessions" && [ "$SECONDS" -lt "$deadline" ]; do sleep 0.1; done
+  [ -z "$guard" ] || kill -TERM "$guard" || true
   exit 0
 }
 
@@ -194,10 +221,15 @@ configure_opencode
 configure_git
 bootstrap_home
 start_session
-# `-A` makes the session anew when its last shell was left; the gateway has a page of its own, so ttyd's is never shown.
-# Errors and warnings only: every readiness probe would be two lines. A shell's background processes ignore SIGINT and SIGQUIT, and
-# so would what ttyd starts.
-env --default-signal=INT,QUIT ttyd --debug 3 --port 7681 --writable --ping-interval 30 tmux new-session -A -s workspace &
-server=$!
+server='' guard=''
 trap stop TERM INT
-wait "$server"
+if [ -n "${DEVPLANE_TERMINAL_TLS-}" ]; then
+  mkdir -p -m 700 "${socket%/*}"
+  rm -f "$socket"
+  start_ttyd --interface "$socket"
+  start_tls
+else
+  start_ttyd --port 7681
+fi
+# The end of either is the end of the container, which Kubernetes starts again.
+wait -n

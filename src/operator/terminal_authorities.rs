@@ -1,0 +1,247 @@
+//! Two Secrets of the control plane become the authorities that vouch for terminals, made when missing and rotated in time.
+//!
+//! `workspace-terminal-authorities` has the keys that sign, and is the operator's alone. `workspace-gateway-terminal-tls` has what a
+//! gateway shows to workspaces and whom it trusts. Whoever deletes the first makes every certificate worthless at once: gateways enter
+//! no workspace that was started before, until it has another pod.
+
+use super::apply::as_operator;
+use super::backoff;
+use crate::certificates::{Authorities, CertificateError};
+use crate::clock::{Clock, until};
+use crate::labels::{ROTATE_REQUESTED_AT, TERMINAL_AUTHORITY};
+use crate::names::{GATEWAY_TERMINAL_SECRET, TERMINAL_AUTHORITIES_SECRET};
+use futures::stream::{self, Stream, StreamExt};
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+use snafu::{OptionExt, ResultExt, Snafu};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::sync::watch::error::RecvError;
+use tokio::time::sleep;
+
+const ENTRY: &str = "authorities.json";
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// Clocks are set, and machines sleep.
+const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 3600);
+
+/// Why they are not as they should be. Holds nothing of a Secret's content.
+#[derive(Debug, Snafu)]
+enum TendError {
+    #[snafu(display("can't read the Secret {name}: {source}"))]
+    Read { name: &'static str, source: kube::Error },
+    #[snafu(display("can't write the Secret {name}: {source}"))]
+    Write { name: &'static str, source: kube::Error },
+    #[snafu(display(
+        "the Secret {TERMINAL_AUTHORITIES_SECRET} is not usable: expected an entry {ENTRY} as the operator wrote it; delete the Secret to have it made anew, which takes another pod for every workspace that runs"
+    ))]
+    Unusable,
+    #[snafu(context(false), display("{source}"))]
+    Certificate { source: CertificateError },
+}
+
+/// The authorities, as they change; clones follow the same.
+#[derive(Clone)]
+pub struct TerminalAuthorities {
+    /// `None` while there are none yet.
+    known: watch::Receiver<Option<Arc<Authorities>>>,
+    wanted: bool,
+}
+
+impl TerminalAuthorities {
+    /// Terminals are reached without TLS.
+    pub fn off() -> Self {
+        Self {
+            known: watch::channel(None).1,
+            wanted: false,
+        }
+    }
+
+    /// Keeps both Secrets in `namespace`.
+    pub fn follow(client: &Client, namespace: &str, clock: Arc<dyn Clock>) -> Self {
+        let (publish, known) = watch::channel(None);
+        let keeper = Keeper {
+            secrets: Api::namespaced(client.clone(), namespace),
+            clock,
+            publish,
+        };
+        tokio::spawn(keeper.keep());
+        Self { known, wanted: true }
+    }
+
+    pub fn now(&self) -> Option<Arc<Authorities>> {
+        self.known.borrow().clone()
+    }
+
+    /// Waits until there are some, if there are to be any: without, no pod could be started.
+    ///
+    /// # Errors
+    /// When the process stops.
+    pub async fn answered(&self) -> Result<(), RecvError> {
+        if !self.wanted {
+            return Ok(());
+        }
+        self.known.clone().wait_for(Option::is_some).await.map(drop)
+    }
+
+    /// An item each time that something may have to be done for pods that run.
+    pub fn changes(&self) -> impl Stream<Item = ()> + Send + use<> {
+        stream::unfold(self.known.clone(), |mut known| async {
+            known.changed().await.ok()?;
+            Some(((), known))
+        })
+    }
+}
+
+struct Keeper {
+    secrets: Api<Secret>,
+    clock: Arc<dyn Clock>,
+    publish: watch::Sender<Option<Arc<Authorities>>>,
+}
+
+impl Keeper {
+    async fn keep(self) {
+        let watch = |name: &str| {
+            let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+            watcher(self.secrets.clone(), config)
+                .backoff(backoff::of_watch(name))
+                .touched_objects()
+                .boxed()
+        };
+        let mut changes = stream::select_all([TERMINAL_AUTHORITIES_SECRET, GATEWAY_TERMINAL_SECRET].map(watch));
+        let mut last_error = String::new();
+        loop {
+            let wait = match self.tend().await {
+                Ok(look_again_at) => {
+                    last_error.clear();
+                    until(look_again_at, self.clock.now()).min(LONGEST_SLEEP)
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    if error != last_error {
+                        tracing::error!(error, "the certificates for terminals can't be kept");
+                        last_error = error;
+                    }
+                    TRY_AGAIN_AFTER
+                }
+            };
+            tokio::select! {
+                () = sleep(wait) => {}
+                Some(_) = changes.next() => {}
+            }
+        }
+    }
+
+    /// Gives the time at which to do it again.
+    async fn tend(&self) -> Result<Timestamp, TendError> {
+        let now = self.clock.now();
+        let there = self.read(TERMINAL_AUTHORITIES_SECRET).await?;
+        let authorities = match &there {
+            None => {
+                let made = Authorities::make(now)?;
+                self.write_authorities(&made, None).await?;
+                tracing::info!(secret = TERMINAL_AUTHORITIES_SECRET, "made an authority for terminals");
+                made
+            }
+            Some(secret) => {
+                let entry = secret.data.as_ref().and_then(|data| data.get(ENTRY));
+                let entry = entry.context(UnusableSnafu)?;
+                let read = Authorities::read(&entry.0).map_err(|_| TendError::Unusable)?;
+                match read.tended(requested(secret), now)? {
+                    None => read,
+                    Some(tended) => {
+                        self.write_authorities(&tended, Some(secret)).await?;
+                        tracing::info!(
+                            secret = TERMINAL_AUTHORITIES_SECRET,
+                            "the authorities for terminals were rotated"
+                        );
+                        tended
+                    }
+                }
+            }
+        };
+        // Gateways first: what they have not heard of they do not trust.
+        self.keep_gateway(&authorities).await?;
+        let look_again_at = authorities.look_again_at(now);
+        self.publish.send_replace(Some(Arc::new(authorities)));
+        Ok(look_again_at)
+    }
+
+    async fn write_authorities(&self, authorities: &Authorities, there: Option<&Secret>) -> Result<(), TendError> {
+        let data = [(ENTRY.to_owned(), ByteString(authorities.write()?))];
+        self.write(
+            TERMINAL_AUTHORITIES_SECRET,
+            "Opaque",
+            data.into(),
+            BTreeMap::new(),
+            there,
+        )
+        .await
+    }
+
+    async fn keep_gateway(&self, authorities: &Authorities) -> Result<(), TendError> {
+        let there = self.read(GATEWAY_TERMINAL_SECRET).await?;
+        let trusted = ByteString(authorities.of_workspaces().into_bytes());
+        let (authority, issued) = authorities.gateway()?;
+        let holds = there.as_ref().is_some_and(|secret| {
+            let data = secret.data.as_ref();
+            let has = |entry| data.is_some_and(|data| data.contains_key(entry));
+            secret.annotations().get(TERMINAL_AUTHORITY) == Some(&authority.id)
+                && data.and_then(|data| data.get("ca.crt")) == Some(&trusted)
+                && has("tls.crt")
+                && has("tls.key")
+        });
+        if holds {
+            return Ok(());
+        }
+        let data = [
+            ("ca.crt".to_owned(), trusted),
+            ("tls.crt".to_owned(), ByteString(issued.certificate.into_bytes())),
+            ("tls.key".to_owned(), ByteString(issued.key.into_bytes())),
+        ];
+        let annotations = [(TERMINAL_AUTHORITY.to_owned(), authority.id.clone())].into();
+        let kind = "kubernetes.io/tls";
+        self.write(GATEWAY_TERMINAL_SECRET, kind, data.into(), annotations, there.as_ref())
+            .await
+    }
+
+    async fn read(&self, name: &'static str) -> Result<Option<Secret>, TendError> {
+        self.secrets.get_opt(name).await.context(ReadSnafu { name })
+    }
+
+    /// In the place of the Secret that was read, and of no other: `there` has its version (Kubernetes API: optimistic concurrency).
+    async fn write(
+        &self,
+        name: &'static str,
+        kind: &str,
+        data: BTreeMap<String, ByteString>,
+        annotations: BTreeMap<String, String>,
+        there: Option<&Secret>,
+    ) -> Result<(), TendError> {
+        let mut secret = there.cloned().unwrap_or_else(|| Secret {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                ..ObjectMeta::default()
+            },
+            type_: Some(kind.to_owned()),
+            ..Secret::default()
+        });
+        secret.data = Some(data);
+        secret.annotations_mut().extend(annotations);
+        let written = match there {
+            None => self.secrets.create(&as_operator(), &secret).await,
+            Some(_) => self.secrets.replace(name, &as_operator(), &secret).await,
+        };
+        written.context(WriteSnafu { name }).map(drop)
+    }
+}
+
+/// The time of the rotation that an administrator has asked for.
+fn requested(secret: &Secret) -> Option<Timestamp> {
+    secret.annotations().get(ROTATE_REQUESTED_AT)?.parse().ok()
+}

@@ -1,0 +1,188 @@
+//! The certificates of terminals: issued for each pod, known to gateways, rotated while pods run, and never put over another's Secret.
+
+use crate::eventually::eventually;
+use crate::operator::{Site, phase, reason, spec};
+use devplane::api::status::ConditionType;
+use devplane::api::{Phase, Workspace};
+use devplane::certificates;
+use devplane::clock::{Clock, SystemClock};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, ResourceExt};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+const AUTHORITY: &str = "workspace.devplane.io/terminal-authority";
+
+async fn secret(site: &Site, name: &str) -> Option<Secret> {
+    let secrets: Api<Secret> = Api::namespaced(site.client.clone(), &site.namespace);
+    secrets.get_opt(name).await.unwrap()
+}
+
+async fn entries(site: &Site, name: &str) -> BTreeMap<String, String> {
+    let data = secret(site, name)
+        .await
+        .and_then(|secret| secret.data)
+        .unwrap_or_default();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    data.into_iter().map(|(name, entry)| (name, text(entry.0))).collect()
+}
+
+async fn runs(site: &Site, id: &str) -> Workspace {
+    site.until(id, "made", |w| {
+        w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
+    })
+    .await;
+    site.make_ready(&format!("{id}-workspace-pod")).await;
+    site.until(id, "Running", |w| phase(w) == Some(Phase::Running)).await
+}
+
+fn authorities(pem: &str) -> usize {
+    pem.matches("BEGIN CERTIFICATE").count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_pod_gets_a_certificate_and_gateways_another() {
+    let site = Site::new("terminal-tls").await;
+    let operator = site.operator(&[]);
+    site.apply("dev1", &spec("dev1"));
+    let workspace = runs(&site, "dev1").await;
+    let first = secret(&site, "dev1-workspace-tls").await.unwrap();
+    let owner = &first.owner_references()[0];
+    assert_eq!(
+        (Some(owner.uid.clone()), owner.controller),
+        (workspace.uid(), Some(true))
+    );
+    let pod = site.pods().get("dev1-workspace-pod").await.unwrap();
+    let status = workspace.status.unwrap();
+    assert_eq!(pod.annotations()[AUTHORITY], status.terminal_authority);
+
+    let (own, gateway) = (
+        entries(&site, "dev1-workspace-tls").await,
+        entries(&site, "workspace-gateway-terminal-tls").await,
+    );
+    let bytes = |entry: &str| gateway[entry].as_bytes();
+    certificates::client(bytes("ca.crt"), bytes("tls.crt"), bytes("tls.key")).unwrap();
+    assert_ne!(
+        own["ca.crt"], gateway["ca.crt"],
+        "what vouches for a workspace vouches for no gateway"
+    );
+    for entry in ["ca.crt", "tls.crt", "tls.key"] {
+        assert!(own[entry].contains("-----BEGIN "), "{entry}");
+    }
+
+    // Not from a moment ago, when it might be for a pod that is still to be made.
+    let earlier = "workspace.devplane.io/issued-at=2026-01-01T00:00:00Z";
+    site.kubectl(&["annotate", "secret", "dev1-workspace-tls", "--overwrite", earlier]);
+    site.kubectl(&["delete", "pod", "dev1-workspace-pod", "--grace-period=0", "--force"]);
+    let made_again = eventually(async || {
+        let there = site.pods().get_opt("dev1-workspace-pod").await.unwrap();
+        there.is_some_and(|new| new.uid() != pod.uid())
+    });
+    assert!(made_again.await, "{}", operator.log());
+    assert_ne!(entries(&site, "dev1-workspace-tls").await["tls.key"], own["tls.key"]);
+    operator.assert_never_forbidden();
+    let log = operator.log();
+    assert!(!log.contains("PRIVATE") && !log.contains(own["tls.key"].lines().nth(1).unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_leaves_pods_alone_and_new_authorities_for_old_replace_them() {
+    let site = Site::new("terminal-rotation").await;
+    let operator = site.operator(&[]);
+    site.apply("dev1", &spec("dev1"));
+    runs(&site, "dev1").await;
+    let before = site.pods().get("dev1-workspace-pod").await.unwrap().uid();
+    let own = "workspace-terminal-authorities";
+    let of_gateways = async || {
+        let secret = secret(&site, "workspace-gateway-terminal-tls").await.unwrap();
+        secret.annotations()[AUTHORITY].clone()
+    };
+    let old = of_gateways().await;
+    let now = SystemClock.now();
+    let request = format!("workspace.devplane.io/rotate-requested-at={now}");
+    site.kubectl(&["annotate", "secret", own, &request]);
+    let rotated =
+        eventually(async || authorities(&entries(&site, "workspace-gateway-terminal-tls").await["ca.crt"]) == 2);
+    assert!(rotated.await, "{}", operator.log());
+    assert_eq!(of_gateways().await, old, "pods that run trust no other yet");
+    site.apply("dev2", &spec("dev2"));
+    runs(&site, "dev2").await;
+    assert_eq!(
+        authorities(&entries(&site, "dev2-workspace-tls").await["ca.crt"]),
+        2,
+        "and new ones trust both"
+    );
+    let pending = |w: &Workspace| {
+        let told = w
+            .status
+            .as_ref()
+            .and_then(|status| status.condition(ConditionType::UpdatePending));
+        told.is_some_and(|told| told.status == "True" && told.message.contains("terminal certificate"))
+    };
+    let workspace = site.workspaces().get("dev1").await.unwrap();
+    assert!(!pending(&workspace));
+    assert_eq!(site.pods().get("dev1-workspace-pod").await.unwrap().uid(), before);
+
+    site.kubectl(&["delete", "secret", own]);
+    site.until("dev1", "told of its certificate", pending).await;
+    let made_anew =
+        eventually(async || authorities(&entries(&site, "workspace-gateway-terminal-tls").await["ca.crt"]) == 1);
+    assert!(made_anew.await, "{}", operator.log());
+    operator.assert_never_forbidden();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_s_secret_is_left_alone_and_what_is_no_authority_is_told_of() {
+    let site = Site::new("terminal-foreign").await;
+    let foreign = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "dev1-workspace-tls"}, "stringData": {"a": "b"}});
+    site.create_objects(&foreign);
+    let operator = site.operator(&[]);
+    site.apply("dev1", &spec("dev1"));
+    let failed = site.until("dev1", "Failed", |w| reason(w) == "NameConflict").await;
+    let message = failed.status.unwrap().message;
+    assert!(message.contains("Secret dev1-workspace-tls"), "{message}");
+    assert_eq!(entries(&site, "dev1-workspace-tls").await["a"], "b");
+    assert!(site.pods().get_opt("dev1-workspace-pod").await.unwrap().is_none());
+    site.kubectl(&["delete", "secret", "dev1-workspace-tls"]);
+    runs(&site, "dev1").await;
+    assert_eq!(operator.stop(), Some(0));
+
+    site.kubectl(&[
+        "patch",
+        "secret",
+        "workspace-terminal-authorities",
+        "-p",
+        r#"{"stringData": {"authorities.json": "planted"}}"#,
+    ]);
+    let operator = site.operator(&[]);
+    let told = eventually(async || operator.log().contains("delete the Secret to have it made anew")).await;
+    assert!(told && !operator.log().contains("planted"), "{}", operator.log());
+    operator.assert_never_forbidden();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn terminals_without_tls_have_no_certificate() {
+    let site = Site::new("terminal-plain").await;
+    let operator = site.operator(&[("TERMINAL_TLS", "false")]);
+    site.apply("dev1", &spec("dev1"));
+    let workspace = runs(&site, "dev1").await;
+    assert_eq!(workspace.status.unwrap().terminal_authority, "");
+    for name in [
+        "dev1-workspace-tls",
+        "workspace-terminal-authorities",
+        "workspace-gateway-terminal-tls",
+    ] {
+        assert!(secret(&site, name).await.is_none(), "{name}");
+    }
+    assert_eq!(operator.stop(), Some(0));
+    let operator = site.operator(&[]);
+    let changed = |w: &Workspace| {
+        let told = w
+            .status
+            .as_ref()
+            .and_then(|status| status.condition(ConditionType::UpdatePending));
+        told.is_some_and(|told| told.message.contains("terminal certificate"))
+    };
+    site.until("dev1", "told of its certificate", changed).await;
+    operator.assert_never_forbidden();
+}
