@@ -158,7 +158,8 @@ rights() {
   done
   denied "the operator may not delete volumes" can workspace-operator workspaces delete persistentvolumeclaims
   denied "the operator may not delete Workspaces" can workspace-operator workspaces delete workspaces.workspace.devplane.io
-  denied "the operator may not read users' Secrets" can workspace-operator workspaces get secrets
+  denied "the operator may not list users' Secrets" can workspace-operator workspaces list secrets
+  denied "the operator may not delete users' Secrets" can workspace-operator workspaces delete secrets
   claim "the operator may hold its Lease" can workspace-operator "$SYSTEM" update leases.coordination.k8s.io/workspace-operator
   denied "the operator may not hold another Lease" can workspace-operator "$SYSTEM" update leases.coordination.k8s.io/other
 }
