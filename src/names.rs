@@ -16,6 +16,9 @@ pub const TERMINAL_AUTHORITIES_SECRET: &str = "workspace-terminal-authorities";
 /// The Secret with what gateways show to workspaces, and whom they trust; in their namespace.
 pub const GATEWAY_TERMINAL_SECRET: &str = "workspace-gateway-terminal-tls";
 
+/// The entries of both Secrets with a certificate, each in PEM form: whom to trust, who one is, and the key to that.
+pub const CERTIFICATE_ENTRIES: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
+
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident = $suffix:literal;)+) => {$(
         $(#[$doc])*

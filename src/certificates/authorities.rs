@@ -4,7 +4,7 @@
 //! on with a certificate of the first until it ends. So whatever has been started in the last half of an authority's time can be
 //! reached all the time, and what is older was told to be replaced long before.
 
-use super::authority::{Authority, CertificateError, Issued, VALID_FOR};
+use super::authority::{Authority, CertificateError, VALID_FOR};
 use jiff::{SignedDuration, Timestamp};
 
 /// A new authority signs for workspaces when every gateway must have heard of it.
@@ -27,7 +27,7 @@ impl Authorities {
     /// # Errors
     /// When it is not what [`Self::write`] wrote.
     pub fn read(json: &[u8]) -> Result<Self, CertificateError> {
-        let all = Authority::read_all(json)?;
+        let all: Vec<Authority> = serde_json::from_slice(json).map_err(|_| CertificateError::Unreadable)?;
         if all.is_empty() {
             return Err(CertificateError::Missing);
         }
@@ -39,7 +39,7 @@ impl Authorities {
     /// # Errors
     /// Never with what was made or read here.
     pub fn write(&self) -> Result<Vec<u8>, CertificateError> {
-        Authority::write_all(&self.0)
+        serde_json::to_vec(&self.0).map_err(|source| CertificateError::Unwritable { source })
     }
 
     /// What they are to become: a new one is added when the last is half through, or older than a rotation that was asked for; those
@@ -77,13 +77,9 @@ impl Authorities {
         &found.unwrap_or_else(|| self.for_workspaces(now)).id
     }
 
-    /// What gateways show: of the oldest, which every pod trusts that was started in its time or later.
-    ///
-    /// # Errors
-    /// When the authority's key can't be used.
-    pub fn gateway(&self) -> Result<(&Authority, Issued), CertificateError> {
-        let oldest = &self.0[0];
-        Ok((oldest, oldest.gateway()?))
+    /// The one that vouches for gateways: the oldest, which every pod trusts that was started in its time or later.
+    pub fn for_gateways(&self) -> &Authority {
+        &self.0[0]
     }
 
     /// What gateways trust, in PEM form.
@@ -166,7 +162,7 @@ mod tests {
         assert_eq!(both.for_workspaces(day(1)).id, old);
         assert_eq!(both.look_again_at(day(1)), day(1) + HEARD_OF_AFTER);
         assert_eq!(both.for_workspaces(day(1) + HEARD_OF_AFTER).id, new);
-        assert_eq!(both.gateway().unwrap().0.id, old);
+        assert_eq!(both.for_gateways().id, old);
     }
 
     #[test]

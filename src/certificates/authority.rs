@@ -9,7 +9,7 @@ use rcgen::{
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use snafu::{ResultExt, Snafu};
+use snafu::Snafu;
 use std::fmt;
 
 /// How long an authority, and so every certificate that it issues, is valid.
@@ -175,15 +175,4 @@ fn authority_params(name: &str, made_at: Timestamp) -> CertificateParams {
     params.not_before = day(made_at - DAY);
     params.not_after = day(made_at + VALID_FOR + DAY);
     params
-}
-
-impl Authority {
-    /// From the JSON of [`Self::write`].
-    pub(super) fn read_all(json: &[u8]) -> Result<Vec<Self>, CertificateError> {
-        serde_json::from_slice(json).map_err(|_| CertificateError::Unreadable)
-    }
-
-    pub(super) fn write_all(all: &[Self]) -> Result<Vec<u8>, CertificateError> {
-        serde_json::to_vec(all).context(UnwritableSnafu)
-    }
 }

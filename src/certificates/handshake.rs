@@ -104,11 +104,11 @@ mod tests {
         let [own, foreign] = [(); 2].map(|()| Authorities::make(now).unwrap());
         let [one, other] = ["1", "2"].map(terminal_name);
         let issued = |all: &Authorities, name: &str| all.for_workspaces(now).workspace(name).unwrap();
-        let as_gateway = own.gateway().unwrap().1;
+        let as_gateway = own.for_gateways().gateway().unwrap();
         let server = || workspace(&own, &issued(&own, &one));
         connect(gateway(&own, &as_gateway), server(), &one).unwrap();
         connect(gateway(&own, &as_gateway), server(), &other).expect_err("another workspace at this address");
-        let stranger = foreign.gateway().unwrap().1;
+        let stranger = foreign.for_gateways().gateway().unwrap();
         connect(gateway(&own, &stranger), server(), &one).expect_err("a gateway of another installation");
         connect(gateway(&own, &issued(&own, &other)), server(), &one).expect_err("a workspace for a gateway");
         let pretender = workspace(&own, &issued(&foreign, &one));
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn what_can_not_be_used_is_not_quoted() {
         let own = Authorities::make(now()).unwrap();
-        let (_, Issued { certificate, key }) = own.gateway().unwrap();
+        let Issued { certificate, key } = own.for_gateways().gateway().unwrap();
         let broken = key.replace("-----END", "planted\n-----END");
         let error = client(
             own.of_workspaces().as_bytes(),

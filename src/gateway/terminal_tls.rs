@@ -7,7 +7,7 @@ use super::service::Gateway;
 use crate::api::Workspace;
 use crate::certificates::{self, HandshakeError, terminal_name};
 use crate::config::edge::WorkspaceAddress;
-use crate::names::{GATEWAY_TERMINAL_SECRET, TERMINAL_PORT};
+use crate::names::{CERTIFICATE_ENTRIES, GATEWAY_TERMINAL_SECRET, TERMINAL_PORT};
 use crate::proxy::{DialError, Identity, dial};
 use arc_swap::ArcSwapOption;
 use futures::StreamExt;
@@ -80,8 +80,7 @@ impl TerminalTls {
 
 fn settings(secret: &Secret) -> Result<ClientConfig, HandshakeError> {
     let entry = |name: &str| secret.data.as_ref().and_then(|data| data.get(name));
-    let [authorities, certificate, key] =
-        ["ca.crt", "tls.crt", "tls.key"].map(|name| entry(name).map_or(&[][..], |entry| &entry.0));
+    let [authorities, certificate, key] = CERTIFICATE_ENTRIES.map(|name| entry(name).map_or(&[][..], |entry| &entry.0));
     certificates::client(authorities, certificate, key)
 }
 

@@ -1,7 +1,7 @@
 //! Watches of Nodes, ServiceCIDRs and the API server's endpoint become the cluster's own ranges, followed for as long as the process runs.
 
-use super::backoff;
 use super::ranges::{Change, Facts, Known, NodeFacts, Told, holds};
+use super::{backoff, watches};
 use crate::config::operator::CLUSTER_CIDRS;
 use crate::telemetry::metrics::OperatorMetrics;
 use futures::stream::{self, BoxStream};
@@ -88,10 +88,7 @@ impl Ranges {
 
     /// An item for each change.
     pub fn changes(&self) -> impl Stream<Item = ()> + Send + use<> {
-        stream::unfold(self.known.clone(), |mut known| async {
-            known.changed().await.ok()?;
-            Some(((), known))
-        })
+        watches::changes(&self.known)
     }
 
     /// Tells of the address of a pod of ours: it shows whether the Nodes tell the truth about pods' addresses.

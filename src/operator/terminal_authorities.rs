@@ -5,11 +5,11 @@
 //! no workspace that was started before, until it has another pod.
 
 use super::apply::as_operator;
-use super::backoff;
+use super::{backoff, watches};
 use crate::certificates::{Authorities, CertificateError};
 use crate::clock::{Clock, until};
 use crate::labels::{ROTATE_REQUESTED_AT, TERMINAL_AUTHORITY};
-use crate::names::{GATEWAY_TERMINAL_SECRET, TERMINAL_AUTHORITIES_SECRET};
+use crate::names::{CERTIFICATE_ENTRIES, GATEWAY_TERMINAL_SECRET, TERMINAL_AUTHORITIES_SECRET};
 use futures::stream::{self, Stream, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -91,10 +91,7 @@ impl TerminalAuthorities {
 
     /// An item each time that something may have to be done for pods that run.
     pub fn changes(&self) -> impl Stream<Item = ()> + Send + use<> {
-        stream::unfold(self.known.clone(), |mut known| async {
-            known.changed().await.ok()?;
-            Some(((), known))
-        })
+        watches::changes(&self.known)
     }
 }
 
@@ -187,22 +184,23 @@ impl Keeper {
     async fn keep_gateway(&self, authorities: &Authorities) -> Result<(), TendError> {
         let there = self.read(GATEWAY_TERMINAL_SECRET).await?;
         let trusted = ByteString(authorities.of_workspaces().into_bytes());
-        let (authority, issued) = authorities.gateway()?;
+        let authority = authorities.for_gateways();
+        let [trust, certificate, key] = CERTIFICATE_ENTRIES;
         let holds = there.as_ref().is_some_and(|secret| {
-            let data = secret.data.as_ref();
-            let has = |entry| data.is_some_and(|data| data.contains_key(entry));
+            let entry = |name| secret.data.as_ref().and_then(|data| data.get(name));
             secret.annotations().get(TERMINAL_AUTHORITY) == Some(&authority.id)
-                && data.and_then(|data| data.get("ca.crt")) == Some(&trusted)
-                && has("tls.crt")
-                && has("tls.key")
+                && entry(trust) == Some(&trusted)
+                && entry(certificate).is_some()
+                && entry(key).is_some()
         });
         if holds {
             return Ok(());
         }
+        let issued = authority.gateway()?;
         let data = [
-            ("ca.crt".to_owned(), trusted),
-            ("tls.crt".to_owned(), ByteString(issued.certificate.into_bytes())),
-            ("tls.key".to_owned(), ByteString(issued.key.into_bytes())),
+            (trust.to_owned(), trusted),
+            (certificate.to_owned(), ByteString(issued.certificate.into_bytes())),
+            (key.to_owned(), ByteString(issued.key.into_bytes())),
         ];
         let annotations = [(TERMINAL_AUTHORITY.to_owned(), authority.id.clone())].into();
         let kind = "kubernetes.io/tls";

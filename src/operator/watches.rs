@@ -22,6 +22,7 @@ use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 type WorkspaceRef = ObjectRef<Lean<Workspace>>;
 
@@ -150,6 +151,14 @@ fn owners<K: Resource>(object: &K) -> Vec<WorkspaceRef> {
 /// The Workspace of this name that is where `object` is.
 fn refer_to<K: Resource>(object: &K, name: &str) -> WorkspaceRef {
     ObjectRef::new(name).within(&object.namespace().unwrap_or_default())
+}
+
+/// An item for each change of what is known.
+pub fn changes<T: Send + Sync + 'static>(known: &watch::Receiver<T>) -> impl Stream<Item = ()> + Send + use<T> {
+    stream::unfold(known.clone(), |mut known| async {
+        known.changed().await.ok()?;
+        Some(((), known))
+    })
 }
 
 pub fn all(workspaces: &Workspaces) -> Vec<WorkspaceRef> {

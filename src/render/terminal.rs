@@ -2,24 +2,21 @@
 
 use super::{ValidWorkspace, metadata};
 use crate::labels;
-use crate::names::TerminalSecretName;
+use crate::names::{CERTIFICATE_ENTRIES, TerminalSecretName};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 
-/// What is in it: who the terminal is, and whose gateways it lets in. Each is in PEM form.
-pub const ENTRIES: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
-
-/// The Secret of a pod that is about to be made; `contents` in the order of [`ENTRIES`].
+/// The Secret of a pod that is about to be made; `contents` in the order of [`CERTIFICATE_ENTRIES`].
 pub fn terminal_secret(
     workspace: &ValidWorkspace,
     authority: &str,
     issued_at: Timestamp,
     contents: [String; 3],
 ) -> Secret {
-    let data: BTreeMap<_, _> = ENTRIES
+    let data: BTreeMap<_, _> = CERTIFICATE_ENTRIES
         .map(str::to_owned)
         .into_iter()
         .zip(contents.map(|content| ByteString(content.into_bytes())))

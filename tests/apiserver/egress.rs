@@ -2,10 +2,10 @@
 
 use crate::chart;
 use crate::eventually::eventually;
-use crate::operator::{Operator, Site, phase, spec};
+use crate::operator::{Operator, Site, spec};
 use crate::workspaces::versions;
+use devplane::api::Workspace;
 use devplane::api::status::ConditionType;
-use devplane::api::{Phase, Workspace};
 use devplane::clock::{Clock, SystemClock};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Api, ResourceExt};
@@ -38,15 +38,6 @@ async fn closed(site: &Site, id: &str) -> Vec<String> {
     except.iter().map(|range| range.as_str().unwrap().to_owned()).collect()
 }
 
-async fn runs(site: &Site, id: &str) {
-    site.until(id, "made", |w| {
-        w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
-    })
-    .await;
-    site.make_ready(&format!("{id}-workspace-pod")).await;
-    site.until(id, "Running", |w| phase(w) == Some(Phase::Running)).await;
-}
-
 /// Status, reason and message.
 fn condition(workspace: &Workspace, kind: ConditionType) -> (String, String, String) {
     let condition = workspace.status.as_ref().and_then(|status| status.condition(kind));
@@ -63,7 +54,7 @@ async fn a_central_change_reaches_running_workspaces_and_writes_only_what_differ
     own["aiConfig"]["egressPorts"] = json!([22]);
     site.apply("dev2", &own);
     for id in ["dev1", "dev2"] {
-        runs(&site, id).await;
+        site.runs(id).await;
     }
     assert_eq!(outside(&site, "dev1").await.unwrap()["ports"][0]["port"], 443);
     assert_eq!(before.stop(), Some(0));

@@ -135,6 +135,16 @@ impl Site {
         last.unwrap()
     }
 
+    /// Makes the pod of a Workspace ready, and waits until it runs.
+    pub async fn runs(&self, id: &str) -> Workspace {
+        self.until(id, "made", |w| {
+            w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
+        })
+        .await;
+        self.make_ready(&format!("{id}-workspace-pod")).await;
+        self.until(id, "Running", |w| phase(w) == Some(Phase::Running)).await
+    }
+
     pub fn operator(&self, settings: &[(&str, &str)]) -> Operator {
         let [metrics, probes] = free_ports();
         let log = tempfile::NamedTempFile::new().unwrap();

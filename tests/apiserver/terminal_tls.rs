@@ -1,9 +1,9 @@
 //! The certificates of terminals: issued for each pod, known to gateways, rotated while pods run, and never put over another's Secret.
 
 use crate::eventually::eventually;
-use crate::operator::{Site, phase, reason, spec};
+use crate::operator::{Site, reason, spec};
+use devplane::api::Workspace;
 use devplane::api::status::ConditionType;
-use devplane::api::{Phase, Workspace};
 use devplane::certificates;
 use devplane::clock::{Clock, SystemClock};
 use k8s_openapi::api::core::v1::Secret;
@@ -27,13 +27,10 @@ async fn entries(site: &Site, name: &str) -> BTreeMap<String, String> {
     data.into_iter().map(|(name, entry)| (name, text(entry.0))).collect()
 }
 
-async fn runs(site: &Site, id: &str) -> Workspace {
-    site.until(id, "made", |w| {
-        w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
-    })
-    .await;
-    site.make_ready(&format!("{id}-workspace-pod")).await;
-    site.until(id, "Running", |w| phase(w) == Some(Phase::Running)).await
+fn is_told_of_its_certificate(workspace: &Workspace) -> bool {
+    let status = workspace.status.as_ref();
+    let told = status.and_then(|status| status.condition(ConditionType::UpdatePending));
+    told.is_some_and(|told| told.status == "True" && told.message.contains("terminal certificate"))
 }
 
 fn authorities(pem: &str) -> usize {
@@ -45,7 +42,7 @@ async fn each_pod_gets_a_certificate_and_gateways_another() {
     let site = Site::new("terminal-tls").await;
     let operator = site.operator(&[]);
     site.apply("dev1", &spec("dev1"));
-    let workspace = runs(&site, "dev1").await;
+    let workspace = site.runs("dev1").await;
     let first = secret(&site, "dev1-workspace-tls").await.unwrap();
     let owner = &first.owner_references()[0];
     assert_eq!(
@@ -90,7 +87,7 @@ async fn a_rotation_leaves_pods_alone_and_new_authorities_for_old_replace_them()
     let site = Site::new("terminal-rotation").await;
     let operator = site.operator(&[]);
     site.apply("dev1", &spec("dev1"));
-    runs(&site, "dev1").await;
+    site.runs("dev1").await;
     let before = site.pods().get("dev1-workspace-pod").await.unwrap().uid();
     let own = "workspace-terminal-authorities";
     let of_gateways = async || {
@@ -106,25 +103,19 @@ async fn a_rotation_leaves_pods_alone_and_new_authorities_for_old_replace_them()
     assert!(rotated.await, "{}", operator.log());
     assert_eq!(of_gateways().await, old, "pods that run trust no other yet");
     site.apply("dev2", &spec("dev2"));
-    runs(&site, "dev2").await;
+    site.runs("dev2").await;
     assert_eq!(
         authorities(&entries(&site, "dev2-workspace-tls").await["ca.crt"]),
         2,
         "and new ones trust both"
     );
-    let pending = |w: &Workspace| {
-        let told = w
-            .status
-            .as_ref()
-            .and_then(|status| status.condition(ConditionType::UpdatePending));
-        told.is_some_and(|told| told.status == "True" && told.message.contains("terminal certificate"))
-    };
     let workspace = site.workspaces().get("dev1").await.unwrap();
-    assert!(!pending(&workspace));
+    assert!(!is_told_of_its_certificate(&workspace));
     assert_eq!(site.pods().get("dev1-workspace-pod").await.unwrap().uid(), before);
 
     site.kubectl(&["delete", "secret", own]);
-    site.until("dev1", "told of its certificate", pending).await;
+    site.until("dev1", "told of its certificate", is_told_of_its_certificate)
+        .await;
     let made_anew =
         eventually(async || authorities(&entries(&site, "workspace-gateway-terminal-tls").await["ca.crt"]) == 1);
     assert!(made_anew.await, "{}", operator.log());
@@ -144,7 +135,7 @@ async fn another_s_secret_is_left_alone_and_what_is_no_authority_is_told_of() {
     assert_eq!(entries(&site, "dev1-workspace-tls").await["a"], "b");
     assert!(site.pods().get_opt("dev1-workspace-pod").await.unwrap().is_none());
     site.kubectl(&["delete", "secret", "dev1-workspace-tls"]);
-    runs(&site, "dev1").await;
+    site.runs("dev1").await;
     assert_eq!(operator.stop(), Some(0));
 
     site.kubectl(&[
@@ -165,7 +156,7 @@ async fn terminals_without_tls_have_no_certificate() {
     let site = Site::new("terminal-plain").await;
     let operator = site.operator(&[("TERMINAL_TLS", "false")]);
     site.apply("dev1", &spec("dev1"));
-    let workspace = runs(&site, "dev1").await;
+    let workspace = site.runs("dev1").await;
     assert_eq!(workspace.status.unwrap().terminal_authority, "");
     for name in [
         "dev1-workspace-tls",
@@ -176,13 +167,7 @@ async fn terminals_without_tls_have_no_certificate() {
     }
     assert_eq!(operator.stop(), Some(0));
     let operator = site.operator(&[]);
-    let changed = |w: &Workspace| {
-        let told = w
-            .status
-            .as_ref()
-            .and_then(|status| status.condition(ConditionType::UpdatePending));
-        told.is_some_and(|told| told.message.contains("terminal certificate"))
-    };
-    site.until("dev1", "told of its certificate", changed).await;
+    site.until("dev1", "told of its certificate", is_told_of_its_certificate)
+        .await;
     operator.assert_never_forbidden();
 }

@@ -49,7 +49,7 @@ async fn has_certificates(gateway: &Gateway, count: usize) {
 
 /// What the operator would write for gateways.
 async fn give(site: &Site, authorities: &Authorities) {
-    let (_, own) = authorities.gateway().unwrap();
+    let own = authorities.for_gateways().gateway().unwrap();
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "workspace-gateway-terminal-tls"}, "type": "kubernetes.io/tls",
         "stringData": {"ca.crt": authorities.of_workspaces(), "tls.crt": own.certificate, "tls.key": own.key},
@@ -68,9 +68,14 @@ async fn create(site: &Site, subject: &str, address: &str, authorities: &Authori
     let name = site.name(subject);
     site.set_status(&name, json!({"terminalAuthority": "0123456789abcdef"}))
         .await;
-    let uid = site.workspaces().get(&name).await.unwrap().metadata.uid.unwrap();
     let authority = authorities.for_workspaces(SystemClock.now());
-    authority.workspace(&terminal_name(&uid)).unwrap()
+    authority.workspace(&name_of(site, subject).await).unwrap()
+}
+
+/// What the terminal of a user's own Workspace has to be called.
+async fn name_of(site: &Site, subject: &str) -> String {
+    let workspace = site.workspaces().get(&site.name(subject)).await.unwrap();
+    terminal_name(&workspace.metadata.uid.unwrap())
 }
 
 /// What a gateway says whose Workspace does not let it in.
@@ -114,15 +119,10 @@ async fn a_terminal_is_entered_through_tls_and_outlives_a_rotation() {
     terminal.until("still-42").await;
     browser.own_shell(&origin).await;
     drop(pod);
-    let uid = site
-        .workspaces()
-        .get(&site.name("dev1"))
-        .await
-        .unwrap()
-        .metadata
-        .uid
+    let next = both
+        .for_workspaces(now)
+        .workspace(&name_of(&site, "dev1").await)
         .unwrap();
-    let next = both.for_workspaces(now).workspace(&terminal_name(&uid)).unwrap();
     let _pod = Pod::at(address, &both, &next);
     browser.own_shell(&origin).await;
 }
@@ -146,15 +146,10 @@ async fn who_takes_over_an_address_gets_no_keystroke() {
     assert!(gateway.log().contains("does not prove to be this workspace"));
     drop(pod);
     let stranger = Authorities::make(now).unwrap();
-    let uid = site
-        .workspaces()
-        .get(&site.name("dev1"))
-        .await
-        .unwrap()
-        .metadata
-        .uid
+    let forged = stranger
+        .for_workspaces(now)
+        .workspace(&name_of(&site, "dev1").await)
         .unwrap();
-    let forged = stranger.for_workspaces(now).workspace(&terminal_name(&uid)).unwrap();
     let pod = Pod::at(address, &authorities, &forged);
     assert_eq!(refused(&browser, &origin).await, 503, "a certificate of its own making");
     drop(pod);
