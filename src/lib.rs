@@ -7,7 +7,7 @@
 //! | vocabulary | `api` `identity` `names` `labels` `units` `clock` `causes` | pure; imports nothing above it |
 //! | rendering | `policy` `render` | pure; equal input, equal objects |
 //! | settings | `config` | the only reader of files and environment, told what to read by `cli` |
-//! | rims | `audit` `telemetry` `serve` `cluster` `oidc` `proxy` `recording` `tls` `certificates` | one I/O library each, knowing nothing of each other |
+//! | rims | `audit` `telemetry` `serve` `cluster` `oidc` `proxy` `recording` `tls` `certificates` `http_client` `registry` | one I/O library each, knowing nothing of each other; `registry` asks through `http_client` |
 //! | programs | `operator` `gateway` `doctor` | never import one another |
 //! | command line | `cli` | the only caller of programs |
 //!
@@ -23,6 +23,7 @@ pub mod cluster;
 pub mod config;
 pub mod doctor;
 pub mod gateway;
+pub mod http_client;
 pub mod identity;
 pub mod labels;
 pub mod names;
@@ -31,6 +32,7 @@ pub mod operator;
 pub mod policy;
 pub mod proxy;
 pub mod recording;
+pub mod registry;
 pub mod render;
 pub mod serve;
 pub mod telemetry;

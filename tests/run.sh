@@ -27,7 +27,7 @@ tier_unit() { cargo test --locked --lib --bins --test architecture --test golden
 # The Go program that judges beside us is built once; its cases come from a fixed seed.
 tier_policy() { cargo test --locked --test policy; }
 tier_web() { tests/web/run.sh; }
-tier_cli() { cargo test --locked --test cli --test recording; }
+tier_cli() { tests/harness/registry.sh >/dev/null && cargo test --locked --test cli --test recording --test registry; }
 # More threads than processors: most of a test is waiting.
 tier_apiserver() { deploy/local/hyperkube.sh >/dev/null && cargo test --locked --test apiserver -- --test-threads 8; }
 tier_gateway() {

@@ -1,0 +1,105 @@
+//! A request becomes its whole answer: bounded in time and size, and never sent on elsewhere.
+
+use crate::causes::with_causes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Bytes;
+use hyper::{Request, Response};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use rustls::ClientConfig;
+use snafu::{ResultExt, Snafu};
+use std::error::Error;
+use std::io;
+use std::iter;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// What is enough for any document that is asked for, and for the server to think about it.
+pub const DEFAULT_LIMITS: Limits = Limits {
+    time: Duration::from_secs(10),
+    bytes: 4 << 20,
+};
+
+/// How long a whole exchange may take, and how large the body of its answer may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub time: Duration,
+    /// In bytes.
+    pub bytes: usize,
+}
+
+/// Why there is no answer. Holds nothing of the request, which may hold secrets.
+#[derive(Debug, Snafu)]
+pub enum HttpError {
+    #[snafu(display("can't connect: {}", with_causes(source)))]
+    Connect { source: hyper_util::client::legacy::Error },
+    #[snafu(display("no answer within {} s", time.as_secs()))]
+    Timeout { time: Duration },
+    #[snafu(display("the answer is larger than {bytes} bytes"))]
+    TooLarge { bytes: usize },
+    #[snafu(display("the answer broke off"))]
+    BrokenOff,
+}
+
+impl HttpError {
+    /// What TLS found wrong, where it was that.
+    pub fn tls(&self) -> Option<&rustls::Error> {
+        let Self::Connect { source } = self else { return None };
+        let causes = iter::successors(Some(source as &dyn Error), |error| cause(*error));
+        causes.filter_map(|error| error.downcast_ref::<rustls::Error>()).next()
+    }
+}
+
+/// The next one further down. An [`io::Error`] gives its own error away by another name.
+fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
+}
+
+/// Asks over HTTP/1.1, with TLS where the address says https.
+#[derive(Clone)]
+pub struct HttpClient {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    limits: Limits,
+}
+
+impl HttpClient {
+    pub fn new(tls: ClientConfig, limits: Limits) -> Self {
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .build();
+        Self {
+            client: Client::builder(TokioExecutor::new()).build(connector),
+            limits,
+        }
+    }
+
+    /// One exchange. Whatever status it has is an answer.
+    ///
+    /// # Errors
+    /// When no whole answer comes within the limits.
+    pub async fn ask(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, HttpError> {
+        let Limits { time, bytes } = self.limits;
+        let exchange = async {
+            let answer = self.client.request(request).await.context(ConnectSnafu)?;
+            let (head, body) = answer.into_parts();
+            let body = Limited::new(body, bytes).collect().await.map_err(|error| {
+                if error.is::<LengthLimitError>() {
+                    HttpError::TooLarge { bytes }
+                } else {
+                    HttpError::BrokenOff
+                }
+            })?;
+            Ok(Response::from_parts(head, body.to_bytes()))
+        };
+        timeout(time, exchange)
+            .await
+            .unwrap_or(Err(HttpError::Timeout { time }))
+    }
+}
