@@ -5,7 +5,8 @@
     docs/reference/generate-values.py --check   exits 1 when the page, the schema and the values disagree
 
 Needs helm, which reads the YAML (on PATH, or in the directory that HELM_DIR names). Every value must be in the schema with a
-description, and everything in the schema must have a default in values.yaml.
+description, and everything in the schema must have a default in values.yaml, but for what the entries of lists and maps have that are
+empty by default.
 """
 
 import json
@@ -60,8 +61,13 @@ class Reference:
         self.top(schema, defaults)
 
     def resolve(self, node):
-        name = node.get("$ref", "").removeprefix("#/definitions/")
-        return {**self.definitions[name], **node} if name else node
+        path = node.get("$ref", "").removeprefix("#/definitions/")
+        if not path:
+            return node
+        found = self.definitions
+        for part in path.split("/"):
+            found = found[part]
+        return {**self.resolve(found), **node}
 
     def top(self, schema, defaults):
         self.lines += ["", "## Of the release", ""] + self.header()
@@ -70,7 +76,7 @@ class Reference:
             node = self.resolve(node)
             if key == "global":
                 continue
-            if "properties" in node:
+            if self.is_group(node, defaults.get(key)):
                 groups.append((key, node))
             else:
                 self.leaf(key, node, defaults.get(key), key in defaults)
@@ -85,8 +91,10 @@ class Reference:
         for key, child in properties.items():
             child = self.resolve(child)
             below = f"{path}.{key}"
-            if "properties" in child:
-                self.group(below, child, defaults.get(key, {}))
+            if self.is_group(child, defaults.get(key)):
+                if not child.get("description"):
+                    self.problems.append(f"{below} has no description in the schema")
+                self.group(below, child, defaults[key])
             else:
                 self.leaf(below, child, defaults.get(key), key in defaults)
         for key in defaults.keys() - properties.keys():
@@ -97,10 +105,35 @@ class Reference:
             self.problems.append(f"{path} is in the schema, but has no default in values.yaml")
         if not node.get("description"):
             self.problems.append(f"{path} has no description in the schema")
-        kinds = node["type"] if isinstance(node["type"], list) else [node["type"]]
+        self.row(path, node, f"`{json.dumps(default, ensure_ascii=False)}`")
+        self.entries(path, node)
+
+    def entries(self, path, node):
+        """What is below a list, or a map that is empty by default."""
+        items = self.resolve(node.get("items", {}))
+        if "else" in items:  # a name alone, or
+            items = self.resolve(items["else"])
+        for prefix, holder in ((path, node), (f"{path}[]", items)):
+            for key, child in holder.get("properties", {}).items():
+                child = self.resolve(child)
+                below = f"{prefix}.{key}"
+                if not child.get("description"):
+                    self.problems.append(f"{below} has no description in the schema")
+                self.row(below, child, "")
+                # The settings of a pod are listed once.
+                if below != "workspace.classes[].pod":
+                    self.entries(below, child)
+
+    def row(self, path, node, default):
+        kinds = node.get("type", "list or text" if "items" in node else "map or string")
+        kinds = kinds if isinstance(kinds, list) else [kinds]
         kind = " or ".join("list" if kind == "array" else "map" if kind == "object" else kind for kind in kinds)
-        text = json.dumps(default, ensure_ascii=False).replace("|", "\\|")
-        self.lines.append(f"| `{path}` | {kind} | `{text}` | {node.get('description', '').replace('|', chr(92) + '|')} |")
+        cells = (f"`{path}`", kind, default, node.get("description", ""))
+        self.lines.append("| " + " | ".join(cell.replace("|", chr(92) + "|") for cell in cells) + " |")
+
+    @staticmethod
+    def is_group(node, default):
+        return "properties" in node and default != {} and not isinstance(default, list)
 
     @staticmethod
     def header():

@@ -69,6 +69,7 @@ install_for_real() {
   claim "the server takes every object under strict validation" \
     strictly_valid
   monitored
+  ways_in
   claim "the namespace of workspaces enforces restricted" \
     test "$(kubectl get namespace workspaces -o 'jsonpath={.metadata.labels.pod-security\.kubernetes\.io/enforce}')" = restricted
   claim "the operator's pod satisfies restricted" admitted workspace-operator
@@ -96,6 +97,28 @@ monitored() {
     test "$(kubectl -n "$SYSTEM" get configmap -l grafana_dashboard=devplane -o name)" = configmap/devplane-dashboard
   claim "helm takes them away again" installed minimal
   denied "none is left" kubectl -n "$SYSTEM" get prometheusrule devplane
+}
+
+# The definition of a kind, as its own project publishes it: a file of a Go module.
+definition_of() { # MODULE@VERSION FILE
+  local directory
+  directory=$(cd / && go mod download -json "$1" | jq -r .Dir) && kubectl apply --server-side -f "$directory/$2"
+}
+
+ways_in() {
+  local set
+  refused "a route where the cluster does not know the kind" 'ensure CRDs are installed first' installed gateway-api
+  claim "the Gateway API is there" definition_of sigs.k8s.io/gateway-api@v1.4.1 config/crd/standard/gateway.networking.k8s.io_httproutes.yaml
+  claim "Routes of OpenShift are there" definition_of github.com/openshift/api@v0.0.0-20230607130528-611114dca681 route/v1/route.crd.yaml
+  kubectl wait --for condition=Established --timeout=30s crd/httproutes.gateway.networking.k8s.io crd/routes.route.openshift.io >/dev/null
+  # Other objects of `openshift` and `air-gapped` are in golden files; here what a real server says of them. This definition of Routes is older than externalCertificate.
+  for set in "gateway-api" "openshift --set gateway.route.certificateSecretName=,gateway.sessionRecording.enabled=false" high-availability air-gapped extra-objects; do
+    # shellcheck disable=SC2086  # words
+    claim "helm installs ${set%% *}" installed $set
+    claim "the server takes it under strict validation" strictly_valid
+  done
+  claim "helm goes back to a plain one" installed minimal --set 'clusterCIDRs={10.244.0.0/16}'
+  denied "its route is gone" kubectl -n "$SYSTEM" get httproute workspace-gateway
 }
 
 # With the values of `full`: 8 CPUs at most, two classes, and images of two registries.

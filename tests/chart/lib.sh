@@ -15,6 +15,11 @@ no() { # WHAT [WHY]
   [ -z "${2-}" ] || printf '        %s\n' "${2//$'\n'/$'\n        '}"
 }
 
+# The object of KIND named NAME in FILE, as JSON.
+object() { # KIND NAME FILE
+  kubectl label --local -f "$3" -o json x=y 2>/dev/null | jq -es --arg kind "$1" --arg name "$2" 'map(select(.kind == $kind and .metadata.name == $name)) | first'
+}
+
 # claim WHAT COMMAND...: the command succeeds. Its output is shown when it does not.
 claim() {
   local what=$1 output

@@ -1,11 +1,6 @@
 # shellcheck shell=bash disable=SC2154  # here, chart and work come from run.sh
 # Turns what the chart has for Prometheus and Grafana into claims, by promtool.
 
-# The object of KIND named NAME in FILE, as JSON.
-object() { # KIND NAME FILE
-  kubectl label --local -f "$3" -o json x=y 2>/dev/null | jq -es --arg kind "$1" --arg name "$2" 'map(select(.kind == $kind and .metadata.name == $name)) | first'
-}
-
 # Each query of the dashboard as a recording rule, which is how promtool reads a query.
 queries_as_rules() { # FILE
   jq '[.panels[].targets[]?.expr | gsub("\\$__rate_interval"; "5m") | gsub("\\$namespace"; "n")]
@@ -37,10 +32,6 @@ alerts_are_told_and_tested() { # RULES
 monitoring() { # [--update]
   local d=$work/monitoring promtool
   mkdir "$d"
-  if ! command -v jq >/dev/null; then
-    echo "installing jq"
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends jq >/dev/null
-  fi
   render monitoring >"$d/all.yaml"
   sed '/^  devplane.json: |$/,/^---$/{/^    /d}' <(render monitoring -s templates/monitoring.yaml) >"$d/golden.yaml"
   [ "${1-}" != --update ] || cp "$d/golden.yaml" "$here/golden/monitoring.yaml"

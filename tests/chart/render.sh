@@ -3,7 +3,10 @@
 
 golden_files() { # [--update]
   local set
-  for set in minimal operator-only existing-secret full; do
+  # monitoring.sh has the set `monitoring`.
+  for set in "$here"/values/*.yaml; do
+    set=$(basename "$set" .yaml)
+    [ "$set" != monitoring ] || continue
     render "$set" >"$work/$set.yaml" || return
     [ "${1-}" != --update ] || cp "$work/$set.yaml" "$here/golden/$set.yaml"
     claim "renders $set as golden/$set.yaml" diff -u "$here/golden/$set.yaml" "$work/$set.yaml"
@@ -15,47 +18,57 @@ golden_files() { # [--update]
   render full --kube-version 1.29.0 >"$work/older.yaml"
   denied "asks Kubernetes 1.29 for no ValidatingAdmissionPolicy" grep -q ValidatingAdmissionPolicy "$work/older.yaml"
   claim "and leaves the ceilings to the operator" grep -q WORKSPACE_CEILINGS "$work/older.yaml"
-  refused "refuses Kubernetes 1.26" 'requires kubeVersion: >=1.27.0-0' render minimal --kube-version 1.26.0
 }
 
 bad_values() {
-  local key
+  local what text arguments words
   refused "names every OIDC value that is missing" \
     'gateway.oidc.issuerURL, gateway.oidc.clientID, gateway.oidc.clientSecret, gateway.oidc.redirectURL are not set' \
     helm template devplane "$chart" -n x --kube-version 1.36.0
-  for key in issuerURL clientID clientSecret redirectURL; do
-    refused "names gateway.oidc.$key when it alone is missing" "but gateway.oidc.$key is not set: set it, or name in gateway.oidc.existingSecret" \
-      render minimal --set "gateway.oidc.$key="
-  done
-  refused "refuses a readable wire to the provider" 'gateway.oidc.issuerURL is "http://idp.example.test", which is not https' \
-    render minimal --set gateway.oidc.issuerURL=http://idp.example.test
   claim "takes plain http on a loopback address" render minimal --set gateway.oidc.issuerURL=http://127.0.0.1:9000
-  refused "refuses another redirect path" 'does not end in /callback' render minimal --set gateway.oidc.redirectURL=https://a.example.test/
-  refused "refuses an Ingress without host" 'gateway.ingress.host is not set' render minimal --set gateway.ingress.enabled=true
-  refused "refuses two operators that do not take turns" 'operator.leaderElect is false' \
-    render minimal --set operator.replicas=2 --set operator.leaderElect=false
-  refused "refuses users beside the control plane" "users' pods must not share it" \
-    render minimal --set gateway.workspaceNamespace=workspace-operator-system
+  while IFS='|' read -r what text arguments; do
+    case $what in "" | "#"*) continue ;; esac
+    text=${text#"${text%%[! ]*}"}
+    eval "words=($arguments)"
+    # shellcheck disable=SC2154  # eval sets it
+    refused "refuses ${what%"${what##*[! ]}"}" "${text%"${text##*[! ]}"}" render minimal "${words[@]}"
+  done <"$here/refused.txt"
+}
 
-  # The schema: helm names the key.
-  refused "an unknown key" "additional properties 'replica' not allowed" render minimal --set operator.replica=2
-  refused "an unknown key deep down" "additional properties 'storageclass' not allowed" render minimal --set workspace.storageclass=a
-  refused "a pod setting that could weaken its security" "securityContext" render minimal --set workspace.pod.securityContext.privileged=true
-  refused "a pull policy" "/imagePullPolicy" render minimal --set imagePullPolicy=Sometimes
-  refused "a number as text" "/gateway/replicas" render minimal --set-string gateway.replicas=two
-  refused "a port" "/workspace/ai/egressPorts/0" render minimal --set 'workspace.ai.egressPorts={70000}'
-  refused "a namespace" "/gateway/workspaceNamespace" render minimal --set gateway.workspaceNamespace=Up
-  refused "an egress range" "/workspace/ai/egressCIDRs/0" render minimal --set 'workspace.ai.egressCIDRs={10.0.0.1}'
-  refused "a namespace without ports that has a list of them" "/workspace/ai/egressNamespaces/0/ports" \
-    render minimal --set-json 'workspace.ai.egressNamespaces=[{"name":"git","ports":[]}]'
-  refused "a range" "/clusterCIDRs/0" render minimal --set 'clusterCIDRs={10.0.0.1}'
-  refused "a duration" "/workspace/idleTimeout" render minimal --set workspace.idleTimeout=8hours
-  refused "a quantity" "/workspace/defaultResources/memory" render minimal --set workspace.defaultResources.memory=2GB
-  refused "a provider without models" "/workspace/ai/providers/0" \
-    render minimal --set-json 'workspace.ai.providers=[{"name":"a","endpoint":"http://a"}]'
-  refused "a recording mode" "/gateway/sessionRecording/mode" render minimal --set gateway.sessionRecording.mode=everything
-  refused "a size of recordings" "/gateway/sessionRecording/maxSize" render minimal --set gateway.sessionRecording.maxSize=much
-  refused "an image with a blank" "/image" render minimal --set 'image=a b'
+schema_is_closed() {
+  claim "no object of the schema is open without a reason" "$here/open-objects.py" "$chart/values.schema.json"
+  python3 - "$chart/values.schema.json" "$work/open.json" <<'PYTHON'
+import json, sys
+schema = json.load(open(sys.argv[1]))
+schema["properties"]["log"].pop("additionalProperties")
+schema["properties"]["workspace"]["properties"]["classes"]["items"].pop("additionalProperties")
+json.dump(schema, open(sys.argv[2], "w"))
+PYTHON
+  refused "one that is open is found" "/properties/log takes any key" "$here/open-objects.py" "$work/open.json"
+  refused "in the entries of a list too" "/properties/workspace/properties/classes/items takes any key" "$here/open-objects.py" "$work/open.json"
+}
+
+# What the values say of disruption, spreading and policies, where a golden file alone would be passed over.
+control_plane() {
+  claim "two operators have a budget" grep -q 'name: workspace-operator$' <(render high-availability -s templates/disruption-budgets.yaml)
+  denied "one has none" grep -q PodDisruptionBudget "$work/existing-secret.yaml"
+  claim "replicas are spread over zones" grep -q 'topologyKey: topology.kubernetes.io/zone' "$work/minimal.yaml"
+  claim "nobody reaches the operator" grep -qx '  ingress: \[\]' <(render minimal -s templates/network-policies.yaml)
+  claim "the port of the issuer is open" grep -q 'port: 8443}' <(render gateway-api -s templates/network-policies.yaml)
+  denied "and no other of its kind" grep -q 'port: 443}' \
+    <(render gateway-api --set 'networkPolicy.apiServer.ports={6443}' -s templates/network-policies.yaml)
+  denied "without policies there are none" grep -q 'name: workspace-operator$' <(grep -A3 'kind: NetworkPolicy' "$work/extra-objects.yaml")
+  local set app
+  for set in minimal full air-gapped openshift; do
+    for app in workspace-operator workspace-gateway; do
+      claim "every rule of $app's policy names ports, with $set" every_rule_has_ports "$app" "$work/$set.yaml"
+    done
+  done
+}
+
+# A rule without would be for all ports.
+every_rule_has_ports() { # APP FILE
+  object NetworkPolicy "$1" "$2" | jq -e '.spec | .policyTypes == ["Ingress", "Egress"] and all(.ingress[], .egress[]; .ports | length > 0)'
 }
 
 # Every setting that the program has is given by the chart, and the chart gives no other.

@@ -15,6 +15,10 @@ esac
 bin=${DEVPLANE_TEST_BIN:-$("$repo/deploy/local/hyperkube.sh")}
 export PATH=$bin:$PATH
 work=$(mktemp -d "${TMPDIR:-/tmp}/devplane-chart-XXXXXX")
+if ! command -v jq >/dev/null; then
+  echo "installing jq"
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends jq >/dev/null
+fi
 # shellcheck source=lib.sh
 . "$here/lib.sh"
 # shellcheck source=apiserver.sh
@@ -39,6 +43,8 @@ render() { # SET [ARGUMENTS...]
 
 golden_files "$@"
 bad_values
+schema_is_closed
+control_plane
 settings_agree
 nothing_leaks
 monitoring "$@"

@@ -40,6 +40,16 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{ coalesce .Values.gateway.publicURL (trimSuffix "/callback" .Values.gateway.oidc.redirectURL) }}
 {{- end }}
 
+{{/* The host of that address. */}}
+{{- define "devplane.gateway.host" -}}
+{{ (urlParse (include "devplane.gateway.url" .)).hostname }}
+{{- end }}
+
+{{/* Where TLS ends that comes in by a Route of OpenShift. */}}
+{{- define "devplane.route.termination" -}}
+{{ default (ternary "passthrough" "edge" (eq (include "devplane.gateway.scheme" .) "https")) .Values.gateway.route.termination }}
+{{- end }}
+
 {{/* The ceilings of amounts that are set, as JSON; nothing when none is. */}}
 {{- define "devplane.ceilings" -}}
 {{- $ceilings := dict -}}

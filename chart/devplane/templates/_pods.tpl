@@ -69,4 +69,38 @@ affinity:
           matchLabels:
             app: {{ .app }}
 {{- end }}
+topologySpreadConstraints:
+{{- $own := dict "matchLabels" (dict "app" .app) -}}
+{{- range .values.topologySpreadConstraints }}
+{{ toYaml (list (merge (dict) . (dict "labelSelector" $own))) }}
+{{- else }}
+- maxSkew: 1
+  topologyKey: topology.kubernetes.io/zone
+  whenUnsatisfiable: ScheduleAnyway
+  # A rollout counts its own pods alone.
+  matchLabelKeys: [pod-template-hash]
+  labelSelector:
+    {{- toYaml $own | nindent 4 }}
+{{- end }}
+{{- end }}
+
+{{/* A PodDisruptionBudget, and nothing for a single replica, where it would only stand in the way. Takes (dict "root" $ "app" NAME "replicas" NUMBER). */}}
+{{- define "devplane.disruptionBudget" -}}
+{{- if gt (int .replicas) 1 }}
+# Nodes are drained one replica at a time.
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ .app }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "devplane.labels" (dict "root" .root "component" .app) | nindent 4 }}
+spec:
+  maxUnavailable: 1
+  # A pod that is not ready serves nobody, and must not keep its node from being drained.
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels:
+      app: {{ .app }}
+{{- end }}
 {{- end }}

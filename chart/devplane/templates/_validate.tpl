@@ -27,8 +27,49 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- if and .Values.gateway.ingress.enabled (not .Values.gateway.ingress.host) -}}
-{{- fail "gateway.ingress.enabled is true, but gateway.ingress.host is not set: set the host name of the gateway's public URL" -}}
+{{- include "devplane.validate.ways" . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The ways in: an Ingress, an HTTPRoute or a Route, and one of them at most. */}}
+{{- define "devplane.validate.ways" -}}
+{{- $gateway := .Values.gateway -}}
+{{- $scheme := include "devplane.gateway.scheme" . -}}
+{{- $ways := list -}}
+{{- range tuple "ingress" "httpRoute" "route" -}}
+{{- if (get $gateway .).enabled }}{{ $ways = append $ways (printf "gateway.%s.enabled" .) }}{{ end -}}
+{{- end -}}
+{{- if gt (len $ways) 1 -}}
+{{- fail (printf "%s are true: the gateway is reached in one way; leave one of them on" (join " and " $ways)) -}}
+{{- end -}}
+{{- $host := default "devplane.example.com" (include "devplane.gateway.host" .) -}}
+{{- if and $gateway.ingress.enabled (not $gateway.ingress.host) -}}
+{{- fail (printf "gateway.ingress.enabled is true, but gateway.ingress.host is not set: set the host name of the gateway's public URL, gateway.ingress.host=%s" $host) -}}
+{{- end -}}
+{{- if $gateway.httpRoute.enabled -}}
+{{- if not $gateway.httpRoute.parentRefs -}}
+{{- fail "gateway.httpRoute.enabled is true, but gateway.httpRoute.parentRefs is empty: name the Gateway that the route belongs to, such as {name: internal, namespace: gateways}" -}}
+{{- end -}}
+{{- if not $gateway.httpRoute.hostnames -}}
+{{- fail (printf "gateway.httpRoute.enabled is true, but gateway.httpRoute.hostnames is empty: set the host name of the gateway's public URL, gateway.httpRoute.hostnames={%s}" $host) -}}
+{{- end -}}
+{{- end -}}
+{{- if $gateway.route.enabled -}}
+{{- $termination := include "devplane.route.termination" . -}}
+{{- if not $gateway.route.host -}}
+{{- fail (printf "gateway.route.enabled is true, but gateway.route.host is not set: set the host name of the gateway's public URL, gateway.route.host=%s" $host) -}}
+{{- end -}}
+{{- if and (eq $termination "edge") (eq $scheme "https") -}}
+{{- fail "gateway.route.termination is edge, for which the gateway serves plain HTTP, but gateway.tls.secretName is set: set gateway.route.termination=reencrypt or passthrough, or leave gateway.tls.secretName empty" -}}
+{{- end -}}
+{{- if and (ne $termination "edge") (eq $scheme "http") -}}
+{{- fail (printf "gateway.route.termination is %s, for which the gateway serves HTTPS itself: set gateway.tls.secretName to a kubernetes.io/tls Secret, or gateway.route.termination=edge" $termination) -}}
+{{- end -}}
+{{- if and $gateway.route.destinationCACertificate (ne $termination "reencrypt") -}}
+{{- fail (printf "gateway.route.destinationCACertificate is for gateway.route.termination=reencrypt, but that is %s: leave it empty" $termination) -}}
+{{- end -}}
+{{- if and $gateway.route.certificateSecretName (eq $termination "passthrough") -}}
+{{- fail "gateway.route.certificateSecretName is for routers that end TLS, but gateway.route.termination is passthrough: leave it empty, or set gateway.route.termination=reencrypt" -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
