@@ -2,11 +2,15 @@
 //!
 //! Trusted are the system's authorities and those of a mounted bundle; no list of authorities is compiled in.
 
+mod trust;
+
+pub use trust::Trust;
+
 use arc_swap::ArcSwap;
 use rustls::crypto::ring;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use snafu::{OptionExt, ResultExt, Snafu};
@@ -14,8 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often the certificate files are read again. Kubernetes brings a renewed Secret into the pod within about a minute.
-const RELOAD_EVERY: Duration = Duration::from_secs(60);
+/// How often the files are read again. Kubernetes brings a renewed Secret or ConfigMap into the pod within about a minute.
+const RELOAD_EVERY: Duration = Duration::from_secs(10);
 
 /// Why TLS can't be set up.
 #[derive(Debug, Snafu)]
@@ -43,28 +47,12 @@ pub enum TlsError {
     Versions { source: rustls::Error },
 }
 
-/// The settings of a client that trusts the system's authorities and those in `bundle`.
+/// The settings of a client that trusts the system's authorities and those in `bundle`, as it is now.
 ///
 /// # Errors
 /// When the bundle can't be read or holds no authority. System authorities that can't be read are left out, and logged.
 pub fn client(bundle: Option<&Path>) -> Result<ClientConfig, TlsError> {
-    let mut roots = RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    for error in &native.errors {
-        tracing::debug!(%error, "an authority of the system can't be read");
-    }
-    roots.add_parsable_certificates(native.certs);
-    if let Some(path) = bundle {
-        for certificate in certificates(path)? {
-            roots.add(certificate).context(AuthoritySnafu { path })?;
-        }
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .context(VersionsSnafu)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
+    Trust::read(bundle)?.client()
 }
 
 /// The certificate that a server shows: read again when its files change.

@@ -53,7 +53,7 @@ use crate::serve::drain::Drain;
 use crate::serve::listener::{self, Bounds, ListenError, Peer, Refused};
 use crate::serve::shutdown;
 use crate::telemetry::metrics::{GatewayMetrics, RefusalReason, TerminalClose};
-use crate::tls::{self, ServerCertificate, TlsError};
+use crate::tls::{ServerCertificate, TlsError, Trust};
 use backchannel::Seen;
 use cookie::Key;
 use kube::Client;
@@ -107,7 +107,8 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
     });
     let stop = shutdown::signal();
     tokio::pin!(stop);
-    let trusted = tls::client(config.ca_bundle.as_deref()).context(TlsSnafu)?;
+    let trust = Trust::read(config.ca_bundle.as_deref()).context(TlsSnafu)?;
+    let trusted = trust.client().context(TlsSnafu)?;
     let certificate = config.tls.as_ref();
     let certificate = certificate.map(|files| ServerCertificate::read(&files.certificate, &files.key));
     let certificate = certificate.transpose().context(TlsSnafu)?;
@@ -183,6 +184,7 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
         () = terminal_certificate(&gateway, &following, &config.pod_namespace) => Ok(()),
         () = gateway.limits.forget() => Ok(()),
         () = follow(certificate.as_deref()) => Ok(()),
+        () = trust.follow() => Ok(()),
         () = &mut stop => Ok(()),
     };
     tracing::info!("the gateway stops: no new connections, and open ones are told to come back");

@@ -78,6 +78,7 @@ install_for_real() {
   claim "the gateway's rights are those that its tests run with" same_rights_as_its_tests gateway gateway
   rights
   releases
+  from_1_1
 }
 
 # The kinds of Prometheus' operator, as far as an API server must know them.
@@ -185,19 +186,4 @@ rights() {
   denied "the operator may not delete users' Secrets" can workspace-operator workspaces delete secrets
   claim "the operator may hold its Lease" can workspace-operator "$SYSTEM" update leases.coordination.k8s.io/workspace-operator
   denied "the operator may not hold another Lease" can workspace-operator "$SYSTEM" update leases.coordination.k8s.io/other
-}
-
-releases() {
-  claim "helm uninstalls it" helm uninstall devplane -n "$SYSTEM"
-  claim "the namespace with users' volumes stays" kubectl get namespace workspaces
-  claim "the CRD stays" kubectl get crd workspaces.workspace.devplane.io
-  denied "the operator goes" kubectl -n "$SYSTEM" get deployment workspace-operator
-  claim "helm installs it anew over what stayed" installed minimal
-  claim "the namespace is the release's again" \
-    grep -q 'kind: Namespace' <(manifest)
-  helm uninstall devplane -n "$SYSTEM" >/dev/null 2>&1
-  kubectl create namespace made-by-hand >/dev/null
-  claim "a namespace that somebody else made is used" installed minimal --set gateway.workspaceNamespace=made-by-hand
-  claim "and stays as it was" \
-    test -z "$(kubectl get namespace made-by-hand -o 'jsonpath={.metadata.annotations}{.metadata.labels.app\.kubernetes\.io/name}')"
 }

@@ -66,6 +66,20 @@ control_plane() {
   done
 }
 
+# One key for all, and 1.1's keys for one of them.
+private_ca() {
+  local set=$work/private-ca.yaml
+  claim "customCA.pem is in both namespaces" test "$(grep -A3 '^kind: ConfigMap' "$set" | grep -cE 'namespace: (workspace-operator-system|workspaces)$')" = 2
+  claim "the gateway reads it" grep -q '/etc/devplane/ca/ca.crt' "$set"
+  claim "workspaces get it" grep -A1 'DEFAULT_CA_BUNDLE_CONFIGMAP' "$set"
+  claim "an existing ConfigMap reaches both" \
+    test "$(grep -cE '(name|value): "?corporate-authorities' "$work/air-gapped.yaml")" = 2
+  claim "under its key" grep -q '/etc/devplane/ca/trust-bundle.pem' "$work/air-gapped.yaml"
+  claim "1.1's keys say another one for each" \
+    test "$(render private-ca --set gateway.tls.customCABundle.configMapName=of-gateway,workspace.defaultCABundle.configMapName=of-workspaces |
+      grep -cE '^ +(name|value): ("of-workspaces"|of-gateway)$')" = 2
+}
+
 # A rule without would be for all ports.
 every_rule_has_ports() { # APP FILE
   object NetworkPolicy "$1" "$2" | jq -e '.spec | .policyTypes == ["Ingress", "Egress"] and all(.ingress[], .egress[]; .ports | length > 0)'

@@ -40,11 +40,14 @@ render() { # SET [ARGUMENTS...]
 . "$here/monitoring.sh"
 # shellcheck source=install.sh
 . "$here/install.sh"
+# shellcheck source=releases.sh
+. "$here/releases.sh"
 
 golden_files "$@"
 bad_values
 schema_is_closed
 control_plane
+private_ca
 settings_agree
 nothing_leaks
 monitoring "$@"

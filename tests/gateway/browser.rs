@@ -1,4 +1,4 @@
-//! A browser as far as HTTP goes: cookies, redirects, forms and WebSockets. Plain HTTP, to loopback addresses.
+//! A browser as far as HTTP goes: cookies, redirects, forms and WebSockets, to loopback addresses.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,12 +9,16 @@ use hyper::header::{CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, LO
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 use url::Url;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -50,9 +54,19 @@ impl Answer {
 #[derive(Default)]
 pub struct Browser {
     cookies: Mutex<BTreeMap<String, BTreeMap<String, String>>>,
+    /// Whom it trusts where it speaks HTTPS.
+    authorities: Option<PathBuf>,
 }
 
 impl Browser {
+    /// One that trusts the authorities of a file.
+    pub fn trusting(authorities: PathBuf) -> Self {
+        Self {
+            authorities: Some(authorities),
+            ..Self::default()
+        }
+    }
+
     pub async fn get(&self, url: &str) -> Option<Answer> {
         self.request(Method::GET, url, &[], "").await
     }
@@ -69,7 +83,7 @@ impl Browser {
             .head(method, &url, headers)
             .body(Full::new(Bytes::from(body.to_owned())));
         let answered = timeout(LIMIT, async {
-            let mut sender = connect(&url).await?;
+            let mut sender = connect(&url, self.authorities.as_deref()).await?;
             let response = sender.send_request(request.unwrap()).await.ok()?;
             let (head, body) = response.into_parts();
             Some((head, body.collect().await.ok()?.to_bytes()))
@@ -130,6 +144,7 @@ impl Browser {
         let authority = Url::parse(origin).unwrap().authority().to_owned();
         Self {
             cookies: Mutex::new([(authority, self.jar(origin))].into()),
+            authorities: self.authorities.clone(),
         }
     }
 
@@ -229,7 +244,7 @@ impl Browser {
                 .entry(name)
                 .or_insert(HeaderValue::from_static(value));
         }
-        let mut sender = connect(&url).await.unwrap();
+        let mut sender = connect(&url, self.authorities.as_deref()).await.unwrap();
         let mut response = sender.send_request(request).await.unwrap();
         if response.status() != 101 {
             let (head, body) = response.into_parts();
@@ -272,9 +287,20 @@ impl Browser {
     }
 }
 
-async fn connect(url: &Url) -> Option<hyper::client::conn::http1::SendRequest<Full<Bytes>>> {
-    let address = (url.host_str().unwrap(), url.port().unwrap());
-    let stream = TcpStream::connect(address).await.ok()?;
+type Sender = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
+
+async fn connect(url: &Url, authorities: Option<&Path>) -> Option<Sender> {
+    let host = url.host_str().unwrap();
+    let stream = TcpStream::connect((host, url.port().unwrap())).await.ok()?;
+    if url.scheme() == "http" {
+        return speak(stream).await;
+    }
+    let tls = TlsConnector::from(Arc::new(devplane::tls::client(authorities).unwrap()));
+    let name = ServerName::try_from(host.to_owned()).unwrap();
+    speak(tls.connect(name, stream).await.ok()?).await
+}
+
+async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Option<Sender> {
     let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
     tokio::spawn(async move {
         let _ = connection.with_upgrades().await;

@@ -80,10 +80,11 @@ impl Site {
         }
     }
 
-    /// With settings of the provider that are others than usual; `client` are those of the gateway there.
+    /// With settings of the provider that are others than usual; `client` are those of the gateway there, `tls` makes it speak HTTPS.
     pub async fn at_provider(namespace: &str, settings: Value) -> Self {
         let [provider_port, first, second] = free_ports();
-        let issuer = format!("http://127.0.0.1:{provider_port}");
+        let scheme = if settings["tls"].is_null() { "http" } else { "https" };
+        let issuer = format!("{scheme}://127.0.0.1:{provider_port}");
         let site = Self::at_issuer(namespace, [first, second], issuer.clone()).await;
         let redirect = format!("http://127.0.0.1:{first}/callback");
         let mut config = json!({

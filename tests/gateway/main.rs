@@ -21,6 +21,7 @@ mod logout_tokens;
 mod openmetrics;
 mod page;
 mod presence;
+mod private_ca;
 mod recording;
 mod refusals;
 mod rolling;

@@ -43,7 +43,7 @@ check() { # TITLE COMMAND...
 # entrypoint [PROVIDERS]: one run of a workspace.
 entrypoint() {
   exec env -i PATH="$work/bin:$PATH" HOME="$work/home" USER_EMAIL=dev1@example.test USER_ID=dev1 TERM=xterm \
-    DEVPLANE_SKEL="$source/skel" DEVPLANE_SYSTEM_CAS="$work/system.crt" DEVPLANE_CUSTOM_CAS="$work/cas" \
+    DEVPLANE_SKEL="$source/skel" DEVPLANE_JAVA_TRUSTSTORE="$source/java-truststore.py" DEVPLANE_SYSTEM_CAS="$work/system.crt" DEVPLANE_CUSTOM_CAS="$work/cas" \
     ${1+AI_PROVIDERS_JSON="$1"} bash "$work/entrypoint.sh"
 }
 # start PROVIDERS: one run that ends at once; its output goes to $work/out.
@@ -217,6 +217,9 @@ check "nor who speaks none" gives_nothing http://127.0.9.2:7681/token
 check "nor who asks for a WebSocket without TLS" gives_nothing "${upgrade[@]}" http://127.0.9.2:7681/ws
 check "its end" terminate
 check "is the end of both" eventually is_free
+
+# shellcheck source=private-ca.sh
+. tests/image/private-ca.sh
 
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" = 0 ]

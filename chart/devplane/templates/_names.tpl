@@ -27,6 +27,26 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{ default "workspace-gateway-oidc" .Values.gateway.oidc.existingSecret }}
 {{- end }}
 
+{{/* The ConfigMap of customCA, as it is or as the chart makes it; nothing when there is none. */}}
+{{- define "devplane.customCA" -}}
+{{ ternary .Values.customCA.configMap.name "devplane-custom-ca" (empty .Values.customCA.pem) }}
+{{- end }}
+
+{{/* Where the gateway finds authorities, as JSON {name, key}: what is said of it alone, before what is said for all. */}}
+{{- define "devplane.gateway.ca" -}}
+{{- $own := .Values.gateway.tls.customCABundle -}}
+{{- if $own.configMapName -}}
+{{- dict "name" $own.configMapName "key" $own.key | toJson -}}
+{{- else -}}
+{{- dict "name" (include "devplane.customCA" .) "key" (ternary .Values.customCA.configMap.key "ca.crt" (empty .Values.customCA.pem)) | toJson -}}
+{{- end -}}
+{{- end }}
+
+{{/* The ConfigMap with the authorities of workspaces. */}}
+{{- define "devplane.workspaces.ca" -}}
+{{ default (include "devplane.customCA" .) .Values.workspace.defaultCABundle.configMapName }}
+{{- end }}
+
 {{- define "devplane.gateway.scheme" -}}
 {{ ternary "https" "http" (ne .Values.gateway.tls.secretName "") }}
 {{- end }}

@@ -7,6 +7,9 @@
 {{- if and (gt (int .Values.operator.replicas) 1) (not .Values.operator.leaderElect) -}}
 {{- fail (printf "operator.replicas is %d while operator.leaderElect is false: all of them would work at once; set operator.leaderElect=true or operator.replicas=1" (int .Values.operator.replicas)) -}}
 {{- end -}}
+{{- if and .Values.customCA.pem .Values.customCA.configMap.name -}}
+{{- fail (printf "customCA.pem and customCA.configMap.name are both set: certificates come from one of them; leave customCA.pem empty to use ConfigMap %s, or customCA.configMap.name" .Values.customCA.configMap.name) -}}
+{{- end -}}
 {{- if .Values.gateway.enabled -}}
 {{- if not $oidc.existingSecret -}}
 {{- $missing := list -}}

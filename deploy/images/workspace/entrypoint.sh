@@ -11,6 +11,7 @@ set -euo pipefail
 : "${DEVPLANE_SKEL:=/usr/share/devplane/skel}"
 : "${DEVPLANE_SYSTEM_CAS:=/etc/ssl/certs/ca-certificates.crt}"
 : "${DEVPLANE_CUSTOM_CAS:=/etc/ssl/certs/custom}"
+: "${DEVPLANE_JAVA_TRUSTSTORE:=/usr/share/devplane/java-truststore.py}"
 : "${DEVPLANE_TERMINAL_TLS_CONF:=/usr/share/devplane/terminal-tls.conf}"
 platform=$HOME/.config/devplane
 screen=$HOME/.local/state/devplane/screen
@@ -58,7 +59,7 @@ repair_permissions() {
 
 # The system's authorities and the mounted ones in one file, for every program that a developer runs.
 merge_authorities() {
-  local bundle=$platform/ca-bundle.crt file
+  local bundle=$platform/ca-bundle.crt file name
   {
     [ ! -r "$DEVPLANE_SYSTEM_CAS" ] || cat "$DEVPLANE_SYSTEM_CAS"
     for file in "$DEVPLANE_CUSTOM_CAS"/*.crt "$DEVPLANE_CUSTOM_CAS"/*.pem; do
@@ -70,12 +71,16 @@ merge_authorities() {
   } | replace "$bundle" 644
   {
     echo '# Written at every start of the workspace.'
-    for name in SSL_CERT_FILE REQUESTS_CA_BUNDLE CURL_CA_BUNDLE GIT_SSL_CAINFO NODE_EXTRA_CA_CERTS; do
+    for name in SSL_CERT_FILE REQUESTS_CA_BUNDLE CURL_CA_BUNDLE GIT_SSL_CAINFO NODE_EXTRA_CA_CERTS npm_config_cafile PIP_CERT CARGO_HTTP_CAINFO; do
       printf 'export %s=%q\n' "$name" "$bundle"
     done
   } | replace "$platform/env.sh" 644
   # shellcheck source=/dev/null
   . "$platform/env.sh"
+  # Java reads no PEM. An image of a site's own may have no Python.
+  if command -v python3 >/dev/null; then
+    python3 "$DEVPLANE_JAVA_TRUSTSTORE" <"$bundle" | replace "$platform/truststore.jks" 644
+  fi
 }
 
 # One provider for each entry; the first model of the first one is the default. `/v1` is added once.
