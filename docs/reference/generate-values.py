@@ -90,6 +90,8 @@ class Reference:
         properties = node["properties"]
         for key, child in properties.items():
             child = self.resolve(child)
+            if "const" in child:  # a key of before, with what to say to who still has it
+                continue
             below = f"{path}.{key}"
             if self.is_group(child, defaults.get(key)):
                 if not child.get("description"):
