@@ -1,10 +1,12 @@
-//! `devplane doctor`: runs the checks, prints their findings, and exits by them; or looks into recordings.
+//! `devplane doctor`: runs the checks, prints their findings, and exits by them; or lists images, or looks into recordings.
 
 use super::{ConfigFile, printer, recording, runtime};
 use crate::cluster::client;
 use crate::config::{gateway, operator};
-use crate::doctor::{self, Configuration, Role, Status};
+use crate::doctor::values::Values;
+use crate::doctor::{self, Configuration, Role, Status, images};
 use clap::{Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Args)]
@@ -23,6 +25,24 @@ pub struct Arguments {
 enum Command {
     /// Verifies, lists and exports recordings of sessions
     Recording(recording::Arguments),
+    /// Lists every image that an installation runs, for copying them into a closed network
+    Images(ImagesArguments),
+}
+
+#[derive(Args)]
+struct ImagesArguments {
+    /// A values file as helm gets it; several are merged in their order
+    #[arg(long, short = 'f', value_name = "FILE")]
+    values: Vec<PathBuf>,
+    /// text: a reference a line; json: with registry, repository, tag, digest, and what runs the image
+    #[arg(long, short, value_enum, default_value = "text")]
+    output: OutputArgument,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum OutputArgument {
+    Text,
+    Json,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -32,8 +52,10 @@ enum RoleArgument {
 }
 
 pub fn run(arguments: &Arguments) -> ExitCode {
-    if let Some(Command::Recording(arguments)) = &arguments.command {
-        return recording::run(arguments);
+    match &arguments.command {
+        Some(Command::Recording(arguments)) => return recording::run(arguments),
+        Some(Command::Images(arguments)) => return list_images(arguments),
+        None => {}
     }
     let role = match arguments.role {
         RoleArgument::Operator => Role::Operator,
@@ -63,5 +85,27 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
+    }
+}
+
+fn list_images(arguments: &ImagesArguments) -> ExitCode {
+    let listed = Values::load(&arguments.values)
+        .map_err(anyhow::Error::from)
+        .and_then(|values| images::of(&values).map_err(anyhow::Error::from));
+    match listed {
+        Ok(images) => {
+            printer::data(&match arguments.output {
+                OutputArgument::Text => images::text(&images),
+                OutputArgument::Json => images::json(&images),
+            });
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            printer::error(
+                &error,
+                Some("give --values the files that helm gets, in the same order"),
+            );
+            ExitCode::from(64)
+        }
     }
 }

@@ -2,14 +2,16 @@
 //!
 //! `check` is the vocabulary, `catalog` the list of claims with their stable codes, `checks` the proofs, `report` the
 //! text for people. A check that needs a failed one is skipped with the reason. Nothing here leaves the cluster.
-//! `recording` looks into recorded sessions, away from any cluster.
+//! `images` lists what to copy into a closed network and `recording` looks into recorded sessions, both away from any cluster.
 
 pub mod catalog;
 mod check;
 mod checks;
 pub mod fetch;
+pub mod images;
 pub mod recording;
 pub mod report;
+pub mod values;
 
 pub use check::{Claim, Finding, Severity, Status};
 pub use checks::configuration::Configuration;

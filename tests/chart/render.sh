@@ -108,6 +108,26 @@ images() {
   sed -n 's/^ *image: "\(.*\)"$/\1/p; /name: WORKSPACE_IMAGE$/{n; s/^ *value: "\(.*\)"$/\1/p}' "$1"
 }
 
+# The same with those of the classes, each once, in order of the alphabet.
+all_images() {
+  {
+    images "$1"
+    sed -n '/name: WORKSPACE_CLASSES$/{n; s/^ *value: //p}' "$1" | head -n 1 | jq -r 'fromjson[] | .image // empty'
+  } | LC_ALL=C sort -u
+}
+
+listed_images() { # VALUES
+  cargo run --quiet --locked --manifest-path "$repo/Cargo.toml" -- doctor images --values "$1" | LC_ALL=C sort -u
+}
+
+images_are_listed() {
+  local set
+  for set in minimal operator-only existing-secret full; do
+    claim "doctor images lists what $set renders" diff <(all_images "$work/$set.yaml") <(listed_images "$here/values/$set.yaml")
+  done
+  claim "those of the classes too" grep -qx 'registry.corp.example/gpu:1' <(all_images "$work/full.yaml")
+}
+
 nothing_leaks() {
   local set
   denied "with clusterCIDRs no rule of RBAC is cluster-wide" grep -q 'kind: ClusterRole' "$work/full.yaml"

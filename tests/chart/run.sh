@@ -50,6 +50,7 @@ control_plane
 private_ca
 settings_agree
 nothing_leaks
+images_are_listed
 monitoring "$@"
 reference_page
 if start_apiserver; then install_for_real; fi

@@ -106,3 +106,41 @@ fn doctor_says_what_to_mend_without_a_cluster() {
         "{text}"
     );
 }
+
+#[test]
+fn doctor_images_lists_what_to_mirror() {
+    let mut values = tempfile::NamedTempFile::new().unwrap();
+    let digest = format!("sha256:{}", "0a".repeat(32));
+    writeln!(values, "image: registry.example:5000/platform/devplane:2.0.0@{digest}").unwrap();
+    let mut more = tempfile::NamedTempFile::new().unwrap();
+    writeln!(
+        more,
+        "workspace: {{image: w:1, classes: [{{name: gpu, image: 'registry.example/gpu:1'}}]}}"
+    )
+    .unwrap();
+    let images = |arguments: &[&str]| {
+        let mut command = devplane();
+        command.args(["doctor", "images", "--values"]).arg(values.path());
+        command.arg("--values").arg(more.path()).args(arguments);
+        text(&command.assert().success().get_output().stdout)
+    };
+    assert_eq!(
+        images(&[]),
+        format!("registry.example:5000/platform/devplane:2.0.0@{digest}\nw:1\nregistry.example/gpu:1\n")
+    );
+    let json: serde_json::Value = serde_json::from_str(&images(&["-o", "json"])).unwrap();
+    assert_eq!(json["images"][0]["registry"], "registry.example:5000");
+    assert_eq!(json["images"][0]["digest"], digest.as_str());
+    assert_eq!(json["images"][0]["usedBy"], serde_json::json!(["operator", "gateway"]));
+    assert_eq!(json["images"][1]["registry"], serde_json::Value::Null);
+    assert_eq!(json["images"][2]["usedBy"], serde_json::json!(["workspace class gpu"]));
+
+    for (arguments, said) in [
+        (["--values", "/no/such/file"], "/no/such/file"),
+        (["--output", "yaml"], "invalid value 'yaml'"),
+    ] {
+        let refused = devplane().args(["doctor", "images"]).args(arguments).assert().code(64);
+        let told = text(&refused.get_output().stderr);
+        assert!(told.contains(said), "{told}");
+    }
+}

@@ -61,8 +61,8 @@ load_node_images() {
   single_binary_image "$MODEL_IMAGE" 65532:65532 "$BIN/fixed-answer-llm" fixed-answer-llm
 }
 
-# The Debian image that workspaces and volume helpers are made from: debootstrap, then buildah.
-load_base_image() {
+# The Debian image that workspaces and volume helpers are made from, in buildah's storage: debootstrap, then buildah.
+make_base_image() {
   mkdir -p "$CACHE/rootfs"
   local root=$CACHE/rootfs/$DEBIAN_SUITE container mirror
   (
@@ -86,6 +86,10 @@ load_base_image() {
       buildah rm "$container" >/dev/null
     fi
   ) 9>"$CACHE/rootfs/lock"
+}
+
+load_base_image() {
+  make_base_image
   load_image "$BASE_IMAGE"
 }
 
@@ -117,6 +121,6 @@ product_image() {
 
 build_product_images() {
   product_image "$DEVPLANE_IMAGE" deploy/images/build-devplane.sh Cargo.toml Cargo.lock rust-toolchain.toml Dockerfile .dockerignore \
-    build.rs src templates deploy/images/build-devplane.sh
+    build.rs src templates chart/devplane/Chart.yaml chart/devplane/values.yaml deploy/images/build-devplane.sh
   product_image "$WORKSPACE_IMAGE" deploy/images/build-workspace.sh deploy/images/workspace deploy/images/build-workspace.sh
 }
