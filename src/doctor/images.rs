@@ -2,6 +2,7 @@
 
 use super::values::Values;
 use serde::Serialize;
+use serde_json::Value;
 use snafu::Snafu;
 
 /// An image, and what of the installation runs it.
@@ -97,7 +98,38 @@ fn uses(values: &Values) -> Vec<Use> {
             ));
         }
     }
+    let extra = values.get("extraObjects").as_array().map_or(&[][..], Vec::as_slice);
+    for (index, object) in extra.iter().enumerate() {
+        let mut references = Vec::new();
+        images_in(object, &mut references);
+        let path = format!("extraObjects[{index}]");
+        uses.extend(references.into_iter().map(|reference| found(&path, reference, &path)));
+    }
     uses
+}
+
+/// What `image` is anywhere in an object. Objects may be texts with templates in them: there it is each line that gives one, unless it
+/// is made by a template.
+fn images_in(object: &Value, into: &mut Vec<String>) {
+    match object {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match value.as_str() {
+                    Some(reference) if key == "image" => into.push(reference.to_owned()),
+                    _ => images_in(value, into),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| images_in(item, into)),
+        Value::String(text) => {
+            let given = text
+                .lines()
+                .filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix("image:"));
+            let references = given.map(|text| text.trim().trim_matches(['"', '\'']).to_owned());
+            into.extend(references.filter(|text| !text.is_empty() && !text.contains("{{")));
+        }
+        _ => {}
+    }
 }
 
 /// Takes a reference apart by the grammar of the OCI distribution specification (1.1, "Pulling manifests") and of container
@@ -186,6 +218,13 @@ mod tests {
             ),
             "r.example:5000/a/devplane:2\nr.example:5000/a/gateway:2\nw:1\nr.example/gpu:1\n"
         );
+    }
+
+    #[test]
+    fn images_of_extra_objects_count() {
+        let given = "{image: d:1, workspace: {image: w:1}, extraObjects: [{kind: Pod, spec: {containers: [{name: a, image: a:1}]}}, \
+                     \"kind: Pod\\nspec:\\n  containers:\\n  - image: 'b:1'\\n  - image: {{ .Values.image }}\\n\"]}";
+        assert_eq!(lines(given), "d:1\nw:1\na:1\nb:1\n");
     }
 
     #[test]
