@@ -1,5 +1,16 @@
 {{/* Turns values that can't work together into one sentence that names them and what to set. */}}
 {{- define "devplane.validate" -}}
+{{- /* Rendered first, as helm goes through templates backwards by name: what is missing would be a nil pointer in the next one. */ -}}
+{{- $missing := list -}}
+{{- range tuple "customCA" "log" "operator" "gateway" "workspace" "networkPolicy" "monitoring" -}}
+{{- if not (hasKey $.Values .) }}{{ $missing = append $missing . }}{{ end -}}
+{{- end -}}
+{{- range tuple "httpRoute" "route" -}}
+{{- if not (hasKey (default dict $.Values.gateway) .) }}{{ $missing = append $missing (printf "gateway.%s" .) }}{{ end -}}
+{{- end -}}
+{{- if $missing -}}
+{{- fail (printf "the values have no %s: they are those of an earlier chart, as helm upgrade --reuse-values takes them; use --reset-then-reuse-values, or -f with your values file" (join ", " $missing)) -}}
+{{- end -}}
 {{- $oidc := .Values.gateway.oidc -}}
 {{- if eq .Release.Namespace .Values.gateway.workspaceNamespace -}}
 {{- fail (printf "gateway.workspaceNamespace is %q, the namespace of this release: users' pods must not share it with the control plane; install into another one, such as --namespace workspace-operator-system --create-namespace" .Release.Namespace) -}}
