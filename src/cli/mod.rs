@@ -13,9 +13,11 @@ use crate::config::setting::{LOG_FORMAT, LOG_LEVEL, Setting};
 use crate::config::source::FileError;
 use crate::config::{Problems, Source};
 use crate::telemetry::log;
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tokio::runtime::{Builder, Runtime};
 
 /// The version that `--version` prints: the crate's, and the commit that it was built from.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("DEVPLANE_COMMIT"), ")");
@@ -152,11 +154,20 @@ fn start_log(source: &Source) -> Result<(), Problems> {
 }
 
 /// The asynchronous runtime of a role: one thread for each core.
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
+fn runtime() -> anyhow::Result<Runtime> {
+    started(Builder::new_multi_thread())
+}
+
+/// With one thread only.
+fn single_threaded_runtime() -> anyhow::Result<Runtime> {
+    started(Builder::new_current_thread())
+}
+
+fn started(mut builder: Builder) -> anyhow::Result<Runtime> {
+    builder
         .enable_all()
         .build()
-        .map_err(|error| Failure::Failed(anyhow::Error::new(error).context("can't start the asynchronous runtime")))
+        .context("can't start the asynchronous runtime")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `devplane operator`: flags and settings become an [`OperatorConfig`], and the operator runs on it.
 
-use super::{ConfigFile, Failure, start_log};
+use super::{ConfigFile, Failure, single_threaded_runtime, start_log};
 use crate::clock::SystemClock;
 use crate::cluster::client;
 use crate::config::operator::{HEALTH_PROBE_BIND_ADDRESS, LEADER_ELECT, METRICS_BIND_ADDRESS, SETTINGS};
@@ -37,14 +37,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = OperatorConfig::read(&source)?;
     start_log(&source)?;
     // One thread: the operator waits for the API server, and two that wake each other cost more than they do.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime
-        .context("can't start the asynchronous runtime")?
-        .block_on(async {
-            let client = client::connect().await.context("can't start the operator")?;
-            crate::operator::run(config, client, Arc::new(SystemClock))
-                .await
-                .context("the operator stopped")
-        })?;
+    single_threaded_runtime()?.block_on(async {
+        let client = client::connect().await.context("can't start the operator")?;
+        crate::operator::run(config, client, Arc::new(SystemClock))
+            .await
+            .context("the operator stopped")
+    })?;
     Ok(())
 }

@@ -161,7 +161,7 @@ enum Refusal {
     Recording(RecordingError),
     Fetch(FetchError),
     Tls(TlsError),
-    Runtime,
+    Runtime(anyhow::Error),
 }
 
 impl From<FetchError> for Refusal {
@@ -194,7 +194,7 @@ fn verify(place: &str, keys: &TrustedKeys, fetching: &Fetching) -> Result<(Strin
     let url = fetch::address(place)?;
     let tls = tls::client(ca_bundle.as_deref()).map_err(Refusal::Tls)?;
     let copies = Scratch::new(scratch)?;
-    let runtime = runtime().map_err(|_| Refusal::Runtime)?;
+    let runtime = runtime().map_err(Refusal::Runtime)?;
     let session = runtime.block_on(fetch::fetch(&url, tls, &copies.0, *max_size))?;
     let path = session.map_or_else(|| copies.0.clone(), |files| files.manifest());
     Ok(recording::verify(&path, keys)?)
@@ -219,58 +219,59 @@ impl Drop for Scratch {
 }
 
 fn refuse(refusal: Refusal) -> ExitCode {
-    match refusal {
-        Refusal::Key(error) => {
-            printer::error(&error.into(), Some("give the public key, not the one that signs"));
-            ExitCode::from(64)
+    let is_usage = refusal.is_usage();
+    let hint = refusal.hint();
+    printer::error(&refusal.into(), hint);
+    if is_usage {
+        ExitCode::from(64)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+impl Refusal {
+    fn is_usage(&self) -> bool {
+        match self {
+            Self::Key(_) | Self::Tls(_) => true,
+            Self::Fetch(error) => matches!(error, FetchError::Address { .. } | FetchError::Nothing { .. }),
+            Self::Recording(error) => error.is_usage(),
+            Self::Runtime(_) => false,
         }
-        Refusal::Fetch(error) => {
-            let is_usage = matches!(error, FetchError::Address { .. } | FetchError::Nothing { .. });
-            let hint = match &error {
-                FetchError::Address { .. } => {
-                    Some("give the URL of a manifest, of a ledger, or of a directory with a slash at its end")
-                }
-                FetchError::TooLarge { .. } => Some("--max-size allows more"),
-                FetchError::Connect { .. } => {
-                    Some("--ca-bundle names certificates that are trusted besides the system's")
-                }
-                FetchError::Status { status, .. } if status.is_redirection() => {
-                    Some("redirects are not followed: give the address that it is redirected to")
-                }
-                _ => None,
-            };
-            printer::error(&error.into(), hint);
-            if is_usage {
-                ExitCode::from(64)
-            } else {
-                ExitCode::FAILURE
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Key(_) => "give the public key, not the one that signs",
+            Self::Tls(_) => "--ca-bundle names a file with certificates in PEM form",
+            Self::Fetch(FetchError::Address { .. }) => {
+                "give the URL of a manifest, of a ledger, or of a directory with a slash at its end"
             }
-        }
-        Refusal::Runtime => ExitCode::FAILURE,
-        Refusal::Tls(error) => {
-            printer::error(
-                &error.into(),
-                Some("--ca-bundle names a file with certificates in PEM form"),
-            );
-            ExitCode::from(64)
-        }
-        Refusal::Recording(error) => {
-            let is_usage = error.is_usage();
-            let hint = match &error {
-                RecordingError::NoRecording { .. } => {
-                    Some("give a directory, or a file such as session-20261125T072312Z-0123456789abcdef.manifest.json")
-                }
-                RecordingError::NotGenuine { .. } => {
-                    Some("`devplane doctor recording verify` says all of it; --unverified exports what can be read")
-                }
-                _ => None,
-            };
-            printer::error(&error.into(), hint);
-            if is_usage {
-                ExitCode::from(64)
-            } else {
-                ExitCode::FAILURE
+            Self::Fetch(FetchError::TooLarge { .. }) => "--max-size allows more",
+            Self::Fetch(FetchError::Connect { .. }) => {
+                "--ca-bundle names certificates that are trusted besides the system's"
             }
+            Self::Fetch(FetchError::Status { status, .. }) if status.is_redirection() => {
+                "redirects are not followed: give the address that it is redirected to"
+            }
+            Self::Recording(RecordingError::NoRecording { .. }) => {
+                "give a directory, or a file such as session-20261125T072312Z-0123456789abcdef.manifest.json"
+            }
+            Self::Recording(RecordingError::NotGenuine { .. }) => {
+                "`devplane doctor recording verify` says all of it; --unverified exports what can be read"
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl From<Refusal> for anyhow::Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Key(error) => error.into(),
+            Refusal::Recording(error) => error.into(),
+            Refusal::Fetch(error) => error.into(),
+            Refusal::Tls(error) => error.into(),
+            Refusal::Runtime(error) => error,
         }
     }
 }

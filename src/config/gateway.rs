@@ -227,13 +227,12 @@ impl GatewayConfig {
     /// [`Problems`] with one entry for each setting that is missing or not what it must be.
     pub fn read(source: &Source) -> Result<Self, Problems> {
         let mut r = Reader::new(source, SETTINGS);
-        let digest = source.digest(SETTINGS);
-        let config = Self::read_all(&mut r).map(|config| Self { digest, ..config });
+        let config = Self::read_all(&mut r, source.digest(SETTINGS));
         r.finish(config)
     }
 
     /// Every setting is read before the first `?`, so that one problem does not hide another.
-    fn read_all(r: &mut Reader<'_>) -> Option<Self> {
+    fn read_all(r: &mut Reader<'_>, digest: String) -> Option<Self> {
         let namespace = r.parse(&NAMESPACE, syntax::dns_label);
         let pod_namespace = r.parse(&POD_NAMESPACE, syntax::dns_label);
         let pod_name = r.parse(&POD_NAME, syntax::dns_subdomain);
@@ -266,7 +265,7 @@ impl GatewayConfig {
             return None;
         }
         Some(Self {
-            digest: String::new(),
+            digest,
             namespace: namespace?,
             pod_namespace: pod_namespace?,
             pod_name: pod_name?,

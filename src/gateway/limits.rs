@@ -202,6 +202,11 @@ mod tests {
     use super::*;
     use std::num::NonZeroU32;
 
+    const NONE: RateLimit = RateLimit {
+        global: None,
+        per_user: None,
+    };
+
     fn rate(burst: u32) -> Option<Rate> {
         Some(Rate {
             period: Duration::from_secs(3600),
@@ -215,13 +220,9 @@ mod tests {
             global: rate(3),
             per_user: rate(2),
         };
-        let none = RateLimit {
-            global: None,
-            per_user: None,
-        };
         let limits = Limits::new(&RateLimits {
             lifecycle: limit,
-            websocket: none,
+            websocket: NONE,
             sign_in_per_address: None,
         });
         let take = |subject| {
@@ -243,13 +244,9 @@ mod tests {
 
     #[test]
     fn addresses_are_limited_by_themselves_and_their_number_is_bounded() {
-        let none = RateLimit {
-            global: None,
-            per_user: None,
-        };
         let limits = Limits::new(&RateLimits {
-            lifecycle: none,
-            websocket: none,
+            lifecycle: NONE,
+            websocket: NONE,
             sign_in_per_address: rate(2),
         });
         let take = |address: &str| {
@@ -273,13 +270,9 @@ mod tests {
 
     #[test]
     fn who_shows_bad_tokens_is_not_looked_at_any_more_and_others_are() {
-        let none = RateLimit {
-            global: None,
-            per_user: None,
-        };
         let limits = Limits::new(&RateLimits {
-            lifecycle: none,
-            websocket: none,
+            lifecycle: NONE,
+            websocket: NONE,
             sign_in_per_address: rate(2),
         });
         let [flood, other, neighbour] = ["2001:db8::1", "203.0.113.8", "2001:db8::2"].map(|text| text.parse().unwrap());
@@ -309,13 +302,9 @@ mod tests {
 
     #[test]
     fn the_wait_ends() {
-        let none = RateLimit {
-            global: None,
-            per_user: None,
-        };
         let limits = Limits::new(&RateLimits {
-            lifecycle: none,
-            websocket: none,
+            lifecycle: NONE,
+            websocket: NONE,
             sign_in_per_address: Some(Rate {
                 period: Duration::from_millis(50),
                 burst: NonZeroU32::new(1).unwrap(),

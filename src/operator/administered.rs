@@ -2,11 +2,12 @@
 //! and revoke sessions.
 //!
 //! Who did it stands in `managedFields`, under the name that they gave themselves; the API server's own audit log knows who that was.
-//! What was changed while no operator had the Lease is not known here: the first look at a Workspace is what later ones are
-//! compared with.
+//! A Workspace that is seen for the first time is compared with what its status says was acted upon, so that what was done while no
+//! operator had the Lease is told too. Only of revoked sessions the status keeps nothing.
 
-use super::requests;
-use crate::api::Workspace;
+use super::requests::{self, Requests};
+use crate::api::status::ConditionType;
+use crate::api::{Reason, Workspace};
 use crate::audit::{self, Action, Event, Target};
 use crate::cluster::lean::{Lean, ManagedFields};
 use crate::labels::{RESTART_REQUESTED_AT, REVOKED_SESSION, SESSIONS_REVOKED_BEFORE};
@@ -52,25 +53,48 @@ impl Known {
             revoked: revoked.map(str::to_owned).collect(),
         }
     }
+
+    /// What an operator has acted upon, by the status that it left; nothing of a Workspace that none has seen.
+    fn acted_upon(workspace: &Workspace) -> Option<Self> {
+        let status = workspace.status.as_ref()?;
+        let now = Self::of(workspace);
+        let is_suspended = || {
+            let ready = status.condition(ConditionType::Ready);
+            ready.is_some_and(|ready| ready.reason == Reason::Suspended.as_str())
+        };
+        let restarted_at = status.restarted_at.as_ref().map(|at| at.0);
+        Some(Self {
+            suspended: if status.observed_generation == workspace.metadata.generation {
+                now.suspended
+            } else {
+                is_suspended()
+            },
+            deleted: false,
+            restart: now
+                .restart
+                .filter(|_| Requests::of(workspace).restart_requested_at <= restarted_at),
+            ..now
+        })
+    }
 }
 
 impl Administered {
     /// Is shown what the watch tells, with the `managedFields` of every Workspace.
     pub fn watch(&mut self, event: &watcher::Event<Lean<Workspace>>) {
-        let guarded = match event {
-            watcher::Event::Apply(guarded) | watcher::Event::InitApply(guarded) => guarded,
-            watcher::Event::Delete(guarded) => {
-                self.known.remove(&guarded.uid().unwrap_or_default());
+        let lean = match event {
+            watcher::Event::Apply(lean) | watcher::Event::InitApply(lean) => lean,
+            watcher::Event::Delete(lean) => {
+                self.known.remove(&lean.uid().unwrap_or_default());
                 return;
             }
             watcher::Event::Init | watcher::Event::InitDone => return,
         };
-        let Ok(workspace) = &guarded.object else { return };
+        let Ok(workspace) = &lean.object else { return };
         for Done {
             action,
             session,
             manager,
-        } in self.done(workspace, &guarded.managed_fields)
+        } in self.done(workspace, &lean.managed_fields)
         {
             let is_restart = action == Action::Restart;
             audit::emit(&Event::Administered {
@@ -94,7 +118,7 @@ impl Administered {
     fn done(&mut self, workspace: &Workspace, fields: &ManagedFields) -> Vec<Done> {
         let now = Known::of(workspace);
         let before = self.known.insert(workspace.uid().unwrap_or_default(), now.clone());
-        match before {
+        match before.or_else(|| Known::acted_upon(workspace)) {
             Some(before) if before != now => changes(&before, &now, &fields.entries()),
             _ => vec![],
         }
@@ -235,5 +259,39 @@ mod tests {
         assert_eq!(told(&mut administered, &deleted), []);
         administered.watch(&watcher::Event::Delete(lean(&deleted)));
         assert!(administered.known.is_empty());
+    }
+
+    #[test]
+    fn what_was_done_while_no_operator_looked_is_told_when_one_does() {
+        let (early, late) = ("2027-01-15T08:00:00Z", "2027-01-15T09:00:00Z");
+        // The generation that was acted upon, of two; the Ready reason; the restart that was acted upon; now suspended; what is told.
+        for (observed, reason, restarted, suspended, expected) in [
+            (2, "Running", late, false, vec![]),
+            (2, "Progressing", late, true, vec![]),
+            (1, "Running", late, false, vec![]),
+            (1, "Running", late, true, vec![Action::Suspend]),
+            (1, "Suspended", late, false, vec![Action::Resume]),
+            (2, "Running", early, false, vec![Action::Restart]),
+        ] {
+            let mut workspace = workspace(suspended, &[(RESTART_REQUESTED_AT, late)], &[]);
+            workspace.metadata.generation = Some(2);
+            let status = json!({
+                "observedGeneration": observed,
+                "restartedAt": restarted,
+                "conditions": [{"type": "Ready", "status": "False", "reason": reason, "message": "", "lastTransitionTime": early}],
+            });
+            workspace.status = Some(serde_json::from_value(status).unwrap());
+            let mut administered = Administered::default();
+            let told = told(&mut administered, &workspace);
+            let actions: Vec<Action> = told.into_iter().map(|(action, ..)| action).collect();
+            assert_eq!(actions, expected, "{observed} {reason} {restarted}");
+        }
+        let mut deleted = workspace(false, &[], &[]);
+        deleted.status = Some(crate::api::status::WorkspaceStatus::default());
+        deleted.metadata.deletion_timestamp = Some(serde_json::from_value(json!(late)).unwrap());
+        assert_eq!(
+            told(&mut Administered::default(), &deleted),
+            [(Action::Delete, None, None)]
+        );
     }
 }

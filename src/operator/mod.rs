@@ -277,8 +277,8 @@ fn workspaces(
 fn count_phases(metrics: &OperatorMetrics, workspaces: Workspaces) {
     metrics.set_phases(move || {
         let mut counts = [0; PHASES.len()];
-        for guarded in workspaces.state() {
-            let workspace = guarded.object.as_ref().ok();
+        for lean in workspaces.state() {
+            let workspace = lean.object.as_ref().ok();
             let phase = workspace.and_then(|workspace| workspace.status.as_ref()?.phase);
             counts[PHASES.iter().position(|known| *known == phase).unwrap_or_default()] += 1;
         }

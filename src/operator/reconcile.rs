@@ -84,17 +84,14 @@ const LONGEST_APPLY: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// When it has to be tried again; [`backoff`] says when.
-pub async fn reconcile(guarded: Arc<Lean<Workspace>>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
+pub async fn reconcile(lean: Arc<Lean<Workspace>>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
     let mut filled = ctx.filled.clone();
     filled.wait_for(|filled| *filled).await.context(WatchesSnafu)?;
     // Before the pass: what comes meanwhile needs another one.
-    let _taken = ctx.queue.take(&guarded.name_any());
-    match tokio::time::timeout(LONGEST_PASS, reconcile_one(&guarded, &ctx)).await {
+    let _taken = ctx.queue.take(&lean.name_any());
+    match tokio::time::timeout(LONGEST_PASS, reconcile_one(&lean, &ctx)).await {
         Ok(result) => result,
-        Err(_) => NoAnswerSnafu {
-            name: guarded.name_any(),
-        }
-        .fail(),
+        Err(_) => NoAnswerSnafu { name: lean.name_any() }.fail(),
     }
 }
 
@@ -111,8 +108,8 @@ impl ReconcileError {
     }
 }
 
-async fn reconcile_one(guarded: &Lean<Workspace>, ctx: &Context) -> Result<Action, ReconcileError> {
-    let workspace = match &guarded.object {
+async fn reconcile_one(lean: &Lean<Workspace>, ctx: &Context) -> Result<Action, ReconcileError> {
+    let workspace = match &lean.object {
         Ok(workspace) => workspace,
         Err(unreadable) => {
             tracing::warn!(
@@ -476,8 +473,8 @@ async fn set_finalizer(
 /// Workspaces. Nobody could take it off then, and the namespace would never end.
 async fn let_go_of_all(ctx: &Context) -> Result<(), ReconcileError> {
     tracing::info!("the namespace is being deleted: nothing more is made in it");
-    for guarded in ctx.workspaces.state() {
-        let Ok(workspace) = &guarded.object else { continue };
+    for lean in ctx.workspaces.state() {
+        let Ok(workspace) = &lean.object else { continue };
         if ctx.memory.let_go(&workspace.uid().unwrap_or_default()) {
             set_finalizer(ctx, workspace, false).await?;
         }
@@ -486,11 +483,11 @@ async fn let_go_of_all(ctx: &Context) -> Result<(), ReconcileError> {
 }
 
 /// When to try again after an error.
-pub fn backoff(guarded: Arc<Lean<Workspace>>, error: &ReconcileError, ctx: Arc<Context>) -> Action {
-    let uid = guarded.uid().unwrap_or_default();
+pub fn backoff(lean: Arc<Lean<Workspace>>, error: &ReconcileError, ctx: Arc<Context>) -> Action {
+    let uid = lean.uid().unwrap_or_default();
     ctx.reporter.pass_failed(error.stage());
     let now = ctx.clock.now();
     let delay = until(ctx.memory.failed(&uid, now), now);
-    tracing::warn!(workspace = guarded.name_any(), %error, retry_in_ms = delay.as_millis() as u64, "a pass failed");
+    tracing::warn!(workspace = lean.name_any(), %error, retry_in_ms = delay.as_millis() as u64, "a pass failed");
     Action::requeue(delay)
 }

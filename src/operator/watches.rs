@@ -168,10 +168,8 @@ pub fn all(workspaces: &Workspaces) -> Vec<WorkspaceRef> {
 /// The Workspaces for which `holds` is true.
 fn using(workspaces: &Workspaces, holds: impl Fn(&Workspace) -> bool) -> Vec<WorkspaceRef> {
     let workspaces = workspaces.state();
-    let using = workspaces
-        .iter()
-        .filter(|guarded| guarded.object.as_ref().is_ok_and(&holds));
-    using.map(|guarded| ObjectRef::from_obj(guarded.as_ref())).collect()
+    let using = workspaces.iter().filter(|lean| lean.object.as_ref().is_ok_and(&holds));
+    using.map(|lean| ObjectRef::from_obj(lean.as_ref())).collect()
 }
 
 fn uses_ca_bundle(workspace: &Workspace, name: &str, settings: &WorkspaceSettings) -> bool {

@@ -2,7 +2,7 @@
 //! started.
 
 use crate::eventually::eventually;
-use crate::operator::{Operator, Site, phase, spec};
+use crate::operator::{Operator, Site, phase, reason, spec};
 use devplane::api::Phase;
 use serde_json::{Value, json};
 
@@ -78,9 +78,21 @@ async fn what_an_administrator_does_is_told_with_their_name() {
             (Some("kubectl-annotate"), session)
         );
     }
+    assert_eq!(operator.audited("workspace.administered").len(), 5, "each once");
+
+    // What is done while no operator is there is told by the next one.
+    site.until("dev1", "restarted", |w| {
+        w.status.as_ref().is_some_and(|s| s.restarted_at.is_some())
+    })
+    .await;
+    assert_eq!(operator.stop(), Some(0));
+    site.patch("dev1", &json!({"spec": {"suspended": true}})).await;
+    let operator = site.operator(&[]);
+    audited(&operator, "workspace.administered", |line| line["action"] == "suspend").await;
+    site.until("dev1", "suspended", |w| reason(w) == "Suspended").await;
     site.kubectl(&["delete", "workspace", "dev1", "--wait=true"]);
     audited(&operator, "workspace.administered", |line| line["action"] == "delete").await;
-    assert_eq!(operator.audited("workspace.administered").len(), 6, "each once");
+    assert_eq!(operator.audited("workspace.administered").len(), 2, "each once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,6 +34,11 @@ impl Site {
     pub async fn at(server: &'static ApiServer, namespace: &str) -> Self {
         server.install_crd();
         server.kubectl_ok(&["create", "namespace", namespace], None);
+        Self::within(server, namespace).await
+    }
+
+    /// In a namespace that is there already.
+    pub async fn within(server: &'static ApiServer, namespace: &str) -> Self {
         let roles = include_str!("roles.yaml").replace("NAMESPACE", namespace);
         server.kubectl_ok(&["apply", "-f", "-"], Some(&roles));
         Self {
@@ -85,10 +90,15 @@ impl Site {
 
     /// The same for a pod that may be gone in this moment.
     pub async fn try_make_ready(&self, pod: &str) -> Result<(), kube::Error> {
+        self.run_at(pod, "192.0.2.7").await
+    }
+
+    /// The same with an address.
+    pub async fn run_at(&self, pod: &str, address: &str) -> Result<(), kube::Error> {
         self.set_pod_status(
             pod,
             &json!({
-                "phase": "Running", "podIP": "192.0.2.7", "podIPs": [{"ip": "192.0.2.7"}],
+                "phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
                 "conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"}],
                 "containerStatuses": [{"name": "workspace", "image": "i", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}}],
             }),

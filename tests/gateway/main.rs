@@ -1,5 +1,5 @@
-//! The real gateway with a real provider, a real kube-apiserver and a real ttyd. No operator runs here: the tests write the
-//! status of Workspaces themselves.
+//! The real gateway with a real provider, a real kube-apiserver and a real ttyd. But for `journey`, no operator runs here: the tests
+//! write the status of Workspaces themselves.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,9 +16,13 @@ mod entry;
 mod eventually;
 mod harness;
 mod hostile;
+mod journey;
 mod logout_tokens;
 #[path = "../harness/openmetrics.rs"]
 mod openmetrics;
+#[allow(dead_code, reason = "shared with the tier `apiserver`")]
+#[path = "../apiserver/operator.rs"]
+mod operator;
 mod page;
 mod presence;
 mod private_ca;

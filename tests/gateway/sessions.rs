@@ -102,7 +102,8 @@ async fn ended(gateway: &Gateway, reason: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_provider_is_asked_once_whoever_and_however_many_ask() {
-    let site = Site::at_provider("sessions-once", json!({"ttl": {"idToken": 2}})).await;
+    // Long enough for a busy machine to check one in time, and shorter than the test.
+    let site = Site::at_provider("sessions-once", json!({"ttl": {"idToken": 6}})).await;
     let settings = [("SESSION_REFRESH_INTERVAL", "3s"), ("SESSION_REFRESH_GRACE", "30s")];
     let (first, second) = two(&site, "127.0.7.21", &settings).await;
     let browser = signed_in(&site, &second).await;
@@ -152,7 +153,7 @@ async fn the_provider_is_asked_once_whoever_and_however_many_ask() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_and_its_terminals_end_when_the_provider_says_no() {
-    let site = Site::at_provider("sessions-no", json!({"ttl": {"idToken": 2}})).await;
+    let site = Site::at_provider("sessions-no", json!({"ttl": {"idToken": 4}})).await;
     let settings = [("SESSION_REFRESH_INTERVAL", "2s"), ("SESSION_REFRESH_GRACE", "60s")];
     let (first, second) = two(&site, "127.0.7.22", &settings).await;
     let _ttyd = ttyd("127.0.7.22");
@@ -193,7 +194,7 @@ async fn a_session_and_its_terminals_end_when_the_provider_says_no() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_outlive_a_provider_that_is_away_but_only_for_a_while() {
-    let site = Site::at_provider("sessions-away", json!({"ttl": {"idToken": 2}})).await;
+    let site = Site::at_provider("sessions-away", json!({"ttl": {"idToken": 4}})).await;
     let settings = [("SESSION_REFRESH_INTERVAL", "2s"), ("SESSION_REFRESH_GRACE", "12s")];
     let (first, second) = two(&site, "127.0.7.23", &settings).await;
     let _ttyd = ttyd("127.0.7.23");
