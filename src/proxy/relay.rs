@@ -13,6 +13,7 @@ use super::heartbeat::is_heartbeat;
 use super::outgoing::{Outgoing, PING_EVERY};
 use super::socket::{OnBytes, Reader, Socket};
 use super::stop::Stop;
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::FusedFuture;
 use std::pin::Pin;
@@ -173,7 +174,7 @@ pub async fn relay(
     let to_workspace = Outgoing::new(Side::Workspace, workspace.writer);
     let mut from_client = Incoming::new(
         client.reader,
-        &client.buffered,
+        client.buffered,
         client.received,
         &to_client,
         &to_workspace,
@@ -181,7 +182,7 @@ pub async fn relay(
     from_client.record = recorders.from_client;
     let mut from_workspace = Incoming::new(
         workspace.reader,
-        &workspace.buffered,
+        workspace.buffered,
         workspace.received,
         &to_workspace,
         &to_client,
@@ -266,14 +267,15 @@ enum Next {
 }
 
 impl<'a> Incoming<'a> {
-    fn new(reader: Reader, buffered: &[u8], received: Option<OnBytes>, back: &'a Outgoing, to: &'a Outgoing) -> Self {
+    /// `buffered` is copied, however little it is, and dropped: it keeps the whole room that the handshake was read into.
+    fn new(reader: Reader, buffered: Bytes, received: Option<OnBytes>, back: &'a Outgoing, to: &'a Outgoing) -> Self {
         if let Some(received) = &received {
             received(buffered.len() as u64);
         }
         Self {
             reader,
             received,
-            buffer: Buffer::new(buffered),
+            buffer: Buffer::new(&buffered),
             sequence: Sequence::default(),
             record: None,
             unmasked: Vec::new(),

@@ -98,6 +98,19 @@ impl Browser {
         })
     }
 
+    /// `count` requests, one after the other on one connection that is kept alive; each is answered with 200.
+    #[allow(dead_code, reason = "only the benchmark keeps connections")]
+    pub async fn keep_asking(&self, url: &str, count: usize) {
+        let url = Url::parse(url).unwrap();
+        let mut sender = connect(&url, self.authorities.as_deref()).await.unwrap();
+        for _ in 0..count {
+            let request = self.head(Method::GET, &url, &[]).body(Full::new(Bytes::new()));
+            let response = sender.send_request(request.unwrap()).await.unwrap();
+            assert_eq!(response.status(), 200);
+            response.into_body().collect().await.unwrap();
+        }
+    }
+
     fn head(&self, method: Method, url: &Url, headers: &[(&str, &str)]) -> hyper::http::request::Builder {
         let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
         let mut request = Request::builder()
