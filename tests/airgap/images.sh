@@ -4,14 +4,18 @@
 DEVPLANE_REF=localhost/airgap/devplane:test
 WORKSPACE_REF=localhost/airgap/workspace:test
 
-# Sets DEVPLANE, the executable.
-make_images() {
+need_packages() {
   local tool missing=()
   for tool in buildah debootstrap jq openssl curl; do command -v "$tool" >/dev/null || missing+=("$tool"); done
   if [ ${#missing[@]} -gt 0 ]; then
     echo "installing ${missing[*]}"
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
   fi
+}
+
+# Sets DEVPLANE, the executable.
+make_images() {
+  need_packages
   cargo build --quiet --locked --bin devplane
   DEVPLANE=$(cargo metadata --locked --no-deps --format-version 1 | jq -r .target_directory)/debug/devplane
   base_image

@@ -1,7 +1,8 @@
 // Command fixed-answer-llm turns every chat request into the same answer, in the shape of an OpenAI-compatible API.
 //
 // It is not a model. It stands where a model server would, so that what a workspace sends and how it reads an answer can
-// be tested without one: each request is recorded, and GET /requests gives the records back.
+// be tested without one: each request is recorded, and GET /requests gives the records back. A line `call TOOL {ARGUMENTS}` of the
+// user's last message is done first, so that an assistant's tools can be tested too (see tools.go).
 package main
 
 import (
@@ -99,9 +100,10 @@ func (s *server) chat(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var ask struct {
-		Model         string            `json:"model"`
-		Messages      []json.RawMessage `json:"messages"`
-		Stream        bool              `json:"stream"`
+		Model         string    `json:"model"`
+		Messages      []message `json:"messages"`
+		Tools         []tool    `json:"tools"`
+		Stream        bool      `json:"stream"`
 		StreamOptions struct {
 			IncludeUsage bool `json:"include_usage"`
 		} `json:"stream_options"`
@@ -119,19 +121,22 @@ func (s *server) chat(w http.ResponseWriter, r *http.Request) {
 		apiError(w, http.StatusNotFound, fmt.Sprintf("no model %q here; the one model is %q", ask.Model, s.model))
 		return
 	}
+	wanted := nextCall(ask.Messages, ask.Tools)
 	if ask.Stream {
-		s.stream(w, ask.StreamOptions.IncludeUsage)
+		s.stream(w, wanted, ask.StreamOptions.IncludeUsage)
 		return
 	}
-	reply := s.envelope("chat.completion", []any{map[string]any{
-		"index": 0, "finish_reason": "stop", "message": map[string]any{"role": "assistant", "content": s.answer},
-	}})
+	said, reason := map[string]any{"role": "assistant", "content": s.answer}, "stop"
+	if wanted != nil {
+		said, reason = map[string]any{"role": "assistant", "tool_calls": []any{wanted}}, "tool_calls"
+	}
+	reply := s.envelope("chat.completion", []any{map[string]any{"index": 0, "finish_reason": reason, "message": said}})
 	reply["usage"] = s.usage()
 	writeJSON(w, http.StatusOK, reply)
 }
 
 // stream sends the answer word by word, so that a client that joins chunks wrongly is caught.
-func (s *server) stream(w http.ResponseWriter, usage bool) {
+func (s *server) stream(w http.ResponseWriter, wanted map[string]any, usage bool) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	out := http.NewResponseController(w)
@@ -144,10 +149,15 @@ func (s *server) stream(w http.ResponseWriter, usage bool) {
 		send(s.envelope("chat.completion.chunk", []any{map[string]any{"index": 0, "delta": delta, "finish_reason": finish}}))
 	}
 	chunk(map[string]any{"role": "assistant", "content": ""}, nil)
-	for _, word := range strings.SplitAfter(s.answer, " ") {
-		chunk(map[string]any{"content": word}, nil)
+	if wanted != nil {
+		chunk(map[string]any{"tool_calls": []any{wanted}}, nil)
+		chunk(map[string]any{}, "tool_calls")
+	} else {
+		for _, word := range strings.SplitAfter(s.answer, " ") {
+			chunk(map[string]any{"content": word}, nil)
+		}
+		chunk(map[string]any{}, "stop")
 	}
-	chunk(map[string]any{}, "stop")
 	if usage {
 		last := s.envelope("chat.completion.chunk", []any{})
 		last["usage"] = s.usage()

@@ -58,7 +58,7 @@ build_binaries() {
     link "$component" "$(readlink "$BIN/hyperkube")"
   done
   built coredns "$(content_key coredns/go.mod coredns/go.sum coredns/main.go --)" go_build coredns ""
-  built fixed-answer-llm "$(content_key fixed-answer-llm/go.mod fixed-answer-llm/main.go --)" go_build fixed-answer-llm ""
+  built fixed-answer-llm "$(content_key fixed-answer-llm/go.mod fixed-answer-llm/{main,tools}.go --)" go_build fixed-answer-llm ""
   built helm "$(content_key -- "$HELM_VERSION")" go_release "helm.sh/helm/v3/cmd/helm@v$HELM_VERSION" helm
   built local-path-provisioner "$(content_key -- "$LOCAL_PATH_VERSION")" \
     go_release "github.com/rancher/local-path-provisioner@v$LOCAL_PATH_VERSION" local-path-provisioner
