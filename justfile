@@ -12,9 +12,11 @@ lint:
 # Writes the files that are made from the code
 generate:
     cargo run --quiet -- crd-gen > chart/devplane/crds/workspaces.workspace.devplane.io.yaml
+    cargo run --quiet -- doctor --reference > docs/reference/doctor.md
+    cargo run --quiet -- doctor --schema > docs/reference/doctor.schema.json
 
 check-generated:
-    cargo test --test cli crd_gen
+    cargo test --test cli -- crd_gen doctor_prints
 
 up:
     deploy/local/up.sh

@@ -1,13 +1,25 @@
 //! `devplane doctor`: runs the checks, prints their findings, and exits by them; or lists images, or looks into recordings.
 
-use super::{ConfigFile, printer, recording, runtime};
+use super::{ConfigFile, environment, printer, recording, runtime};
 use crate::cluster::client;
-use crate::config::{gateway, operator};
+use crate::config::{Source, gateway, operator};
+use crate::doctor::probe::Probes;
+use crate::doctor::report::progress::Progress;
+use crate::doctor::report::{Counts, json, junit, reference, text};
+use crate::doctor::select::Selection;
 use crate::doctor::values::Values;
-use crate::doctor::{self, Configuration, Role, Status, images};
+use crate::doctor::{Context, Finding, Installation, Role, images, installation, run};
 use clap::{Args, Subcommand, ValueEnum};
+use kube::Client;
+use rand::Rng;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// The namespace that the documentation installs into.
+const NAMESPACE: &str = "workspace-operator-system";
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -16,9 +28,36 @@ pub struct Arguments {
     command: Option<Command>,
     #[command(flatten)]
     file: ConfigFile,
-    /// Whose configuration and permissions to check
+    /// Whose configuration and permissions to check, when there are no --values
     #[arg(long, env = "DEVPLANE_DOCTOR_ROLE", value_enum, default_value = "operator")]
     role: RoleArgument,
+    /// A values file as helm gets it, before the installation or after it; several are merged in their order
+    #[arg(long, short = 'f', value_name = "FILE")]
+    values: Vec<PathBuf>,
+    /// The namespace of the release, for --values
+    #[arg(long, short, default_value = NAMESPACE, value_name = "NAME")]
+    namespace: String,
+    /// Only these checks and what they need: codes, or the beginnings of codes such as DP02
+    #[arg(long, value_delimiter = ',', value_name = "CODE")]
+    only: Vec<String>,
+    /// All checks but these
+    #[arg(long, value_delimiter = ',', value_name = "CODE")]
+    skip: Vec<String>,
+    /// Also run checks that make objects in the cluster for a moment
+    #[arg(long)]
+    probe: bool,
+    /// What ends with exit code 1
+    #[arg(long, value_enum, default_value = "error")]
+    fail_on: FailOn,
+    /// How to print the findings
+    #[arg(long, short, value_enum, default_value = "text")]
+    output: Output,
+    /// Print the JSON Schema of `--output json`, and check nothing
+    #[arg(long, conflicts_with = "reference")]
+    schema: bool,
+    /// Print the reference page of all checks in Markdown, and check nothing
+    #[arg(long)]
+    reference: bool,
 }
 
 #[derive(Subcommand)]
@@ -51,40 +90,39 @@ enum RoleArgument {
     Gateway,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FailOn {
+    Error,
+    Warn,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+    Junit,
+}
+
 pub fn run(arguments: &Arguments) -> ExitCode {
     match &arguments.command {
         Some(Command::Recording(arguments)) => return recording::run(arguments),
         Some(Command::Images(arguments)) => return list_images(arguments),
         None => {}
     }
-    let role = match arguments.role {
-        RoleArgument::Operator => Role::Operator,
-        RoleArgument::Gateway => Role::Gateway,
-    };
-    let settings = match role {
-        Role::Operator => operator::SETTINGS,
-        Role::Gateway => gateway::SETTINGS,
-    };
-    let source = match arguments.file.load(settings, &[]) {
-        Ok(source) => source,
+    if arguments.schema || arguments.reference {
+        printer::data(&if arguments.schema {
+            json::schema()
+        } else {
+            reference::page()
+        });
+        return ExitCode::SUCCESS;
+    }
+    match examine(arguments) {
+        Ok(code) => code,
         Err(error) => {
-            printer::error(&error.into(), Some("give --config a readable YAML file"));
-            return ExitCode::from(64);
+            printer::error(&error, Some("`devplane doctor --help` lists the options"));
+            ExitCode::from(64)
         }
-    };
-    let configuration = Configuration::of(role, &source);
-    let Ok(runtime) = runtime() else {
-        return ExitCode::FAILURE;
-    };
-    let findings = runtime.block_on(async { doctor::run(&configuration, client::connect().await).await });
-    printer::data(&doctor::report::text(&findings));
-    if findings
-        .iter()
-        .any(|finding| matches!(finding.status, Status::Fail { .. }))
-    {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
     }
 }
 
@@ -108,4 +146,102 @@ fn list_images(arguments: &ImagesArguments) -> ExitCode {
             ExitCode::from(64)
         }
     }
+}
+fn examine(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let selection = Selection::new(&arguments.only, &arguments.skip)?;
+    let values = match arguments.values.as_slice() {
+        [] => None,
+        paths => Some(Values::load(paths)?),
+    };
+    let role = arguments.role();
+    let source = arguments.file.load(role.1, &[])?;
+    let Ok(runtime) = runtime() else {
+        return Ok(ExitCode::FAILURE);
+    };
+    Ok(runtime.block_on(async {
+        let client = client::connect().await;
+        let installation = match values {
+            Some(values) => of_values(arguments, values, client.as_ref().ok()).await,
+            None => of_role(role.0, &source),
+        };
+        let context = Context::new(installation, client, Probes::new(arguments.probe, run_id()));
+        let findings = findings(arguments, &selection, Arc::new(context)).await;
+        match arguments.output {
+            Output::Text => printer::data(&text::summary(&findings)),
+            Output::Json => printer::data(&json::report(&findings)),
+            Output::Junit => printer::data(&junit::report(&findings)),
+        }
+        let Counts { warnings, failed, .. } = Counts::of(&findings);
+        if failed > 0 || (warnings > 0 && arguments.fail_on == FailOn::Warn) {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        }
+    }))
+}
+
+impl Arguments {
+    fn role(&self) -> (Role, &'static [crate::config::Setting]) {
+        match self.role {
+            RoleArgument::Operator => (Role::Operator, operator::SETTINGS),
+            RoleArgument::Gateway => (Role::Gateway, gateway::SETTINGS),
+        }
+    }
+}
+
+fn of_role(role: Role, source: &Source) -> Installation {
+    Installation::of_role(role, source)
+}
+
+async fn of_values(arguments: &Arguments, values: Values, client: Option<&Client>) -> Installation {
+    let oidc = installation::oidc_source(&values, &arguments.namespace, client, environment).await;
+    Installation::of_values(values, &arguments.namespace, oidc)
+}
+
+/// Runs the checks. As text they are printed as they end; on a terminal, a line on standard error says what is being done.
+async fn findings(arguments: &Arguments, selection: &Selection, context: Arc<Context>) -> Vec<Finding> {
+    let stop = CancellationToken::new();
+    let interrupted = tokio::spawn(interruption(stop.clone()));
+    let mut progress = Progress::new(selection);
+    let is_shown = std::io::stderr().is_terminal();
+    let findings = run::run(selection, &context, &stop, |event| {
+        let ready = progress.after(&event);
+        if is_shown {
+            printer::status("");
+        }
+        if arguments.output == Output::Text {
+            printer::data(&ready.iter().map(text::finding).collect::<String>());
+        }
+        if is_shown {
+            printer::status(&progress.line());
+        }
+    });
+    let findings = findings.await;
+    if is_shown {
+        printer::status("");
+    }
+    interrupted.abort();
+    findings
+}
+
+async fn interruption(stop: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    stop.cancel();
+}
+
+/// Eight letters and digits that no other run has.
+fn run_id() -> String {
+    const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let mut rng = rand::rng();
+    (0..8)
+        .map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())]))
+        .collect()
 }

@@ -26,6 +26,14 @@ impl Write for Pipe {
     }
 }
 
+/// Writes over the last line of a terminal on standard error; nothing erases it.
+pub fn status(line: &str) {
+    let mut out = std::io::stderr().lock();
+    // Back to the first column, and what stands there erased (ECMA-48, EL).
+    let _ = write!(out, "\r\x1b[K{line}");
+    let _ = out.flush();
+}
+
 /// Writes what went wrong, each cause on the same line, and what to do next.
 pub fn error(error: &anyhow::Error, hint: Option<&str>) {
     let mut out = std::io::stderr().lock();

@@ -1,35 +1,66 @@
-//! Every claim that the doctor checks, with its code. Add at the end of its group; never use a code again.
+//! Every claim that the doctor checks, by group. Codes stay what they are for ever: add at the end of a group, never use a code again.
 
-use super::check::{Claim, Severity};
+use super::check::{Check, Claim};
+use super::checks;
 
-const fn error(code: &'static str, title: &'static str) -> Claim {
-    Claim {
-        code,
-        title,
-        severity: Severity::Error,
-    }
+/// Claims about one thing. Its codes begin with its prefix.
+pub struct Group {
+    /// `DP` and two digits.
+    pub prefix: &'static str,
+    pub title: &'static str,
+    /// By code.
+    pub checks: &'static [Check],
 }
 
-// DP01xx: configuration.
-pub const CONFIGURATION: Claim = error("DP0101", "the configuration is complete and valid");
+/// All groups, in the order of the report.
+pub const GROUPS: &[Group] = &[
+    group("DP01", "Settings and values", checks::configuration::CHECKS),
+    group("DP02", "API server and definition", checks::api::CHECKS),
+];
 
-// DP02xx: the API server.
-pub const API_SERVER: Claim = error("DP0201", "the API server answers and is Kubernetes 1.27 or newer");
-pub const CRD: Claim = error(
-    "DP0202",
-    "the CustomResourceDefinition is installed and is this version's",
-);
-pub const PERMISSIONS: Claim = error("DP0203", "this identity may do what its role needs");
+const fn group(prefix: &'static str, title: &'static str, checks: &'static [Check]) -> Group {
+    Group { prefix, title, checks }
+}
 
-/// All of them, in the order of the report.
-pub const ALL: &[Claim] = &[CONFIGURATION, API_SERVER, CRD, PERMISSIONS];
+/// Every check, in the order of the report.
+pub fn all() -> impl Iterator<Item = &'static Check> {
+    GROUPS.iter().flat_map(|group| group.checks)
+}
+
+/// The group that a claim belongs to.
+pub fn group_of(claim: &Claim) -> Option<&'static Group> {
+    GROUPS.iter().find(|group| claim.code.starts_with(group.prefix))
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_used_once_and_in_order() {
-        assert!(ALL.windows(2).all(|pair| pair[0].code < pair[1].code));
+    fn codes_are_used_once_in_order_and_in_their_group() {
+        let codes: Vec<_> = all().map(|check| check.claim.code).collect();
+        assert!(codes.is_sorted_by(|a, b| a < b), "{codes:?}");
+        for group in GROUPS {
+            for check in group.checks {
+                let code = check.claim.code;
+                let digits = code.strip_prefix(group.prefix).unwrap_or_default();
+                assert!(
+                    digits.len() == 2 && digits.bytes().all(|c| c.is_ascii_digit()),
+                    "{code} in {}",
+                    group.prefix
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn claims_say_why_and_need_earlier_ones_only() {
+        let mut earlier = Vec::new();
+        for Check { claim, .. } in all() {
+            let missing = claim.needs.iter().find(|need| !earlier.contains(*need));
+            assert_eq!(missing, None, "{} needs it, and it does not come before", claim.code);
+            assert!(!claim.why.is_empty() && !claim.docs.is_empty(), "{}", claim.code);
+            earlier.push(claim.code);
+        }
     }
 }

@@ -1,6 +1,4 @@
-//! The proofs: one module for each claim.
+//! The proofs: one file or directory for each group of the catalogue.
 
-pub mod api_server;
+pub mod api;
 pub mod configuration;
-pub mod crd;
-pub mod permissions;

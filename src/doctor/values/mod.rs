@@ -1,4 +1,8 @@
 //! Values files become the values that the chart renders: its defaults, with each file merged over them as Helm does.
+//!
+//! `settings` renders them to the settings of operator and gateway.
+
+pub mod settings;
 
 use serde_json::{Map, Value};
 use snafu::{ResultExt, Snafu};
@@ -100,6 +104,40 @@ impl Values {
             self.text("workspace.image"),
             format!("devplane-workspace:{}", app_version()),
         ])
+    }
+
+    /// The ConfigMap of the release's namespace with the authorities that the gateway trusts, and its key.
+    pub fn gateway_authorities(&self) -> Option<(String, String)> {
+        let own = self.text("gateway.tls.customCABundle.configMapName");
+        if !own.is_empty() {
+            return Some((own, self.text("gateway.tls.customCABundle.key")));
+        }
+        let key = if self.makes_authorities() {
+            "ca.crt".to_owned()
+        } else {
+            self.text("customCA.configMap.key")
+        };
+        Some((self.common_authorities(), key)).filter(|(name, _)| !name.is_empty())
+    }
+
+    /// The ConfigMap of the workspaces' namespace with the authorities that workspaces trust; empty when there is none.
+    pub fn workspace_authorities(&self) -> String {
+        first([
+            self.text("workspace.defaultCABundle.configMapName"),
+            self.common_authorities(),
+        ])
+    }
+
+    /// Whether the chart makes the ConfigMap with authorities itself.
+    pub fn makes_authorities(&self) -> bool {
+        !self.text("customCA.pem").is_empty()
+    }
+
+    fn common_authorities(&self) -> String {
+        if self.makes_authorities() {
+            return "devplane-custom-ca".to_owned();
+        }
+        self.text("customCA.configMap.name")
     }
 
     fn image(&self, own: &str) -> String {

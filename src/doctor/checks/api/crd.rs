@@ -1,46 +1,69 @@
 //! The installed CustomResourceDefinition becomes the claim that it is what this executable prints.
 
-use super::super::check::Status;
+use super::super::super::check::{Check, Claim, Fix, Status};
+use super::super::super::context::Context;
 use crate::api::Workspace;
+use crate::causes::with_causes;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::{Api, Client, CustomResourceExt};
+use kube::{Api, CustomResourceExt};
+use std::sync::Arc;
+
+pub const CHECK: Check = CLAIM.check(|context| Box::pin(check(context)));
+
+const CLAIM: Claim = Claim::error(
+    "DP0202",
+    "the CustomResourceDefinition is installed and is this version's",
+)
+.needs(&["DP0201"])
+.why("Without it there are no Workspaces; an older one drops the fields that this version writes. Helm installs it, but never upgrades it.")
+.docs(
+    "`workspaces.workspace.devplane.io` is compared with what `devplane crd-gen` of this executable prints. What the API server adds by default \
+     is no difference.",
+);
 
 const INSTALL: &str = "devplane crd-gen | kubectl apply --server-side -f -";
 /// Helm, or whoever installed it, owns the fields by now.
 const UPGRADE: &str = "devplane crd-gen | kubectl apply --server-side --force-conflicts -f -";
 
-pub async fn check(client: &Client) -> Status {
+async fn check(context: Arc<Context>) -> Status {
     let name = Workspace::crd_name();
+    let Ok(client) = context.client() else {
+        return Status::skip("there is no client");
+    };
     let installed = match Api::<CustomResourceDefinition>::all(client.clone()).get_opt(name).await {
         Ok(Some(installed)) => installed,
         Ok(None) => {
-            return Status::Fail {
-                problem: format!("{name} is not installed"),
-                fix: INSTALL.to_owned(),
-            };
+            return Status::fail(
+                format!("the CustomResourceDefinition {name} is not installed"),
+                "none",
+                "that of `devplane crd-gen`",
+                Fix::command(INSTALL),
+            );
         }
         Err(kube::Error::Api(status)) if status.code == 403 => {
-            return Status::Skip {
-                why: "this identity may not read CustomResourceDefinitions; ask as an administrator".to_owned(),
-            };
+            return Status::skip("this identity may not read CustomResourceDefinitions; ask as an administrator");
         }
         Err(error) => {
-            return Status::Fail {
-                problem: format!("can't read {name}: {error}"),
-                fix: format!("see whether the API server gives it to you: kubectl get crd {name}"),
-            };
+            return Status::fail(
+                format!("the CustomResourceDefinition {name} can't be read"),
+                with_causes(&error),
+                "that of `devplane crd-gen`",
+                Fix::words(format!(
+                    "see whether the API server gives it to you: kubectl get crd {name}"
+                )),
+            );
         }
     };
     let ours = serde_json::to_value(Workspace::crd().spec).unwrap_or_default();
     let theirs = serde_json::to_value(&installed.spec).unwrap_or_default();
     match difference("spec", &ours, &theirs) {
-        None => Status::Pass {
-            evidence: format!("{name} is the same as `devplane crd-gen` prints"),
-        },
-        Some(path) => Status::Fail {
-            problem: format!("{name} differs from this version's at {path}"),
-            fix: UPGRADE.to_owned(),
-        },
+        None => Status::pass(format!("{name} is the same as `devplane crd-gen` prints")),
+        Some(path) => Status::fail(
+            format!("the CustomResourceDefinition {name} is not this version's"),
+            format!("another value at {path}"),
+            "that of `devplane crd-gen`",
+            Fix::command(UPGRADE),
+        ),
     }
 }
 

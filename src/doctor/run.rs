@@ -1,0 +1,142 @@
+//! Selected checks become findings: all at once, each after those that it needs, none for longer than its patience.
+
+use super::check::{Check, Finding, Fix, Status};
+use super::context::Context;
+use super::select::{Kind, Selected, Selection};
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// What happens while checks run.
+pub enum Event<'a> {
+    Started(&'static Check),
+    /// `false` for one that is not told.
+    Finished(&'a Finding, bool),
+}
+
+/// Runs them until all are through, or `stop`. The findings are in the order of the catalogue, those of other kinds than wanted only where
+/// they do not hold. What probes have made is removed before this returns.
+pub async fn run(
+    selection: &Selection,
+    context: &Arc<Context>,
+    stop: &CancellationToken,
+    mut tell: impl FnMut(Event<'_>),
+) -> Vec<Finding> {
+    let mut run = Running {
+        context,
+        waiting: selection.checks.clone(),
+        done: BTreeMap::new(),
+        running: FuturesUnordered::new(),
+    };
+    loop {
+        run.start(&mut tell);
+        let finished = tokio::select! {
+            finished = run.running.next() => finished,
+            () = stop.cancelled() => None,
+        };
+        let Some((one, finding)) = finished else { break };
+        run.finish(one, finding, &mut tell);
+    }
+    run.give_up(selection, &mut tell);
+    context.probes.sweep().await;
+    let told = selection.checks.iter().filter_map(|one| {
+        let finding = run.done.remove(one.check.claim.code)?;
+        is_told(*one, &finding).then_some(finding)
+    });
+    told.collect()
+}
+
+struct Running<'a> {
+    context: &'a Arc<Context>,
+    waiting: Vec<Selected>,
+    done: BTreeMap<&'static str, Finding>,
+    running: FuturesUnordered<BoxFuture<'static, (Selected, Finding)>>,
+}
+
+impl Running<'_> {
+    /// Starts what waits for nothing any more. What can't be known is through at once, which may set others free.
+    fn start(&mut self, tell: &mut impl FnMut(Event<'_>)) {
+        while let Some(place) = self.waiting.iter().position(|one| self.is_free(one)) {
+            let one = self.waiting.remove(place);
+            match self.hindrance(one) {
+                Some(why) => self.finish(one, finding(one.check, Status::Skip { why }, Duration::ZERO), tell),
+                None => {
+                    tell(Event::Started(one.check));
+                    let context = Arc::clone(self.context);
+                    self.running
+                        .push(Box::pin(async move { (one, patiently(one.check, context).await) }));
+                }
+            }
+        }
+    }
+
+    fn is_free(&self, one: &Selected) -> bool {
+        one.check.claim.needs.iter().all(|need| {
+            let is_waiting = self.waiting.iter().any(|other| other.check.claim.code == *need);
+            !is_waiting && self.done.contains_key(need)
+        })
+    }
+
+    fn hindrance(&self, one: Selected) -> Option<String> {
+        if one.kind == Kind::Skipped {
+            return Some("--skip leaves it out".to_owned());
+        }
+        let claim = one.check.claim;
+        let unmet = claim.needs.iter().find_map(|need| match &self.done.get(need)?.status {
+            Status::Pass { .. } => None,
+            Status::Fail(_) => Some(format!("{need} failed")),
+            Status::Skip { .. } => Some(format!("{need} was skipped")),
+        });
+        unmet.or_else(|| {
+            (claim.probe && !self.context.probes.allowed)
+                .then(|| "it makes objects in the cluster for a moment, which --probe allows".to_owned())
+        })
+    }
+
+    fn finish(&mut self, one: Selected, finding: Finding, tell: &mut impl FnMut(Event<'_>)) {
+        tell(Event::Finished(&finding, is_told(one, &finding)));
+        self.done.insert(finding.claim.code, finding);
+    }
+
+    /// After an interruption: what is not through is skipped.
+    fn give_up(&mut self, selection: &Selection, tell: &mut impl FnMut(Event<'_>)) {
+        self.running.clear();
+        for one in &selection.checks {
+            if !self.done.contains_key(one.check.claim.code) {
+                let status = Status::skip("the run was interrupted");
+                self.finish(*one, finding(one.check, status, Duration::ZERO), tell);
+            }
+        }
+    }
+}
+
+fn is_told(one: Selected, finding: &Finding) -> bool {
+    one.kind != Kind::Needed || !matches!(finding.status, Status::Pass { .. })
+}
+
+async fn patiently(check: &'static Check, context: Arc<Context>) -> Finding {
+    let begin = Instant::now();
+    let patience = check.claim.patience;
+    let status = timeout(patience, (check.run)(context)).await;
+    let status = status.unwrap_or_else(|_| {
+        Status::fail(
+            "the check did not come to an end",
+            format!("no answer within {} s", patience.as_secs()),
+            "an answer",
+            Fix::words("see whether what it asks is reachable from here, and try again with --only and this code"),
+        )
+    });
+    finding(check, status, begin.elapsed())
+}
+
+fn finding(check: &Check, status: Status, took: Duration) -> Finding {
+    Finding {
+        claim: check.claim,
+        status,
+        took,
+    }
+}
