@@ -10,10 +10,15 @@ pub const MANAGED_BY: &str = "managed-by";
 
 pub const APP_WORKSPACE: &str = "workspace";
 pub const APP_GATEWAY: &str = "workspace-gateway";
+pub const APP_OPERATOR: &str = "workspace-operator";
+pub const APP_CANARY: &str = "workspace-canary";
 pub const MANAGED_BY_DEVPLANE: &str = "devplane";
 
 /// Selects the pods of the gateway.
 pub const GATEWAY_SELECTOR: &str = "app=workspace-gateway";
+
+/// Selects the pods of the canary.
+pub const CANARY_SELECTOR: &str = "app=workspace-canary";
 
 /// Selects every object that belongs to some workspace.
 pub const MANAGED_SELECTOR: &str = "app=workspace,managed-by=devplane";
@@ -67,6 +72,13 @@ pub const RECLAIM_POLICY: &str = "workspace.devplane.io/reclaim-policy";
 pub const RECLAIM_RETAIN: &str = "Retain";
 pub const WORKSPACE_NAME: &str = "workspace.devplane.io/workspace";
 pub const OWNER_ID: &str = "workspace.devplane.io/owner-id";
+
+/// The labels by which policies select the canary's pods. No workspace has them, whatever its user is called.
+pub fn of_canary() -> BTreeMap<String, String> {
+    [(APP, APP_CANARY), (MANAGED_BY, MANAGED_BY_DEVPLANE)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
 
 /// The labels of every object of one workspace.
 pub fn of(user: &UserId) -> BTreeMap<String, String> {

@@ -7,20 +7,22 @@
 //! | vocabulary | `api` `identity` `names` `labels` `units` `clock` `causes` | pure; imports nothing above it |
 //! | rendering | `policy` `render` | pure; equal input, equal objects |
 //! | settings | `config` | the only reader of files and environment, told what to read by `cli` |
-//! | rims | `audit` `telemetry` `serve` `cluster` `oidc` `proxy` `recording` `tls` `certificates` `http_client` `registry` | one I/O library each, knowing nothing of each other; `registry` asks through `http_client` |
-//! | programs | `operator` `gateway` `doctor` | never import one another |
+//! | rims | `audit` `telemetry` `serve` `cluster` `oidc` `proxy` `recording` `tls` `certificates` `connectivity` `http_client` `registry` | one I/O library each, knowing nothing of each other; `registry` asks through `http_client` |
+//! | programs | `operator` `gateway` `doctor` `canary` | never import one another |
 //! | command line | `cli` | the only caller of programs |
 //!
 //! `tests/architecture.rs` holds the imports to this.
 
 pub mod api;
 pub mod audit;
+pub mod canary;
 pub mod causes;
 pub mod certificates;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod connectivity;
 pub mod doctor;
 pub mod gateway;
 pub mod http_client;

@@ -10,6 +10,12 @@ use std::fmt;
 /// The port that ttyd listens on in every workspace.
 pub const TERMINAL_PORT: u16 = 7681;
 
+/// The port at which a canary tells what it has tried.
+pub const CANARY_REPORT_PORT: u16 = 7680;
+
+/// The canary's pods, their ServiceAccount and what else is theirs, in the namespace of the Workspaces.
+pub const CANARY: &str = "workspace-canary";
+
 /// The Secret with the keys that sign the certificates of workspaces and gateways, in the operator's namespace.
 pub const TERMINAL_AUTHORITIES_SECRET: &str = "workspace-terminal-authorities";
 

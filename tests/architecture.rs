@@ -25,6 +25,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("certificates", &[]),
     ("http_client", &["causes"]),
     ("registry", &["http_client"]),
+    ("connectivity", &[]),
     ("oidc", &["causes", "clock", "config", "identity"]),
     ("proxy", &["api"]),
     ("recording", &["clock", "config"]),
@@ -37,6 +38,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "clock",
             "cluster",
             "config",
+            "connectivity",
             "identity",
             "labels",
             "names",
@@ -83,10 +85,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "tls",
         ],
     ),
+    ("canary", &["config", "connectivity", "names", "serve"]),
     (
         "cli",
         &[
             "api",
+            "canary",
             "clock",
             "cluster",
             "config",

@@ -34,6 +34,9 @@ pub fn remediation(reason: Reason) -> &'static str {
             "Check the namespace's ResourceQuota, LimitRange and Pod Security level against the workspace's resources."
         }
         Reason::ServiceEnsureFailed => "Check that the operator's Role may manage Services in this namespace.",
+        Reason::PoliciesNotEnforced => {
+            "Check that the cluster's network plugin enforces NetworkPolicies on every node; `kubectl get events` and the operator's log name the connections, and `devplane doctor` tells more."
+        }
         Reason::NameConflict => {
             "An object of this name belongs to someone else: rename or delete it, or give the workspace another user.id."
         }

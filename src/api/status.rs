@@ -32,7 +32,8 @@ pub struct WorkspaceStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remediation_hint: String,
     /// `Ready` and the steps towards it: `VolumeBound`, `PodScheduled`, `ImagePulled`, `ContainerStarted`. And
-    /// `VolumeSizeAsRequested`, `UpdatePending`, `WithinCeilings`, and `EgressAsConfigured`.
+    /// `VolumeSizeAsRequested`, `UpdatePending`, `WithinCeilings`, `EgressAsConfigured`, and, where a canary runs,
+    /// `PolicyEnforced`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -248,6 +249,8 @@ pub enum ConditionType {
     WithinCeilings,
     /// What the settings allow outside the cluster is reached.
     EgressAsConfigured,
+    /// What NetworkPolicies forbid is refused, as the canary has tried.
+    PolicyEnforced,
 }
 
 impl ConditionType {
@@ -262,6 +265,7 @@ impl ConditionType {
             Self::UpdatePending => "UpdatePending",
             Self::WithinCeilings => "WithinCeilings",
             Self::EgressAsConfigured => "EgressAsConfigured",
+            Self::PolicyEnforced => "PolicyEnforced",
         }
     }
 }
@@ -291,6 +295,7 @@ reasons! {
     ValidationFailed,
     RBACReconcileFailed,
     NetworkPolicyReconcileFailed,
+    PoliciesNotEnforced,
     PVCReadFailed,
     PVCCreateFailed,
     PVCLost,

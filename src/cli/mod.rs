@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 ok, 1 failed, 64 bad configuration or usage (`EX_USAGE` of BSD's sysexits).
 
+mod canary;
 mod crd_gen;
 mod doctor;
 mod gateway;
@@ -38,6 +39,8 @@ enum Role {
     Operator(operator::Arguments),
     /// Signs users in and brings their browsers to their terminals
     Gateway(gateway::Arguments),
+    /// Is a pod that is policed like a workspace, and tells the operator what it gets to reach
+    Canary(canary::Arguments),
     /// Prints the CustomResourceDefinition, for `kubectl apply --server-side -f -`
     CrdGen,
     /// Checks an installation and says what to mend
@@ -112,6 +115,7 @@ pub fn run() -> ExitCode {
     let result = match cli.role {
         Role::Operator(arguments) => operator::run(&arguments),
         Role::Gateway(arguments) => gateway::run(&arguments),
+        Role::Canary(arguments) => canary::run(&arguments),
         Role::CrdGen => crd_gen::run(),
         Role::Doctor(arguments) => return doctor::run(&arguments),
     };

@@ -1,5 +1,6 @@
 //! The operator's settings become an [`OperatorConfig`].
 
+use super::canary::{self, Watching};
 use super::classes;
 use super::egress::{self, EgressCeilings};
 use super::pod;
@@ -34,6 +35,8 @@ pub struct OperatorConfig {
     pub cluster_cidrs: Vec<IpNet>,
     /// Whether terminals are reached by mutual TLS.
     pub terminal_tls: bool,
+    /// `None` is without a canary.
+    pub watching: Option<Watching>,
     pub workspace: WorkspaceSettings,
 }
 
@@ -194,6 +197,11 @@ pub const SETTINGS: &[Setting] = &[
     WORKSPACE_CEILINGS,
     WORKSPACE_ALLOWED_IMAGES,
     CLUSTER_DOMAIN,
+    super::canary::CANARY_ENABLED,
+    super::canary::CANARY_INTERVAL,
+    super::canary::POLICY_ENFORCEMENT_REQUIRED,
+    super::canary::KUBERNETES_SERVICE_HOST,
+    super::canary::KUBERNETES_SERVICE_PORT,
     LEADER_ELECT,
     METRICS_BIND_ADDRESS,
     HEALTH_PROBE_BIND_ADDRESS,
@@ -237,6 +245,7 @@ impl OperatorConfig {
             let ceilings = r.parse(&WORKSPACE_CEILINGS, classes::ceilings);
             let allowed_images = r.list(&WORKSPACE_ALLOWED_IMAGES, syntax::any_text)?;
             let cluster_domain = r.parse(&CLUSTER_DOMAIN, syntax::dns_subdomain);
+            let watching = canary::watching(&mut r);
             let common = (|| {
                 let (ceilings, egress_ceilings) = ceilings?;
                 Some(WorkspaceDefaults {
@@ -278,6 +287,7 @@ impl OperatorConfig {
                 probe_address: probe_address?,
                 cluster_cidrs: cluster_cidrs?,
                 terminal_tls: terminal_tls?,
+                watching: watching?,
                 workspace: WorkspaceSettings {
                     common,
                     classes: classes?,

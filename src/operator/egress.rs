@@ -84,6 +84,16 @@ pub fn within(asked: Asked, defaults: &WorkspaceDefaults, class_name: &str) -> (
     (egress, refused.told)
 }
 
+/// What comes of asking for nothing.
+pub fn common(defaults: &WorkspaceDefaults) -> Egress {
+    let asked = Asked {
+        namespaces: vec![],
+        ports: vec![],
+        cidrs: None,
+    };
+    within(asked, defaults, "").0
+}
+
 /// A namespace of which the settings allow some parts stays one of which these may be reached, whoever names it.
 fn as_settled(own: &EgressNamespace, settled: &[EgressNamespace]) -> Vec<EgressNamespace> {
     let parts = allowed(std::slice::from_ref(own), settled);

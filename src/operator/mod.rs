@@ -1,16 +1,18 @@
 //! Workspaces become pods, volumes, Services and policies, and stay as they should be.
 //!
 //! `Workspace -> validate -> observe -> desired -> wanted -> plan(now) -> apply -> status`, driven by [`reconcile`]. Every module but
-//! `observe`, `apply`, `report`, `reconcile`, the watches, `administered`, `terminal_authorities` and `workspace_writes` is pure. Watches bring every change; nothing is polled.
+//! `observe`, `apply`, `report`, `reconcile`, the watches, `administered`, `terminal_authorities`, `canary` and `workspace_writes` is pure. Watches bring every change; nothing is polled, but for the canary.
 
 mod administered;
 mod apply;
 mod backoff;
 mod cache;
+mod canary;
 mod content;
 mod drift;
 mod egress;
 mod ended;
+mod enforcement;
 mod failure;
 mod memory;
 mod observe;
@@ -44,6 +46,7 @@ use crate::serve::probes::{self, Page};
 use crate::serve::shutdown;
 use crate::telemetry::metrics::{self, OperatorMetrics};
 use administered::Administered;
+use canary::Canary;
 use futures::{Stream, StreamExt, TryStreamExt, future, stream};
 use kube::runtime::events::{self, Recorder};
 use kube::runtime::reflector::{self, Store};
@@ -191,9 +194,26 @@ async fn work(
     } else {
         TerminalAuthorities::off()
     };
+    let reporter = events::Reporter {
+        controller: "devplane-operator".to_owned(),
+        instance: Some(config.pod_name.clone()),
+    };
+    let recorder = Recorder::new(client.clone(), reporter);
+    let canary = match config.watching {
+        None => Canary::off(),
+        Some(watching) => {
+            let (ranges, clock) = (ranges.clone(), Arc::clone(&clock));
+            let (recorder, metrics) = (recorder.clone(), Arc::clone(&metrics));
+            Canary::follow(&client, &config, watching, ranges, clock, recorder, metrics)
+        }
+    };
     let all = workspaces.clone();
-    let all_change =
-        stream::select(ranges.changes(), authorities.changes()).flat_map(move |()| stream::iter(watches::all(&all)));
+    let all_change = stream::select_all([
+        ranges.changes().boxed(),
+        authorities.changes().boxed(),
+        canary.changes().boxed(),
+    ])
+    .flat_map(move |()| stream::iter(watches::all(&all)));
     // One waiter for the caches, many for this.
     let (tell_filled, all_filled) = watch::channel(false);
     let (filled, answered, made) = (caches.clone(), ranges.clone(), authorities.clone());
@@ -203,25 +223,19 @@ async fn work(
             ready.store(true, Ordering::Relaxed);
         }
     });
-    let reporter = events::Reporter {
-        controller: "devplane-operator".to_owned(),
-        instance: Some(config.pod_name),
-    };
     let context = Arc::new(Context {
-        client: client.clone(),
+        client,
         clock,
         settings: config.workspace,
         workspaces: workspaces.clone(),
         caches,
         ranges,
         authorities,
+        canary,
         filled: all_filled,
         memory: Memory::default(),
         queue: Arc::clone(&queue),
-        reporter: Reporter {
-            recorder: Recorder::new(client, reporter),
-            metrics,
-        },
+        reporter: Reporter { recorder, metrics },
     });
     let (changed, gone) = (Arc::clone(&queue), queue);
     let changes = stream::select(changes, all_change).inspect(move |workspace| changed.add(&workspace.name));

@@ -1,6 +1,7 @@
 //! Watch caches become what is there now of one workspace's objects, and whose it is.
 
 use super::cache::Cache;
+use super::enforcement::{Enforcement, Gate};
 use super::retain;
 use super::seen::{Seen, SeenPod};
 use crate::api::WorkspaceStatus;
@@ -47,6 +48,9 @@ pub struct Observed {
     pub ca_digest: Option<Arc<str>>,
     /// The open terminals whose gateway is still there.
     pub sessions: Vec<TerminalSession>,
+    /// What the canary has found, and what follows from it: the same for all.
+    pub enforcement: Enforcement,
+    pub gate: Gate,
 }
 
 impl Caches {
@@ -87,6 +91,8 @@ impl Caches {
             pod: self.pods.get(PodName::of(user).as_str()),
             ca_digest: workspace.ca_bundle.as_ref().and_then(|name| self.config_maps.get(name)),
             sessions: self.live(&last.sessions),
+            enforcement: Enforcement::default(),
+            gate: Gate::default(),
         }
     }
 

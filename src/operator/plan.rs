@@ -8,6 +8,7 @@
 use super::content::Content;
 use super::drift;
 use super::ended::{Ended, ended};
+use super::enforcement::{Enforcement, Gate};
 use super::observe::Observed;
 use super::pod_state::PodState;
 use super::requests::Requests;
@@ -86,6 +87,7 @@ pub struct State {
     pub limited: Vec<String>,
     /// Why nothing outside the cluster is reached, though that is allowed.
     pub egress_refused: Option<Arc<str>>,
+    pub enforcement: Enforcement,
     pub sessions: Vec<TerminalSession>,
 }
 
@@ -124,6 +126,7 @@ pub fn plan(
         outdated: vec![],
         limited: workspace.limited.clone(),
         egress_refused: None,
+        enforcement: observed.enforcement.clone(),
         sessions: observed.sessions.clone(),
     };
     let plan = |steps, state, look_again_at| Plan {
@@ -158,6 +161,7 @@ pub fn plan(
             let since = Since {
                 active: last_activity(pod, last, requests, now),
                 now,
+                gate: observed.gate,
             };
             plan.state.outdated = drift::changed(&pod.template, &wanted.template);
             keep(workspace, pod, last, restart.is_some(), since, plan)
@@ -190,6 +194,11 @@ fn start(workspace: &ValidWorkspace, observed: &Observed, restart: bool, mut pla
     } else if restart {
         // Told first: an operator that dies behind the making of the pod would have it replaced once more.
         "Making the pod: a restart was asked for".clone_into(&mut plan.state.message);
+    } else if observed.gate == Gate::Closed {
+        let message = "no workspace starts while it is not known that NetworkPolicies are enforced".to_owned();
+        plan.state = failed(plan.state, Reason::PoliciesNotEnforced, message);
+    } else if observed.gate == Gate::Waits {
+        "Waiting to hear whether NetworkPolicies are enforced".clone_into(&mut plan.state.message);
     } else {
         plan.steps
             .extend(workspace.terminal_authority.as_ref().map(|_| Step::IssueCertificate));
@@ -199,11 +208,12 @@ fn start(workspace: &ValidWorkspace, observed: &Observed, restart: bool, mut pla
     plan
 }
 
-/// When someone was last there, and the time that it is.
+/// When someone was last there, the time that it is, and whether another pod could start.
 #[derive(Clone, Copy)]
 struct Since {
     active: Timestamp,
     now: Timestamp,
+    gate: Gate,
 }
 
 /// It is to run, and there is a pod: it stays, or is replaced.
@@ -299,7 +309,8 @@ fn run(workspace: &ValidWorkspace, last: &WorkspaceStatus, since: Since, mut pla
 /// nobody, and what has changed may be what keeps it from running. What users were told of is done, whether or not they come
 /// back meanwhile.
 fn update_is_due(workspace: &ValidWorkspace, last: &WorkspaceStatus, state: &State, since: Since) -> bool {
-    if state.outdated.is_empty() {
+    // One that could not be followed by another stays.
+    if state.outdated.is_empty() || since.gate != Gate::Open {
         return false;
     }
     !state.container_started

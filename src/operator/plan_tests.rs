@@ -36,6 +36,8 @@ fn without_pod(desired: &Desired) -> Observed {
         pod: None,
         ca_digest: None,
         sessions: vec![],
+        enforcement: Enforcement::default(),
+        gate: Gate::default(),
     }
 }
 
@@ -460,6 +462,39 @@ fn a_pod_is_made_when_its_terminal_has_a_certificate() {
     );
     let same = with_pod(&desired(&workspace, None), ready());
     assert_eq!(planned_for(&workspace, &same, &accessed(0), None, 10).steps, []);
+}
+
+#[test]
+fn nothing_starts_behind_a_closed_gate_and_nothing_that_runs_is_stopped_for_it() {
+    let workspace = ValidWorkspace {
+        terminal_authority: Some("authority".into()),
+        update_policy: UpdatePolicy::Immediate,
+        ..valid()
+    };
+    let start = [Step::IssueCertificate, Step::CreatePod];
+    for (gate, phase, reason, steps) in [
+        (Gate::Open, Phase::Creating, Reason::Progressing, &start[..]),
+        (Gate::Waits, Phase::Creating, Reason::Progressing, &[]),
+        (Gate::Closed, Phase::Failed, Reason::PoliciesNotEnforced, &[]),
+    ] {
+        let observed = Observed {
+            gate,
+            ..without_pod(&desired(&workspace, None))
+        };
+        let plan = planned_for(&workspace, &observed, &accessed(0), None, 10);
+        assert_eq!(
+            (plan.state.phase, plan.state.reason, &plan.steps[..]),
+            (phase, reason, steps)
+        );
+        let running = Observed { gate, ..outdated(true) };
+        let plan = planned_for(&workspace, &running, &accessed(0), None, 10);
+        let stopped = (gate == Gate::Open).then_some(StopReason::Update);
+        assert_eq!(
+            (plan.state.stop_reason, &plan.steps[..]),
+            (stopped, &[][..]),
+            "{gate:?}"
+        );
+    }
 }
 
 #[test]

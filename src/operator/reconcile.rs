@@ -1,6 +1,8 @@
 //! The driver: one Workspace goes through validate, observe, desired, wanted, plan, apply and status.
 
 use super::apply::{Applied, Voucher, WriteError, apply, creates, release_claim};
+use super::canary::Canary;
+use super::enforcement::Enforcement;
 use super::failure::{Meaning, error_text, meaning};
 use super::memory::{Memory, WantedOf};
 use super::observe::Caches;
@@ -46,6 +48,7 @@ pub struct Context {
     pub caches: Caches,
     pub ranges: Ranges,
     pub authorities: TerminalAuthorities,
+    pub canary: Canary,
     /// True once every cache has had its first list: an unfilled one would look like missing objects.
     pub filled: watch::Receiver<bool>,
     pub memory: Memory,
@@ -208,11 +211,12 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
     let last = workspace.status.clone().unwrap_or_default();
     let mut valid = match validate(workspace, &ctx.settings) {
         Ok(valid) => valid,
-        Err(invalid) => return Ok(Pass::invalid(&last, invalid.to_string())),
+        Err(invalid) => return Ok(Pass::invalid(&last, ctx.canary.now().0, invalid.to_string())),
     };
     let ranges = ctx.ranges.now();
     valid.egress.cluster_cidrs = Arc::clone(&ranges.all);
-    let observed = ctx.caches.observe(&valid, &last);
+    let mut observed = ctx.caches.observe(&valid, &last);
+    (observed.enforcement, observed.gate) = ctx.canary.now();
     if let Some(address) = observed.pod.as_deref().and_then(|pod| pod.address.as_deref()) {
         ctx.ranges.seen(address);
     }
@@ -310,7 +314,8 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
             ..state
         };
     }
-    let has_pod = state.phase != Phase::Stopped && (state.has_pod || failure.is_none());
+    let is_made = failure.is_none() && steps.contains(&Step::CreatePod);
+    let has_pod = state.phase != Phase::Stopped && (state.has_pod || is_made);
     let pod = if has_pod {
         PodName::of(&valid.user).to_string()
     } else {
@@ -344,7 +349,7 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
 
 impl Pass {
     /// A spec that can't be built: what is there already is left as it is.
-    fn invalid(last: &WorkspaceStatus, message: String) -> Self {
+    fn invalid(last: &WorkspaceStatus, enforcement: Enforcement, message: String) -> Self {
         Self {
             state: State {
                 phase: Phase::Failed,
@@ -364,6 +369,7 @@ impl Pass {
                 outdated: vec![],
                 limited: vec![],
                 egress_refused: None,
+                enforcement,
                 sessions: last.sessions.clone(),
             },
             names: Names {

@@ -1,10 +1,11 @@
 //! The state of a workspace becomes its `status`, and the difference to the last one a patch. Pure.
 
+use super::enforcement::Enforcement;
 use super::plan::State;
 use super::volume::Size;
 use crate::api::status::ConditionType;
 use crate::api::workspace::UpdatePolicy;
-use crate::api::{Phase, Workspace, WorkspaceStatus, hint};
+use crate::api::{Phase, Reason, Workspace, WorkspaceStatus, hint};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Map, Value, json};
@@ -50,6 +51,11 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
     let egress_refused = state.egress_refused.as_deref().map_or_else(String::new, |why| {
         format!("nothing outside the cluster is reached, as the cluster's own address ranges are not known ({why}): the setting CLUSTER_CIDRS says them")
     });
+    let enforced = policy_enforced(&state.enforcement);
+    let stands = last
+        .condition(ConditionType::PolicyEnforced)
+        .filter(|_| state.enforcement == Enforcement::Pending)
+        .cloned();
     let conditions = [
         (
             ConditionType::Ready,
@@ -126,6 +132,9 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
             &egress_refused,
         ),
     ];
+    let conditions = conditions
+        .into_iter()
+        .map(|(kind, holds, reason, message)| (kind, if holds { "True" } else { "False" }, reason, message));
     WorkspaceStatus {
         phase: Some(state.phase),
         pod_name: names.pod,
@@ -135,9 +144,12 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
         message: state.message.clone(),
         remediation_hint: hint::remediation(state.reason).to_owned(),
         conditions: conditions
-            .into_iter()
-            .map(|(kind, holds, reason, message)| {
-                let status = if holds { "True" } else { "False" };
+            .chain(
+                enforced.as_ref().map(|(status, reason, message)| {
+                    (ConditionType::PolicyEnforced, *status, *reason, message.as_str())
+                }),
+            )
+            .map(|(kind, status, reason, message)| {
                 let since = last.condition(kind).filter(|last| last.status == status);
                 Condition {
                     type_: kind.as_str().to_owned(),
@@ -149,6 +161,7 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
                     observed_generation: generation,
                 }
             })
+            .chain(stands)
             .collect(),
         last_accessed: last.last_accessed.or(Some(Time(now))),
         stopped_at: state.stopped_at.map(Time),
@@ -159,6 +172,24 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
         sessions: state.sessions.clone(),
         sign_ins: last.sign_ins,
         observed_generation: generation,
+    }
+}
+
+/// Status, reason and message of the condition `PolicyEnforced`, if there is something to tell. The message has nothing in it that changes while the
+/// status does not: every Workspace would be written each time.
+fn policy_enforced(enforcement: &Enforcement) -> Option<(&'static str, &'static str, String)> {
+    match enforcement {
+        Enforcement::Unwatched | Enforcement::Pending => None,
+        Enforcement::Enforced => Some(("True", "Enforced", String::new())),
+        Enforcement::NotEnforced { passed } => {
+            let hint = hint::remediation(Reason::PoliciesNotEnforced);
+            let message = format!("what no workspace may reach got an answer: {passed}. {hint}");
+            Some(("False", Reason::PoliciesNotEnforced.as_str(), message))
+        }
+        Enforcement::Unknown => {
+            let message = "the canary shows neither that NetworkPolicies are enforced nor that they are not; the operator's log says why";
+            Some(("Unknown", "NotKnown", message.to_owned()))
+        }
     }
 }
 
@@ -213,7 +244,6 @@ pub fn tells_of_a_start_alone(last: Option<&WorkspaceStatus>, new: &WorkspaceSta
 mod tests {
     use super::super::validate::tests as given;
     use super::*;
-    use crate::api::Reason;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
@@ -238,6 +268,7 @@ mod tests {
             outdated: vec![],
             limited: vec![],
             egress_refused: None,
+            enforcement: Enforcement::Unwatched,
             sessions: vec![],
         }
     }
@@ -282,6 +313,41 @@ mod tests {
             running.condition(ConditionType::Ready).unwrap().last_transition_time,
             Time(at(9))
         );
+    }
+
+    #[test]
+    fn what_the_canary_finds_is_a_condition_and_what_it_has_not_found_yet_changes_nothing() {
+        let mut workspace = given::workspace(given::spec());
+        let mut told = |enforcement: Enforcement, seconds| {
+            let state = State {
+                enforcement,
+                ..state(Phase::Running, Reason::Running)
+            };
+            let new = status(&workspace, &state, Names::default(), at(seconds));
+            let written = patch(workspace.status.as_ref(), &new).is_some();
+            let condition = new.condition(ConditionType::PolicyEnforced);
+            let told = condition.map(|it| (it.status.clone(), it.reason.clone(), it.last_transition_time.0));
+            workspace.status = Some(new);
+            (told, written)
+        };
+        let expected = |status: &str, reason: &str, seconds| Some((status.to_owned(), reason.to_owned(), at(seconds)));
+        let passes = || Enforcement::NotEnforced { passed: "a".into() };
+        assert_eq!(told(Enforcement::Unwatched, 0), (None, true));
+        assert_eq!(told(Enforcement::Pending, 1), (None, false));
+        assert_eq!(told(Enforcement::Enforced, 2), (expected("True", "Enforced", 2), true));
+        assert_eq!(told(Enforcement::Enforced, 3), (expected("True", "Enforced", 2), false));
+        assert_eq!(told(passes(), 4), (expected("False", "PoliciesNotEnforced", 4), true));
+        // The operator was started anew.
+        assert_eq!(
+            told(Enforcement::Pending, 5),
+            (expected("False", "PoliciesNotEnforced", 4), false)
+        );
+        assert_eq!(told(passes(), 6), (expected("False", "PoliciesNotEnforced", 4), false));
+        assert_eq!(
+            told(Enforcement::Unknown, 7),
+            (expected("Unknown", "NotKnown", 7), true)
+        );
+        assert_eq!(told(Enforcement::Unwatched, 8), (None, true));
     }
 
     #[test]

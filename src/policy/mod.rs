@@ -6,7 +6,7 @@
 
 use crate::api::egress::{Dns, EgressNamespace};
 use crate::labels;
-use crate::names::TERMINAL_PORT;
+use crate::names::{CANARY_REPORT_PORT, TERMINAL_PORT};
 use crate::units::cidr;
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::{
@@ -93,18 +93,26 @@ pub fn egress(pod: &BTreeMap<String, String>, egress: &Egress) -> NetworkPolicyS
 
 /// The terminal's port, for the gateway's pods in the gateway's namespace only.
 pub fn ingress_gateway(pod: &BTreeMap<String, String>, gateway_namespace: &str) -> NetworkPolicySpec {
+    ingress_of(pod, gateway_namespace, labels::APP_GATEWAY, TERMINAL_PORT)
+}
+
+/// The canary's report, for the operator's pods in the operator's namespace only. Of a canary alone, besides what a workspace has.
+pub fn ingress_report(canary: &BTreeMap<String, String>, operator_namespace: &str) -> NetworkPolicySpec {
+    ingress_of(canary, operator_namespace, labels::APP_OPERATOR, CANARY_REPORT_PORT)
+}
+
+/// One port of `pod`, for the pods of one app in one namespace.
+fn ingress_of(pod: &BTreeMap<String, String>, from_namespace: &str, from_app: &str, to: u16) -> NetworkPolicySpec {
     NetworkPolicySpec {
         pod_selector: Some(selector(pod.clone())),
         policy_types: Some(vec!["Ingress".to_owned()]),
         ingress: Some(vec![NetworkPolicyIngressRule {
             from: Some(vec![NetworkPolicyPeer {
-                namespace_selector: Some(namespace(gateway_namespace)),
-                pod_selector: Some(selector(
-                    [(labels::APP.to_owned(), labels::APP_GATEWAY.to_owned())].into(),
-                )),
+                namespace_selector: Some(namespace(from_namespace)),
+                pod_selector: Some(selector([(labels::APP.to_owned(), from_app.to_owned())].into())),
                 ..NetworkPolicyPeer::default()
             }]),
-            ports: Some(vec![port("TCP", TERMINAL_PORT.into())]),
+            ports: Some(vec![port("TCP", to.into())]),
         }]),
         ..NetworkPolicySpec::default()
     }

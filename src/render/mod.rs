@@ -1,5 +1,6 @@
 //! A checked Workspace becomes every object that it should have. Pure: equal input gives equal objects, byte for byte.
 
+mod canary;
 mod pod;
 mod rbac;
 mod service;
@@ -8,9 +9,10 @@ mod terminal;
 mod valid;
 mod volume;
 
+pub use canary::canary_policies;
 pub use pod::CONTAINER;
 pub use terminal::terminal_secret;
-pub use valid::{Platform, ValidWorkspace};
+pub use valid::{CanaryPlace, Platform, ValidWorkspace};
 
 use crate::api::Workspace;
 use crate::identity::UserId;

@@ -51,3 +51,15 @@ pub struct Platform {
     pub npm_registry: Option<String>,
     pub pod: PodSettings,
 }
+
+/// Where the canary is, and what it is policed like.
+#[derive(Clone, Debug)]
+pub struct CanaryPlace {
+    pub namespace: String,
+    /// Of its ServiceAccount.
+    pub account_uid: String,
+    /// Of a workspace whose spec asks for nothing.
+    pub egress: Egress,
+    pub gateway_namespace: String,
+    pub operator_namespace: String,
+}

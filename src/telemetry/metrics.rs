@@ -99,6 +99,14 @@ pub struct InStage {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+struct InState {
+    state: &'static str,
+}
+
+/// What is known of the enforcement of NetworkPolicies.
+const ENFORCEMENT: [&str; 3] = ["enforced", "not_enforced", "unknown"];
+
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
 pub struct InPhase {
     pub phase: &'static str,
 }
@@ -112,6 +120,7 @@ pub struct OperatorMetrics {
     pub leader: Gauge,
     /// 1 while it is known which addresses are the cluster's own.
     pub cluster_ranges_known: Gauge,
+    policy_enforcement: Family<InState, Gauge>,
     workspaces: Family<InPhase, Gauge>,
     count_phases: OnceLock<CountPhases>,
     pub stops: Family<Stop, Counter>,
@@ -145,6 +154,15 @@ impl Default for OperatorMetrics {
             "operator_cluster_ranges_known",
             "1 while the cluster's own address ranges are known",
             cluster_ranges_known.clone(),
+        );
+        let policy_enforcement: Family<InState, Gauge> = Family::default();
+        for state in ENFORCEMENT {
+            drop(policy_enforcement.get_or_create(&InState { state }));
+        }
+        registry.register(
+            "operator_policy_enforcement",
+            "1 for what the canary has found of the enforcement of NetworkPolicies",
+            policy_enforcement.clone(),
         );
         let workspaces = Family::default();
         registry.register("workspaces", "Workspaces by phase", workspaces.clone());
@@ -191,6 +209,7 @@ impl Default for OperatorMetrics {
             status_patch_failures,
             leader,
             cluster_ranges_known,
+            policy_enforcement,
             workspaces,
             count_phases: OnceLock::new(),
             stops,
@@ -210,6 +229,16 @@ impl OperatorMetrics {
     pub fn set_phases(&self, count: impl Fn() -> Vec<(&'static str, i64)> + Send + Sync + 'static) {
         // Set once, when the work begins.
         let _ = self.count_phases.set(Box::new(count));
+    }
+
+    /// `known` is one of `enforced`, `not_enforced` and `unknown`; `None` is without a canary.
+    pub fn set_enforcement(&self, known: Option<&'static str>) {
+        for state in ENFORCEMENT {
+            let is_it = known == Some(state);
+            self.policy_enforcement
+                .get_or_create(&InState { state })
+                .set(is_it.into());
+        }
     }
 
     /// Counts the time until the result is dropped, which happens too when the pass is given up.

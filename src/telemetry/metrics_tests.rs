@@ -32,7 +32,9 @@ fn operator() -> String {
         reconcile_errors,
         queue_depth,
         cluster_ranges_known,
+        policy_enforcement: _,
     } = &metrics;
+    metrics.set_enforcement(Some("enforced"));
     let transition = PhaseTransition {
         from_phase: "None",
         to_phase: "Pending",

@@ -8,6 +8,7 @@ mod apiserver;
 mod audit;
 #[path = "../harness/audit_schema.rs"]
 mod audit_schema;
+mod canary;
 mod chart;
 mod cost;
 mod doctor;

@@ -96,8 +96,8 @@ settings_agree() {
     given=$(cat "$work/full.yaml" "$work/existing-secret.yaml" | awk -v role="args: [$role]|- $role" '
       /^kind:/ { kind = $2 } /^  name: workspace-/ && kind == "Deployment" { name = $2 }
       kind == "Deployment" && /^        - name: [A-Z]/ { print name, $3 }' | sed -n "s/^workspace-$role //p" | sort -u)
-    # Set by flags.
-    local otherwise='^(LEADER_ELECT|METRICS_BIND_ADDRESS|HEALTH_PROBE_BIND_ADDRESS)$'
+    # Set by flags, or by Kubernetes itself.
+    local otherwise='^(LEADER_ELECT|METRICS_BIND_ADDRESS|HEALTH_PROBE_BIND_ADDRESS|KUBERNETES_SERVICE_HOST|KUBERNETES_SERVICE_PORT)$'
     claim "the chart gives the $role exactly the settings it has" \
       diff <(grep -vE "$otherwise" <<<"$known") <(echo "$given")
   done

@@ -74,8 +74,9 @@ check "with what was on it" screen dev1 seen-23
 
 check "who reaches what is as in connectivity/matrix.txt" tests/cluster/connectivity/run.sh
 
-kubectl -n workspaces create quota full --hard=pods=2 >/dev/null
-counted() { [ "$(kubectl -n workspaces get quota full -o 'jsonpath={.status.used.pods}')" = 2 ]; }
+# Two workspaces and the canary.
+kubectl -n workspaces create quota full --hard=pods=3 >/dev/null
+counted() { [ "$(kubectl -n workspaces get quota full -o 'jsonpath={.status.used.pods}')" = 3 ]; }
 eventually 30 counted
 workspace dev3 100m
 said() { kubectl -n workspaces get workspace "$1" -o 'jsonpath={.status.message}' | grep -q "$2"; }

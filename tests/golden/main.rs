@@ -7,7 +7,7 @@ use devplane::api::egress::{Dns, EgressNamespace};
 use devplane::api::pod_settings::PodSettings;
 use devplane::api::workspace::{KeepAlive, Provider, ReclaimPolicy, UpdatePolicy};
 use devplane::policy::Egress;
-use devplane::render::{Desired, Platform, ValidWorkspace, desired, endpoint};
+use devplane::render::{CanaryPlace, Desired, Platform, ValidWorkspace, canary_policies, desired, endpoint};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -153,4 +153,31 @@ fn a_workspace_with_a_retained_volume_and_certificates() {
     let Desired { pvc, pod, .. } = desired(&workspace, Some("0123456789abcdef"));
     let text = [serde_saphyr::to_string(&pvc), serde_saphyr::to_string(&pod.metadata)];
     insta::assert_snapshot!(text.map(Result::unwrap).join("---\n"));
+}
+
+/// Its first three policies are those of a workspace that asks for nothing, but for the pods that they select.
+#[test]
+fn the_policies_of_the_canary() {
+    let workspace = plain();
+    let place = CanaryPlace {
+        namespace: workspace.namespace.clone(),
+        account_uid: "0b5c7a52-0000-0000-0000-000000000000".into(),
+        egress: workspace.egress.clone(),
+        gateway_namespace: workspace.platform.gateway_namespace.clone(),
+        operator_namespace: "workspace-operator-system".into(),
+    };
+    let policies = canary_policies(&place);
+    let mut of_workspace = desired(&workspace, None).policies;
+    for (policy, same) in of_workspace.iter_mut().zip(&policies) {
+        let (policy, same) = (policy.spec.as_mut().unwrap(), same.spec.as_ref().unwrap());
+        assert_ne!(policy.pod_selector, same.pod_selector);
+        policy.pod_selector.clone_from(&same.pod_selector);
+        assert_eq!(policy, same);
+    }
+    let mut text = String::new();
+    for policy in policies {
+        text.push_str("---\n");
+        text.push_str(&serde_saphyr::to_string(&serde_json::to_value(policy).unwrap()).unwrap());
+    }
+    insta::assert_snapshot!(text);
 }

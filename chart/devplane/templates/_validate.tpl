@@ -21,6 +21,9 @@
 {{- if and .Values.customCA.pem .Values.customCA.configMap.name -}}
 {{- fail (printf "customCA.pem and customCA.configMap.name are both set: certificates come from one of them; leave customCA.pem empty to use ConfigMap %s, or customCA.configMap.name" .Values.customCA.configMap.name) -}}
 {{- end -}}
+{{- if and .Values.canary.holdNewWorkspaces (not .Values.canary.enabled) -}}
+{{- fail "canary.holdNewWorkspaces is true while canary.enabled is false: nobody would know whether policies are enforced, and no workspace would ever start; set canary.enabled=true" -}}
+{{- end -}}
 {{- if .Values.gateway.enabled -}}
 {{- if not $oidc.existingSecret -}}
 {{- $missing := list -}}

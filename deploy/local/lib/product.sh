@@ -31,9 +31,13 @@ install_product() {
   helm_install "$chart" -f "$LOCAL_SRC/values.yaml"
   applied -n "$WORKSPACES_NS" create configmap devplane-ca --from-file=ca.crt="$PKI/local-ca.crt"
   # The image keeps its name from build to build, so the Deployments do not see that it changed.
-  [ "$changed" = no ] || kubectl -n "$SYSTEM_NS" rollout restart deployment "${deployments[@]}" >/dev/null
+  [ "$changed" = no ] || {
+    kubectl -n "$SYSTEM_NS" rollout restart deployment "${deployments[@]}" >/dev/null
+    kubectl -n "$WORKSPACES_NS" rollout restart deployment workspace-canary >/dev/null
+  }
   local deployment
   for deployment in "${deployments[@]}"; do deployed "$SYSTEM_NS" "$deployment"; done
+  deployed "$WORKSPACES_NS" workspace-canary
 
   # A browser on this machine comes in by loopback, a pod that asks for the same name by the node's address.
   address=$(kubectl -n "$SYSTEM_NS" get service workspace-gateway -o 'jsonpath={.spec.clusterIP}:{.spec.ports[0].port}')

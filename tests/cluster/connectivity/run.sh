@@ -98,6 +98,32 @@ reaches() { # FROM ADDRESS PROTOCOL PORT
   kubectl exec -i "${in[@]}" -- python3 - "$3" "$2" "$4" <"$here/probe.py"
 }
 
+# The canary's interval on the local cluster (deploy/local/values.yaml).
+INTERVAL=30
+
+# What the canary has found, by the condition of a workspace.
+enforced() { kubectl -n "$WORKSPACES_NS" get workspace dev1 -o 'jsonpath={.status.conditions[?(@.type=="PolicyEnforced")].status}'; }
+
+# found STATUS SECONDS: whether the canary finds it within so many seconds; prints how many it took.
+found() {
+  local began=$SECONDS
+  until [ "$(enforced)" = "$1" ]; do
+    [ $((SECONDS - began)) -lt "$2" ] || return 1
+    sleep 0.5
+  done
+  printf '%s\n' $((SECONDS - began))
+}
+
+# The state that the metric tells, and that alone.
+measured() {
+  local pod
+  pod=$(kubectl -n "$SYSTEM_NS" get pods -l app=workspace-operator -o 'jsonpath={.items[0].metadata.name}')
+  kubectl get --raw "/api/v1/namespaces/$SYSTEM_NS/pods/$pod:8080/proxy/metrics" |
+    sed -n 's/^devplane_operator_policy_enforcement{state="\([a-z_]*\)"} 1$/\1/p'
+}
+
+told_by_event() { kubectl -n "$WORKSPACES_NS" get events --field-selector reason=PoliciesNotEnforced -o name | grep -q .; }
+
 # tried NAME: each line of the matrix with what came of it, in the file NAME.
 tried() {
   local from to port expected address
@@ -127,14 +153,26 @@ if ! grep -q ' refused refused$' "$work/with"; then
   printf 'skipped  this cluster enforces no NetworkPolicies: every line of the matrix is reached, and nothing is shown\n'
   exit 77
 fi
+canary_on=$(found True $((3 * INTERVAL)) && measured) || canary_on="$(enforced) after $((3 * INTERVAL)) s"
 stop netpol
 nft delete table ip devplane-netpol
+canary_off=$(found False "$INTERVAL" && measured && told_by_event) || canary_off="$(enforced), the metric says $(measured)"
 tried "$work/without"
 # What is left when no policy is enforced: each side's certificate.
 kubectl -n "$WORKSPACES_NS" exec -i dev2-workspace-pod -- python3 - "$(address_of dev1)" "$ATTEMPTS" <"$here/terminal.py" >"$work/attempts"
 start_policies
+canary_again=$(found True $((2 * INTERVAL)) && measured) || canary_again="$(enforced) after $((2 * INTERVAL)) s"
 
 failed=0
+canary() { # TITLE EXPECTED GOT: what was measured, behind the seconds that it took
+  case $3 in
+    [0-9]*$'\n'"$2") printf 'ok      %s (%s s)\n' "$1" "${3%%$'\n'*}" ;;
+    *) printf 'FAILED  %s: %s\n' "$1" "$3" && failed=$((failed + 1)) ;;
+  esac
+}
+canary 'the canary finds that policies are enforced' enforced "$canary_on"
+canary "it finds within its interval of $INTERVAL s that they are not, and a condition, an Event and the metric say so" not_enforced "$canary_off"
+canary 'it finds that they are enforced again' enforced "$canary_again"
 if [ "$(cat "$work/attempts")" = "$ATTEMPTS 0" ]; then
   printf 'ok      without policies %s attempts at the terminal of another reach it and get 0 bytes\n' "$ATTEMPTS"
 else

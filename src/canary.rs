@@ -1,0 +1,191 @@
+//! A pod that is policed like a workspace becomes a witness: it listens where a workspace does, and tries what a workspace may not.
+//!
+//! Nothing is kept and nothing is told without being asked: whoever connects to the report port waits while the attempts are made. It speaks
+//! with nobody of its own accord, and has no right at all in the cluster.
+
+use crate::config::CanaryConfig;
+use crate::connectivity::dial::Asks;
+use crate::connectivity::{Report, Target, dial::dial};
+use crate::names::{CANARY_REPORT_PORT, TERMINAL_PORT};
+use crate::serve::shutdown;
+use snafu::{OptionExt, ResultExt, Snafu};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+
+/// What is said at the terminal port, to anybody.
+const GREETING: &[u8] = b"devplane canary: this is no terminal\n";
+
+/// For what is said to leave.
+const LONGEST_WRITE: Duration = Duration::from_secs(2);
+
+/// After a failure of `accept`, most likely too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Reports are made one after the other, and what came in meanwhile waits; no more often than this.
+const BETWEEN_REPORTS: Duration = Duration::from_millis(200);
+
+/// Where the resolver of a pod is configured (resolv.conf(5)).
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const DNS_PORT: u16 = 53;
+
+/// Why it does not run.
+#[derive(Debug, Snafu)]
+pub enum CanaryError {
+    #[snafu(display("can't listen on {address}: {source}"))]
+    Bind { address: SocketAddr, source: io::Error },
+    #[snafu(display("can't read {}: {source}", path.display()))]
+    Resolver { path: PathBuf, source: io::Error },
+    #[snafu(display("{} has no line `nameserver ADDRESS`: set CANARY_NAME_SERVER", path.display()))]
+    NoNameServer { path: PathBuf },
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When a port can't be listened on, or it is not known where names are resolved.
+pub async fn run(config: CanaryConfig) -> Result<(), CanaryError> {
+    let CanaryConfig {
+        address,
+        api_server,
+        name_server,
+    } = config;
+    let name_server = match name_server {
+        Some(configured) => configured,
+        None => resolver(RESOLV_CONF.into())?,
+    };
+    let terminal = listen((address, TERMINAL_PORT).into()).await?;
+    let report = listen((address, CANARY_REPORT_PORT).into()).await?;
+    tracing::info!(%api_server, %name_server, "the canary listens");
+    let tries = Tries {
+        own_terminal: (loopback(address), TERMINAL_PORT).into(),
+        name_server,
+        api_server,
+    };
+    tokio::select! {
+        () = greet(terminal) => {}
+        () = tell(report, tries) => {}
+        () = shutdown::signal() => {}
+    }
+    Ok(())
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, CanaryError> {
+    TcpListener::bind(address).await.context(BindSnafu { address })
+}
+
+/// An address at which a listener on `address` hears itself.
+fn loopback(address: IpAddr) -> IpAddr {
+    match address {
+        // The unspecified one of IPv6 hears IPv4 too, and every pod has its loopback.
+        any if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        other => other,
+    }
+}
+
+/// The first of the resolver's servers.
+fn resolver(path: PathBuf) -> Result<SocketAddr, CanaryError> {
+    let text = std::fs::read_to_string(&path).context(ResolverSnafu { path: &path })?;
+    let address = name_server(&text).context(NoNameServerSnafu { path })?;
+    Ok((address, DNS_PORT).into())
+}
+
+fn name_server(text: &str) -> Option<IpAddr> {
+    let mut lines = text.lines().map(str::split_whitespace);
+    lines.find_map(|mut words| match words.next() {
+        Some("nameserver") => words.next()?.parse().ok(),
+        _ => None,
+    })
+}
+
+/// Says who is there, at the terminal port.
+async fn greet(listener: TcpListener) {
+    loop {
+        let Some(stream) = accept(&listener).await else {
+            continue;
+        };
+        tokio::spawn(say(stream, GREETING.to_vec()));
+    }
+}
+
+/// Tries everything for each that connects to the report port, and says what came of it.
+async fn tell(listener: TcpListener, tries: Tries) {
+    loop {
+        let Some(stream) = accept(&listener).await else {
+            continue;
+        };
+        let report = tries.report().await;
+        tracing::debug!(?report, "the canary has tried");
+        tokio::spawn(say(stream, report.line().into_bytes()));
+        sleep(BETWEEN_REPORTS).await;
+    }
+}
+
+async fn accept(listener: &TcpListener) -> Option<TcpStream> {
+    match listener.accept().await {
+        Ok((stream, _)) => Some(stream),
+        Err(error) => {
+            tracing::warn!(%error, "can't take a connection");
+            sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+async fn say(mut stream: TcpStream, words: Vec<u8>) {
+    // Whoever has gone does not want to know.
+    let _ = timeout(LONGEST_WRITE, async {
+        stream.write_all(&words).await?;
+        stream.shutdown().await
+    })
+    .await;
+}
+
+/// What it tries.
+#[derive(Clone, Copy)]
+struct Tries {
+    own_terminal: SocketAddr,
+    name_server: SocketAddr,
+    api_server: SocketAddr,
+}
+
+impl Tries {
+    async fn report(&self) -> Report {
+        let Self {
+            own_terminal,
+            name_server,
+            api_server,
+        } = *self;
+        let to = |address, asks| dial(Target { address, asks });
+        let (own_terminal, names, observed) = tokio::join!(
+            to(own_terminal, Asks::Nothing),
+            to(name_server, Asks::Name),
+            to(api_server, Asks::Http),
+        );
+        Report {
+            own_terminal,
+            names,
+            api_server: observed,
+            api_server_address: api_server,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_resolver_s_first_server_is_asked() {
+        let text = "# nameserver 192.0.2.1\nsearch workspaces.svc.cluster.local\nnameserver 10.96.0.10\nnameserver 10.96.0.11\noptions ndots:5\n";
+        assert_eq!(name_server(text), Some("10.96.0.10".parse().unwrap()));
+        assert_eq!(name_server("nameserver fd00::a"), Some("fd00::a".parse().unwrap()));
+        for none in ["", "nameserver", "search nameserver", "; nameserver 10.0.0.1"] {
+            assert_eq!(name_server(none), None, "{none:?}");
+        }
+    }
+}

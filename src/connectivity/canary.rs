@@ -1,0 +1,205 @@
+//! The canary's matrix: what somebody who may not enter it, and the canary itself, get to reach.
+//!
+//! | from | to | expected | shown by |
+//! |---|---|---|---|
+//! | whoever asks | the canary's report port | answer | |
+//! | the canary | its own terminal port | answer | |
+//! | whoever asks | the canary's terminal port | refusal | both |
+//! | the canary | the cluster's DNS | answer | |
+//! | whoever asks | the API server | answer | |
+//! | the canary | the API server | refusal | both |
+
+use super::dial::{Asks, Observed, Target, dial};
+use super::matrix::{Attempt, Expected};
+use super::report::Report;
+use std::net::{IpAddr, SocketAddr};
+
+/// Where a canary listens, and what it listens for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ports {
+    /// As in every workspace: for the gateway's pods alone.
+    pub terminal: u16,
+    /// For those who ask.
+    pub report: u16,
+}
+
+/// What came of asking a canary.
+#[derive(Clone, Debug)]
+pub struct Round {
+    pub attempts: Vec<Attempt>,
+    /// Why a canary has told nothing.
+    pub trouble: Option<String>,
+}
+
+/// Asks a canary at its addresses, one of each family, and tries what is forbidden to `who`ever calls this, such as `the operator`.
+pub async fn ask(who: &str, addresses: &[IpAddr], ports: Ports, api_server: SocketAddr) -> Round {
+    let to_api_server = Target {
+        address: api_server,
+        asks: Asks::Http,
+    };
+    let at_addresses = addresses.iter().map(|address| async move {
+        let terminal = Target {
+            address: (*address, ports.terminal).into(),
+            asks: Asks::Nothing,
+        };
+        let report = Report::fetch((*address, ports.report).into());
+        let (terminal, report) = tokio::join!(dial(terminal), report);
+        (*address, terminal, report)
+    });
+    let (at_addresses, to_api_server) = tokio::join!(futures::future::join_all(at_addresses), dial(to_api_server));
+    let mut round = Round {
+        attempts: vec![],
+        trouble: None,
+    };
+    let mut reports = Vec::new();
+    for (address, terminal, report) in at_addresses {
+        let report = report.map_err(|error| round.trouble = Some(error.to_string())).ok();
+        round.attempts.extend(into(who, address, terminal, report.as_ref()));
+        reports.extend(report);
+    }
+    // The same pod has made them: one is as good as another.
+    round
+        .attempts
+        .extend(out_of(who, reports.first(), api_server, to_api_server));
+    round
+}
+
+/// Whoever asks, into the canary.
+fn into(who: &str, address: IpAddr, terminal: Observed, report: Option<&Report>) -> [Attempt; 3] {
+    let asked = format!("{who} to the canary's report at {address}");
+    let own = format!("the canary to its own terminal port, told at {address}");
+    let told = match report {
+        Some(_) => Observed::Answered,
+        None => Observed::Refused,
+    };
+    [
+        Attempt {
+            name: format!("{who} to the canary's terminal port at {address}"),
+            expected: Expected::Refusal,
+            observed: terminal,
+            shown_by: vec![asked.clone(), own.clone()],
+        },
+        allowed(asked, told),
+        allowed(own, report.map_or(Observed::Refused, |report| report.own_terminal)),
+    ]
+}
+
+/// The canary, to elsewhere.
+fn out_of(who: &str, report: Option<&Report>, api_server: SocketAddr, from_here: Observed) -> [Attempt; 3] {
+    let names = "the canary to the cluster's DNS".to_owned();
+    let control = format!("{who} to the API server at {api_server}");
+    // Another address than the one that is known to answer shows nothing.
+    let same = report.is_some_and(|report| report.api_server_address == api_server);
+    let address = report.map_or(api_server, |report| report.api_server_address);
+    [
+        Attempt {
+            name: format!("the canary to the API server at {address}"),
+            expected: Expected::Refusal,
+            observed: report.map_or(Observed::Refused, |report| report.api_server),
+            shown_by: vec![names.clone(), control.clone()],
+        },
+        allowed(names, report.map_or(Observed::Refused, |report| report.names)),
+        allowed(control, if same { from_here } else { Observed::Refused }),
+    ]
+}
+
+fn allowed(name: String, observed: Observed) -> Attempt {
+    Attempt {
+        name,
+        expected: Expected::Answer,
+        observed,
+        shown_by: vec![],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::matrix::{Verdict, judge};
+    use super::*;
+
+    const CANARY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
+
+    fn api_server() -> SocketAddr {
+        "192.0.2.1:443".parse().unwrap()
+    }
+
+    fn report() -> Report {
+        Report {
+            own_terminal: Observed::Answered,
+            names: Observed::Answered,
+            api_server: Observed::Refused,
+            api_server_address: api_server(),
+        }
+    }
+
+    fn verdict(terminal: Observed, report: Option<&Report>, from_here: Observed) -> Verdict {
+        let mut attempts = Vec::from(into("the operator", CANARY, terminal, report));
+        attempts.extend(out_of("the operator", report, api_server(), from_here));
+        judge(&attempts)
+    }
+
+    #[test]
+    fn enforced_takes_every_control() {
+        use Observed::{Answered, Opened, Refused};
+        assert_eq!(verdict(Refused, Some(&report()), Answered), Verdict::Enforced);
+        let unknown = |verdict: Verdict, told: &str| match verdict {
+            Verdict::Unknown { why } => assert!(why.contains(told), "{why}"),
+            other => panic!("{other:?}"),
+        };
+        // The operator's own way to the API server, or to the canary, is closed.
+        unknown(
+            verdict(Refused, Some(&report()), Refused),
+            "the canary to the API server at 192.0.2.1:443: refused, but so was what is allowed: the operator to the API server",
+        );
+        unknown(
+            verdict(Refused, None, Answered),
+            "the operator to the canary's terminal port at 192.0.2.7: refused, but so was what is allowed: the operator to the canary's report",
+        );
+        // Nothing listens, or the canary gets nowhere.
+        let deaf = Report {
+            own_terminal: Refused,
+            ..report()
+        };
+        unknown(
+            verdict(Refused, Some(&deaf), Answered),
+            "the canary to its own terminal port",
+        );
+        let cut_off = Report {
+            names: Refused,
+            ..report()
+        };
+        unknown(
+            verdict(Refused, Some(&cut_off), Answered),
+            "the canary to the cluster's DNS",
+        );
+        let elsewhere = Report {
+            api_server_address: "192.0.2.99:443".parse().unwrap(),
+            ..report()
+        };
+        unknown(
+            verdict(Refused, Some(&elsewhere), Answered),
+            "the API server at 192.0.2.99:443",
+        );
+        unknown(verdict(Opened, Some(&report()), Answered), "nothing came back");
+    }
+
+    #[test]
+    fn one_answer_is_enough_to_say_that_they_are_not() {
+        use Observed::{Answered, Refused};
+        let passed = |name: &str| Verdict::NotEnforced {
+            passed: vec![name.to_owned()],
+        };
+        assert_eq!(
+            verdict(Answered, None, Refused),
+            passed("the operator to the canary's terminal port at 192.0.2.7")
+        );
+        let out = Report {
+            api_server: Answered,
+            ..report()
+        };
+        assert_eq!(
+            verdict(Refused, Some(&out), Answered),
+            passed("the canary to the API server at 192.0.2.1:443")
+        );
+    }
+}
