@@ -7,7 +7,7 @@
 //! | vocabulary | `api` `identity` `names` `labels` `units` `clock` `causes` | pure; imports nothing above it |
 //! | rendering | `policy` `render` | pure; equal input, equal objects |
 //! | settings | `config` | the only reader of files and environment, told what to read by `cli` |
-//! | rims | `audit` `telemetry` `serve` `cluster` `oidc` `proxy` `recording` `tls` `certificates` `connectivity` `http_client` `registry` | one I/O library each, knowing nothing of each other; `registry` asks through `http_client` |
+//! | rims | `audit` `telemetry` `serve` `cluster` `oidc` `proxy` `recording` `tls` `certificates` `connectivity` `http_client` `registry` | one I/O library each, knowing nothing of each other; `oidc` and `registry` ask through `http_client` |
 //! | programs | `operator` `gateway` `doctor` `canary` | never import one another |
 //! | command line | `cli` | the only caller of programs |
 //!

@@ -26,7 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("http_client", &["causes"]),
     ("registry", &["http_client"]),
     ("connectivity", &[]),
-    ("oidc", &["causes", "clock", "config", "identity"]),
+    ("oidc", &["clock", "config", "http_client", "identity"]),
     ("proxy", &["api"]),
     ("recording", &["clock", "config"]),
     (

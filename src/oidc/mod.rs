@@ -12,7 +12,6 @@ mod sign_in;
 mod verify;
 
 pub use entry::NotAllowed;
-pub use http::HttpError;
 pub use logout::{Logout, LogoutError};
 pub use provider::{Provider, ProviderError};
 pub use refresh::{RefreshError, Refreshed};

@@ -1,9 +1,10 @@
 //! An issuer's address becomes what is needed to talk to it: its endpoints and its signing keys.
 
-use super::http::{HttpClient, HttpError};
+use super::http::ProviderClient;
 use crate::clock::Clock;
 use crate::config::gateway::OidcConfig;
 use crate::config::syntax::is_secure;
+use crate::http_client::HttpError;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use openidconnect::core::CoreJsonWebKeySet;
 use openidconnect::{DiscoveryError, IssuerUrl, ProviderMetadataWithLogout};
@@ -33,7 +34,7 @@ pub enum ProviderError {
     NotDiscovered,
     #[snafu(display("the issuer {issuer} is no URL"))]
     Issuer { issuer: String },
-    #[snafu(display("{source}"))]
+    #[snafu(display("can't ask the provider: {source}"))]
     Http { source: HttpError },
     #[snafu(display(
         "the discovery document names the issuer {found}, not {expected}: set OIDC_ISSUER_URL to exactly what the provider says"
@@ -75,7 +76,7 @@ pub(super) struct Discovered {
 /// An identity provider. It works once [`Provider::follow`] has reached it.
 pub struct Provider {
     pub(super) settings: OidcConfig,
-    pub(super) http: HttpClient,
+    pub(super) http: ProviderClient,
     pub(super) clock: Arc<dyn Clock>,
     discovered: ArcSwapOption<Discovered>,
     keys_fetched: Mutex<Option<Instant>>,
@@ -85,7 +86,7 @@ impl Provider {
     pub fn new(settings: OidcConfig, tls: ClientConfig, clock: Arc<dyn Clock>) -> Self {
         Self {
             settings,
-            http: HttpClient::new(tls),
+            http: ProviderClient::new(tls),
             clock,
             discovered: ArcSwapOption::empty(),
             keys_fetched: Mutex::new(None),
@@ -177,7 +178,7 @@ impl Provider {
         let keys = timeout(REACHED_WITHIN, fetched)
             .await
             .map_err(|_| ProviderError::Http {
-                source: HttpError::Timeout,
+                source: HttpError::Timeout { time: REACHED_WITHIN },
             })??;
         discovered.keys.store(Arc::new(keys));
         Ok(())

@@ -1,9 +1,9 @@
 //! A refresh token becomes the provider's word that a session still stands (OpenID Connect Core 1.0, section 12).
 
-use super::http::HttpError;
 use super::provider::{Provider, ProviderError};
 use super::sign_in::{error_of, known_error};
 use super::verify::{Origin, Person, TokenError};
+use crate::http_client::HttpError;
 use crate::identity::Identity;
 use openidconnect::{OAuth2TokenResponse, RefreshToken, TokenResponse};
 use secrecy::{ExposeSecret, SecretString};
@@ -25,7 +25,7 @@ pub enum RefreshError {
     Refused,
     #[snafu(display("{source}"), context(false))]
     Provider { source: ProviderError },
-    #[snafu(display("{source}"))]
+    #[snafu(display("can't ask the provider: {source}"))]
     Http { source: HttpError },
     /// `error` is one of RFC 6749's words, or `other`.
     #[snafu(display("the provider did not refresh a session: {error}"))]

@@ -1,8 +1,8 @@
 //! A visitor becomes a redirect to the provider, and the code that they come back with a person.
 
-use super::http::HttpError;
 use super::provider::{Discovered, Provider, ProviderError};
 use super::verify::{Origin, Person, TokenError};
+use crate::http_client::HttpError;
 use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreClientAuthMethod, CoreErrorResponseType};
 use openidconnect::{
     AuthType, AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointMaybeSet, EndpointNotSet, EndpointSet,
@@ -40,7 +40,7 @@ pub struct SignedIn {
 pub enum SignInError {
     #[snafu(display("{source}"), context(false))]
     Provider { source: ProviderError },
-    #[snafu(display("{source}"))]
+    #[snafu(display("can't ask the provider: {source}"))]
     Http { source: HttpError },
     /// `error` is one of RFC 6749's words, or `other`: never free text of the provider.
     #[snafu(display("the provider refused the code: {error}"))]

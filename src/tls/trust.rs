@@ -32,10 +32,11 @@ impl Trust {
     /// # Errors
     /// When the bundle can't be read or holds no authority. System authorities that can't be read are left out, and logged.
     pub fn read(bundle: Option<&Path>) -> Result<Arc<Self>, TlsError> {
+        let authorities = bundle.map(certificates).transpose()?.unwrap_or_default();
         Ok(Arc::new(Self {
             bundle: bundle.map(Path::to_owned),
             provider: Arc::new(ring::default_provider()),
-            current: ArcSwap::from_pointee(trusted(bundle)?),
+            current: ArcSwap::from_pointee(trusted(authorities, bundle.unwrap_or(Path::new("")))?),
         }))
     }
 
@@ -63,10 +64,10 @@ impl Trust {
         let mut last_error = String::new();
         loop {
             tokio::time::sleep(RELOAD_EVERY).await;
-            match trusted(Some(bundle)) {
+            match self.changed(bundle) {
                 Ok(new) => {
                     last_error.clear();
-                    if new.authorities != self.current.load().authorities {
+                    if let Some(new) = new {
                         let count = new.authorities.len();
                         self.current.store(Arc::new(new));
                         tracing::info!(path = %bundle.display(), count, "the authorities to trust have changed");
@@ -85,20 +86,28 @@ impl Trust {
             }
         }
     }
+
+    fn changed(&self, bundle: &Path) -> Result<Option<Trusted>, TlsError> {
+        let authorities = certificates(bundle)?;
+        if authorities == self.current.load().authorities {
+            return Ok(None);
+        }
+        trusted(authorities, bundle).map(Some)
+    }
 }
 
-fn trusted(bundle: Option<&Path>) -> Result<Trusted, TlsError> {
+/// The system's authorities and those of `bundle`.
+fn trusted(authorities: Vec<CertificateDer<'static>>, bundle: &Path) -> Result<Trusted, TlsError> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     for error in &native.errors {
         tracing::debug!(%error, "an authority of the system can't be read");
     }
     roots.add_parsable_certificates(native.certs);
-    let authorities = bundle.map(certificates).transpose()?.unwrap_or_default();
     for certificate in &authorities {
-        roots.add(certificate.clone()).context(AuthoritySnafu {
-            path: bundle.unwrap_or(Path::new("")),
-        })?;
+        roots
+            .add(certificate.clone())
+            .context(AuthoritySnafu { path: bundle })?;
     }
     Ok(Trusted { authorities, roots })
 }
