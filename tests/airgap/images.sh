@@ -6,7 +6,7 @@ WORKSPACE_REF=localhost/airgap/workspace:test
 
 need_packages() {
   local tool missing=()
-  for tool in buildah debootstrap jq openssl curl; do command -v "$tool" >/dev/null || missing+=("$tool"); done
+  for tool in buildah skopeo debootstrap jq openssl curl; do command -v "$tool" >/dev/null || missing+=("$tool"); done
   if [ ${#missing[@]} -gt 0 ]; then
     echo "installing ${missing[*]}"
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
@@ -30,7 +30,7 @@ make_images() {
 
 # The Debian root that the cluster tier's workspaces are built on: real packages, a quarter of the size.
 base_image() {
-  export DEVPLANE_LOCAL_DIR=$work/local
+  local DEVPLANE_LOCAL_DIR=$work/local
   # shellcheck source=/dev/null
   for library in settings log images; do . "$repo/deploy/local/lib/$library.sh"; done
   # shellcheck source=/dev/null

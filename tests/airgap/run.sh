@@ -21,6 +21,7 @@ bin=${DEVPLANE_TEST_BIN:-$(deploy/local/hyperkube.sh)}
 export PATH=$bin:$PATH HELM_CACHE_HOME=$work/helm HELM_CONFIG_HOME=$work/helm HELM_DATA_HOME=$work/helm
 unset KUBECONFIG
 
+CRANE_VERSION=0.22.1
 make_images
 cat >"$work/values.yaml" <<VALUES
 image: $DEVPLANE_REF
@@ -138,6 +139,24 @@ remote_bundle() { SSL_CERT_FILE=$work/registry/ca.crt bundle "$work/remote.tar" 
 claim "an image is bundled from the registry that its name says" remote_bundle
 same_image() { grep -qF "$(grep -F devplane:test "$work/open/images.tsv" | cut -f2)" <(tar -xOf "$work/remote.tar" images.tsv); }
 claim "by the same digest" same_image
+
+# The lines of the page that copy from registry to registry, as they stand there.
+"$DEVPLANE" doctor images --values "$work/printed.yaml" >"$work/pinned.txt"
+copied_by() { # TOOL
+  local line
+  line=$(grep -E "^ +while read -r image; .* $1 copy " docs/setup/air-gap.md | sed "s|registry.example.com/platform|$registry/by-$1|g")
+  cp "$work/pinned.txt" "$work/images.txt"
+  # As the page says, it takes no tag with a digest.
+  [ "$1" != skopeo ] || sed -i 's/@.*//' "$work/images.txt"
+  (cd "$work" && PATH=$tools:$PATH SSL_CERT_FILE=$work/registry/ca.crt REGISTRY_AUTH_FILE=$DOCKER_CONFIG/config.json bash -euo pipefail -c "$line") 2>&1 || return
+  [ "$(ask -o /dev/null -D - -H 'Accept: application/vnd.oci.image.manifest.v1+json' "https://$registry/v2/by-$1/platform/airgap/devplane/manifests/test" |
+    tr -d '\r' | sed -n 's/^[Dd]ocker-[Cc]ontent-[Dd]igest: //p')" = "$(arrived airgap/devplane:test)" ]
+}
+tools=$DEVPLANE_CACHE/crane-$CRANE_VERSION
+mkdir -p "$tools"
+[ -x "$tools/crane" ] || (cd / && GOBIN=$tools CGO_ENABLED=0 go install -trimpath "github.com/google/go-containerregistry/cmd/crane@v$CRANE_VERSION")
+ln -sf "$DEVPLANE_CACHE"/airgap-tools/oras-*-linux-"$(go env GOHOSTARCH)" "$tools/oras"
+for tool in skopeo crane oras; do claim "the page's line for $tool copies by the same digests" copied_by "$tool"; done
 
 printf '%d passed, %d failed\n' "$PASSED" "$FAILED"
 [ "$FAILED" -eq 0 ]
