@@ -132,7 +132,8 @@ fn read_file(path: &Path) -> Result<(String, Dict), FileError> {
     })?;
     let value: serde_json::Value = serde_saphyr::from_str(&text).map_err(|error| FileError::Parse {
         path: name.clone(),
-        reason: error.to_string(),
+        // Without the lines around it: one of them may hold a secret.
+        reason: error.without_snippet().to_string(),
     })?;
     match Value::serialize(&value) {
         Ok(Value::Dict(_, values)) => Ok((name, values)),

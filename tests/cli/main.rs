@@ -77,6 +77,16 @@ fn the_environment_wins_over_the_file_and_unknown_keys_are_told() {
         .args(["operator", "--config", "/no/such/file"])
         .assert()
         .code(64);
+
+    let mut broken = tempfile::NamedTempFile::new().unwrap();
+    writeln!(broken, "oidc:\n  clientSecret: \"planted-secret").unwrap();
+    let refused = devplane()
+        .args(["gateway", "--config"])
+        .arg(broken.path())
+        .assert()
+        .code(64);
+    let told = self::text(&refused.get_output().stderr);
+    assert!(told.contains("line 2") && !told.contains("planted"), "{told}");
 }
 
 #[test]

@@ -185,7 +185,8 @@ fn mapping(name: &str, text: &str) -> Result<Value, ValuesError> {
         // An empty file is an empty mapping.
         Ok(Value::Null) => return Ok(Value::Object(Map::new())),
         Ok(_) => "its top level is no mapping".to_owned(),
-        Err(error) => error.to_string(),
+        // Without the lines around it: one of them may hold a secret.
+        Err(error) => error.without_snippet().to_string(),
     };
     ParseSnafu { name, reason }.fail()
 }
@@ -251,6 +252,18 @@ mod tests {
             (values.operator_image(), values.gateway_image()),
             ("a:1".into(), "b:2".into())
         );
+    }
+
+    #[test]
+    fn a_refusal_shows_nothing_of_the_file() {
+        for wrong in [
+            "gateway: {oidc: {clientSecret: planted-secret\nx: 1",
+            "gateway:\n  clientSecret: \"planted-secret",
+            "clientSecret: planted-secret\nb: [",
+        ] {
+            let told = Values::try_from(wrong).unwrap_err().to_string();
+            assert!(told.contains("line ") && !told.contains("planted"), "{told}");
+        }
     }
 
     #[test]
