@@ -16,6 +16,7 @@ pub struct Group {
 pub const GROUPS: &[Group] = &[
     group("DP01", "Settings and values", checks::configuration::CHECKS),
     group("DP02", "API server and definition", checks::api::CHECKS),
+    group("DP09", "Values and versions", checks::upgrade::CHECKS),
 ];
 
 const fn group(prefix: &'static str, title: &'static str, checks: &'static [Check]) -> Group {
