@@ -49,6 +49,7 @@ clean_up() {
   ip netns delete "$OUTSIDE" 2>/dev/null || true
   running netpol || start_policies
   kubectl delete namespace connectivity --wait=false --ignore-not-found >/dev/null
+  kubectl -n "$SYSTEM_NS" delete pod as-operator as-gateway --wait=false --ignore-not-found >/dev/null
   kubectl -n "$WORKSPACES_NS" patch workspace dev1 --type merge -p '{"spec":{"aiConfig":{"egressCIDRs":null}}}' >/dev/null || true
   rm -rf "$work"
   exit "$status"
@@ -75,12 +76,39 @@ EOF
   kubectl -n connectivity wait --for=condition=Ready pod/stranger --timeout=120s >/dev/null
 }
 
+# Pods that the policies of operator and gateway select, but with something in them to ask with. They are never ready, so no Service leads to them.
+control_plane_up() {
+  local app
+  for app in operator gateway; do
+    kubectl -n "$SYSTEM_NS" apply -f - >/dev/null <<EOF
+apiVersion: v1
+kind: Pod
+metadata: {name: as-$app, labels: {app: workspace-$app}}
+spec:
+  terminationGracePeriodSeconds: 1
+  automountServiceAccountToken: false
+  securityContext: {runAsNonRoot: true, runAsUser: 1000, seccompProfile: {type: RuntimeDefault}}
+  containers:
+  - name: asker
+    image: $WORKSPACE_IMAGE
+    imagePullPolicy: Never
+    command: [sleep, infinity]
+    readinessProbe: {exec: {command: ["false"]}}
+    securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+EOF
+  done
+  kubectl -n "$SYSTEM_NS" wait --for=jsonpath='{.status.phase}'=Running pod/as-operator pod/as-gateway --timeout=120s >/dev/null
+}
+
 pod_address() { kubectl -n "$1" get pod "${@:2}" -o 'jsonpath={.items[0].status.podIP}{.status.podIP}'; }
 
 address_of() {
   case $1 in
     dns) pod_address kube-system -l k8s-app=kube-dns ;;
     model) pod_address "$MODEL_NS" -l app=fixed-answer-llm ;;
+    # Not those that were made here.
+    operator | gateway) pod_address "$SYSTEM_NS" -l "app=workspace-$1,app.kubernetes.io/name" ;;
+    provider) echo "$NODE_IP" ;;
     stranger) pod_address connectivity stranger ;;
     dev1 | dev2) pod_address "$WORKSPACES_NS" "$1-workspace-pod" ;;
     api-server-service) echo "$API_SERVICE_IP" ;;
@@ -94,7 +122,10 @@ address_of() {
 
 reaches() { # FROM ADDRESS PROTOCOL PORT
   local in=(-n "$WORKSPACES_NS" "$1-workspace-pod")
-  [ "$1" != stranger ] || in=(-n connectivity stranger)
+  case $1 in
+    stranger) in=(-n connectivity stranger) ;;
+    as-*) in=(-n "$SYSTEM_NS" "$1") ;;
+  esac
   kubectl exec -i "${in[@]}" -- python3 - "$3" "$2" "$4" <"$here/probe.py"
 }
 
@@ -139,6 +170,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/devplane-connectivity-XXXXXX")
 trap clean_up EXIT
 outside_up
 stranger_up
+control_plane_up
 kubectl -n "$WORKSPACES_NS" exec dev2-workspace-pod -- sh -c 'python3 -m http.server 8000 --directory /tmp >/dev/null 2>&1 &'
 kubectl -n "$WORKSPACES_NS" exec dev1-workspace-pod -- sh -c 'python3 -m http.server 8000 --directory /tmp >/dev/null 2>&1 &'
 kubectl -n "$WORKSPACES_NS" patch workspace dev1 --type merge -p "{\"spec\":{\"aiConfig\":{\"egressCIDRs\":[\"$ALLOWED/32\"]}}}" >/dev/null
