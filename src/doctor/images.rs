@@ -1,9 +1,10 @@
 //! Values of the chart become the list of all images that an installation with them runs: what to copy into a closed network.
 
 use super::values::Values;
+use crate::registry::{Reference, ReferenceError};
 use serde::Serialize;
 use serde_json::Value;
-use snafu::Snafu;
+use snafu::{ResultExt, Snafu};
 
 /// An image, and what of the installation runs it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -15,6 +16,7 @@ pub struct Image {
     pub registry: Option<String>,
     /// The path at the registry.
     pub repository: String,
+    /// `latest` when the reference names neither a tag nor a digest.
     pub tag: Option<String>,
     /// Such as `sha256:...`, when the reference names one.
     pub digest: Option<String>,
@@ -25,11 +27,12 @@ pub struct Image {
 /// A reference that no registry would take.
 #[derive(Debug, PartialEq, Eq, Snafu)]
 #[snafu(display(
-    "{path} is {reference:?}: expected [HOST[:PORT]/]NAME[:TAG][@sha256:DIGEST], such as registry.example.com/devplane:2.0.0"
+    "{path} is {reference:?}, and {source}: expected [HOST[:PORT]/]NAME[:TAG][@sha256:DIGEST], such as registry.example.com/devplane:2.0.0"
 ))]
 pub struct BadReference {
     path: String,
     reference: String,
+    source: ReferenceError,
 }
 
 /// Every image, in the order in which an installation first needs it, each once.
@@ -43,9 +46,23 @@ pub fn of(values: &Values) -> Result<Vec<Image>, BadReference> {
             known.used_by.push(by);
             continue;
         }
-        let mut image = parse(&reference).ok_or(BadReference { path, reference })?;
-        image.used_by.push(by);
-        images.push(image);
+        let Reference {
+            registry,
+            repository,
+            tag,
+            digest,
+        } = reference.parse().context(BadReferenceSnafu {
+            path,
+            reference: &reference,
+        })?;
+        images.push(Image {
+            reference,
+            registry,
+            repository,
+            tag,
+            digest,
+            used_by: vec![by],
+        });
     }
     Ok(images)
 }
@@ -132,58 +149,6 @@ fn images_in(object: &Value, into: &mut Vec<String>) {
     }
 }
 
-/// Takes a reference apart by the grammar of the OCI distribution specification (1.1, "Pulling manifests") and of container
-/// engines: the part before the first slash is a host when it has a dot or a port, or is `localhost`.
-fn parse(reference: &str) -> Option<Image> {
-    let (rest, digest) = match reference.split_once('@') {
-        Some((rest, digest)) => (rest, Some(digest)),
-        None => (reference, None),
-    };
-    let (rest, tag) = match rest.rsplit_once(':') {
-        Some((rest, tag)) if !tag.contains('/') => (rest, Some(tag)),
-        _ => (rest, None),
-    };
-    let (registry, repository) = match rest.split_once('/') {
-        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (Some(host), path),
-        _ => (None, rest),
-    };
-    let well_formed = repository.split('/').all(is_path_component)
-        && registry.is_none_or(is_host)
-        && tag.is_none_or(is_tag)
-        && digest.is_none_or(is_digest);
-    well_formed.then(|| Image {
-        reference: reference.to_owned(),
-        registry: registry.map(str::to_owned),
-        repository: repository.to_owned(),
-        tag: tag.map(str::to_owned),
-        digest: digest.map(str::to_owned),
-        used_by: Vec::new(),
-    })
-}
-
-fn is_path_component(text: &str) -> bool {
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    text.starts_with(fits) && text.ends_with(fits) && text.chars().all(|c| fits(c) || "._-".contains(c))
-}
-
-fn is_host(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || ".-:[]".contains(c))
-}
-
-fn is_tag(text: &str) -> bool {
-    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    text.len() <= 128 && text.starts_with(word) && text.chars().all(|c| word(c) || ".-".contains(c))
-}
-
-fn is_digest(text: &str) -> bool {
-    let is_hex = |hex: &str, length| hex.len() == length && hex.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
-    match text.split_once(':') {
-        Some(("sha256", hex)) => is_hex(hex, 64),
-        Some(("sha512", hex)) => is_hex(hex, 128),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,27 +199,9 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_is_taken_apart() {
-        let digest = format!("sha256:{}", "0a".repeat(32));
-        let image = parse(&format!("localhost:5000/team/app:v1.2@{digest}")).unwrap();
-        assert_eq!(image.registry.as_deref(), Some("localhost:5000"));
-        assert_eq!(
-            (image.repository.as_str(), image.tag.as_deref()),
-            ("team/app", Some("v1.2"))
-        );
-        assert_eq!(image.digest, Some(digest));
-        let image = parse("team/app").unwrap();
-        assert_eq!(
-            (image.registry, image.repository.as_str(), image.tag),
-            (None, "team/app", None)
-        );
-    }
-
-    #[test]
     fn what_is_no_reference_is_refused_by_the_name_of_its_key() {
         for reference in [
             "a b",
-            "A/b",
             "r.example:5000/",
             "a:",
             "a@sha256:12",
