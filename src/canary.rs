@@ -7,6 +7,7 @@ use crate::config::CanaryConfig;
 use crate::connectivity::dial::Asks;
 use crate::connectivity::{Report, Target, dial::dial};
 use crate::names::{CANARY_REPORT_PORT, TERMINAL_PORT};
+use crate::serve::listener::{ListenError, listen};
 use crate::serve::shutdown;
 use snafu::{OptionExt, ResultExt, Snafu};
 use std::io;
@@ -36,8 +37,8 @@ const DNS_PORT: u16 = 53;
 /// Why it does not run.
 #[derive(Debug, Snafu)]
 pub enum CanaryError {
-    #[snafu(display("can't listen on {address}: {source}"))]
-    Bind { address: SocketAddr, source: io::Error },
+    #[snafu(display("{source}"), context(false))]
+    Listen { source: ListenError },
     #[snafu(display("can't read {}: {source}", path.display()))]
     Resolver { path: PathBuf, source: io::Error },
     #[snafu(display("{} has no line `nameserver ADDRESS`: set CANARY_NAME_SERVER", path.display()))]
@@ -72,10 +73,6 @@ pub async fn run(config: CanaryConfig) -> Result<(), CanaryError> {
         () = shutdown::signal() => {}
     }
     Ok(())
-}
-
-async fn listen(address: SocketAddr) -> Result<TcpListener, CanaryError> {
-    TcpListener::bind(address).await.context(BindSnafu { address })
 }
 
 /// An address at which a listener on `address` hears itself.

@@ -65,11 +65,10 @@ use service::Gateway;
 use session::Cookies;
 use session_keys::KeysError;
 use snafu::{ResultExt, Snafu};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use terminal_tls::TerminalTls;
-use tokio::net::TcpListener;
 use workspaces::Workspaces;
 
 /// For what was told to end when the time to drain was over, as it takes to say goodbye.
@@ -114,7 +113,8 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
     let certificate = certificate.transpose().context(TlsSnafu)?;
     let server = certificate.as_ref().map(ServerCertificate::server);
     let server = server.transpose().context(TlsSnafu)?.map(Arc::new);
-    let listener = listen(config.port).await.context(ListenSnafu)?;
+    let everywhere = (Ipv6Addr::UNSPECIFIED, config.port).into();
+    let listener = listener::listen(everywhere).await.context(ListenSnafu)?;
     let keys = tokio::select! {
         keys = session_keys(&client, &config.pod_namespace) => keys.context(KeysSnafu)?,
         () = &mut stop => return Ok(()),
@@ -223,14 +223,6 @@ impl Gateway {
             actor: Actor::default(),
             reason: RefusalReason::TooManyConnections.as_str(),
         });
-    }
-}
-
-/// On all addresses: IPv6 and IPv4 where there is IPv6, IPv4 alone where there is none.
-async fn listen(port: u16) -> Result<TcpListener, ListenError> {
-    match listener::listen((Ipv6Addr::UNSPECIFIED, port).into()).await {
-        Ok(listener) => Ok(listener),
-        Err(_) => listener::listen((Ipv4Addr::UNSPECIFIED, port).into()).await,
     }
 }
 

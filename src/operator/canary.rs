@@ -35,7 +35,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 /// Attempts and requests; a round that takes longer has lost an answer.
-const LONGEST_ROUND: Duration = Duration::from_secs(30);
+const ROUND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is known of the enforcement of policies, as it changes; clones follow the same.
 #[derive(Clone)]
@@ -139,7 +139,7 @@ impl Watcher {
         let mut tracker = Tracker::new(self.watching.interval, self.clock.now());
         let mut last = None;
         loop {
-            let (verdict, pod) = match timeout(LONGEST_ROUND, self.ask()).await {
+            let (verdict, pod) = match timeout(ROUND_TIMEOUT, self.ask()).await {
                 Ok(Ok((round, pod))) => (verdict(round), Some(pod)),
                 Ok(Err(error)) => (Verdict::Unknown { why: error.to_string() }, None),
                 Err(_) => {

@@ -1,7 +1,7 @@
 //! What each round of the canary shows becomes what is known of the enforcement of policies, and what follows from it. Pure.
 //!
-//! A packet may get lost and a pod be policed a moment late, so a change for the better or the worse takes some rounds that agree. That
-//! a canary can't be asked for a while takes nothing from what it has shown, nor does it clear anybody.
+//! A packet may get lost and a pod be policed a moment late, so a change for the better or the worse takes some rounds that agree, also in a
+//! process that has just begun. A round in between that shows nothing takes nothing from them, nor does it clear anybody.
 
 use crate::connectivity::Verdict;
 use jiff::{SignedDuration, Timestamp};
@@ -74,8 +74,8 @@ pub struct Tracker {
     known: Enforcement,
     /// When they were last shown to be enforced, or this process began.
     since: Timestamp,
-    /// Rounds in a row that contradict what is known.
-    contradicting: u32,
+    /// What the last rounds have shown, whether policies are enforced, and how many of them agree.
+    shown: Option<(bool, u32)>,
 }
 
 impl Tracker {
@@ -84,7 +84,7 @@ impl Tracker {
             interval,
             known: Enforcement::Pending,
             since: now,
-            contradicting: 0,
+            shown: None,
         }
     }
 
@@ -97,19 +97,18 @@ impl Tracker {
         match verdict {
             Verdict::Enforced => {
                 self.since = now;
-                match &self.known {
-                    Enforcement::NotEnforced { .. } => self.contradict(|| Enforcement::Enforced),
-                    _ => self.settle(Enforcement::Enforced),
+                if self.agree(true) {
+                    self.known = Enforcement::Enforced;
                 }
             }
-            Verdict::NotEnforced { passed } => match &self.known {
-                Enforcement::NotEnforced { .. } => self.contradicting = 0,
-                _ => self.contradict(|| Enforcement::NotEnforced {
-                    passed: passed.join("; ").into(),
-                }),
-            },
+            Verdict::NotEnforced { passed } => {
+                if self.agree(false) && !matches!(self.known, Enforcement::NotEnforced { .. }) {
+                    self.known = Enforcement::NotEnforced {
+                        passed: passed.join("; ").into(),
+                    };
+                }
+            }
             Verdict::Unknown { .. } => {
-                self.contradicting = 0;
                 let long = SignedDuration::try_from(self.interval.saturating_mul(2)).unwrap_or(SignedDuration::MAX);
                 let is_old = now.duration_since(self.since) > long;
                 if is_old && matches!(self.known, Enforcement::Pending | Enforcement::Enforced) {
@@ -127,16 +126,15 @@ impl Tracker {
         }
     }
 
-    fn settle(&mut self, known: Enforcement) {
-        self.known = known;
-        self.contradicting = 0;
-    }
-
-    fn contradict(&mut self, known: impl FnOnce() -> Enforcement) {
-        self.contradicting += 1;
-        if self.contradicting >= AGREEING {
-            self.settle(known());
-        }
+    /// Whether enough rounds have shown the same.
+    fn agree(&mut self, enforced: bool) -> bool {
+        let before = self
+            .shown
+            .filter(|(same, _)| *same == enforced)
+            .map_or(0, |(_, rounds)| rounds);
+        let rounds = before.saturating_add(1);
+        self.shown = Some((enforced, rounds));
+        rounds >= AGREEING
     }
 
     /// Before another look at what is not settled.
@@ -183,6 +181,10 @@ mod tests {
         let mut tracker = tracker();
         assert_eq!(tracker.known(), &Enforcement::Pending);
         let rounds = [
+            (Verdict::Enforced, Enforcement::Pending),
+            (passed(), Enforcement::Pending),
+            (Verdict::Enforced, Enforcement::Pending),
+            (Verdict::Enforced, Enforcement::Pending),
             (Verdict::Enforced, Enforcement::Enforced),
             (passed(), Enforcement::Enforced),
             (passed(), Enforcement::Enforced),
@@ -190,8 +192,6 @@ mod tests {
             (passed(), Enforcement::Enforced),
             (passed(), Enforcement::Enforced),
             (unknown(), Enforcement::Enforced),
-            (passed(), Enforcement::Enforced),
-            (passed(), Enforcement::Enforced),
             (passed(), not_enforced()),
             (Verdict::Enforced, not_enforced()),
             (Verdict::Enforced, not_enforced()),
@@ -214,7 +214,10 @@ mod tests {
         assert_eq!(tracker.known(), &Enforcement::Pending);
         tracker.take(&unknown(), at(601));
         assert_eq!(tracker.known(), &Enforcement::Unknown);
-        tracker.take(&Verdict::Enforced, at(700));
+        for _ in 0..AGREEING {
+            assert_eq!(tracker.known(), &Enforcement::Unknown);
+            tracker.take(&Verdict::Enforced, at(700));
+        }
         assert_eq!(tracker.known(), &Enforcement::Enforced);
         tracker.take(&unknown(), at(1300));
         assert_eq!(tracker.known(), &Enforcement::Enforced);
@@ -247,7 +250,7 @@ mod tests {
             let interval = Duration::from_secs(interval);
             let mut tracker = Tracker::new(interval, at(0));
             // It begins to pass somewhere between a round and the next.
-            let wait = tracker.take(&Verdict::Enforced, at(0));
+            let wait = (0..AGREEING).map(|_| tracker.take(&Verdict::Enforced, at(0))).last().unwrap();
             let begins = Duration::from_secs(offset).min(wait);
             let mut passed_for = wait - begins;
             while tracker.known() == &Enforcement::Enforced {

@@ -234,9 +234,14 @@ fn keep(
         state.stop_reason = None;
     }
     let if_told = |reason| Some(reason).filter(|reason| last.stop_reason == Some(*reason));
+    // What could not start again goes on.
+    let waits = restart && since.gate != Gate::Open;
+    if waits {
+        state.restarted_at = last.restarted_at.as_ref().map(|done| done.0);
+    }
     match pod_state {
         PodState::Ending => "Waiting for the last pod to end".clone_into(&mut state.message),
-        _ if restart => {
+        _ if restart && !waits => {
             "Restarting: the user or an administrator asked for it".clone_into(&mut state.message);
             state.stop_reason = Some(StopReason::Restart);
             state.pod_failures = 0;

@@ -494,6 +494,18 @@ fn nothing_starts_behind_a_closed_gate_and_nothing_that_runs_is_stopped_for_it()
             (stopped, &[][..]),
             "{gate:?}"
         );
+        // Nor by a restart, which is done when the gate opens.
+        let running = Observed {
+            gate,
+            ..with_pod(&desired(&valid(), None), ready())
+        };
+        let stop_reason = restarted(&running, 5, None, 10).state.stop_reason;
+        assert_eq!(
+            stop_reason,
+            (gate == Gate::Open).then_some(StopReason::Restart),
+            "{gate:?}"
+        );
+        assert_eq!(restarted(&running, 5, None, 10).state.restarted_at, None, "{gate:?}");
     }
 }
 

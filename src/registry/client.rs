@@ -359,10 +359,16 @@ impl Asking<'_> {
                 let mut there = BTreeSet::new();
                 for variant in variants {
                     // A mirror may have the index, but not all that it lists.
-                    let absent = wanted.contains(&variant.architecture)
-                        && self.manifest(&Method::HEAD, &variant.digest).await?.status() == StatusCode::NOT_FOUND;
-                    if !absent {
-                        there.insert(variant.architecture);
+                    let status = match wanted.contains(&variant.architecture) {
+                        true => self.manifest(&Method::HEAD, &variant.digest).await?.status(),
+                        false => StatusCode::OK,
+                    };
+                    match status {
+                        StatusCode::OK => {
+                            there.insert(variant.architecture);
+                        }
+                        StatusCode::NOT_FOUND => {}
+                        status => return StatusSnafu { registry, status }.fail(),
                     }
                 }
                 return Ok(Some(there));

@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use snafu::{ResultExt, Snafu};
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::sync::Arc;
@@ -84,10 +84,20 @@ pub struct ListenError {
     source: std::io::Error,
 }
 
+/// Listens; on `::`, which is IPv6 and IPv4, where there is no IPv6 on IPv4 alone.
+///
 /// # Errors
 /// When the address is taken, or not allowed.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.context(ListenSnafu { address })
+    let listener = TcpListener::bind(address).await;
+    let every = SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()));
+    if listener.is_err()
+        && address == every
+        && let Ok(listener) = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+    {
+        return Ok(listener);
+    }
+    listener.context(ListenSnafu { address })
 }
 
 /// Answers requests until `drain` says to stop; connections then finish the request that they are in.
