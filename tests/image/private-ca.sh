@@ -116,3 +116,13 @@ begin
 each "does after it" inside
 check "Java's trust store too" java_knows second
 check "and the authority of before is gone" java_forgot first
+# What is no certificate: text that is not UTF-8, a block that was cut, one that is no base64, and one that holds something else.
+{
+  printf '# Autorit\351 interne\n-----BEGIN CERTIFICATE-----\nMIIB\n'
+  cat "$work/private/second.crt"
+  printf -- '-----BEGIN CERTIFICATE-----\n%s\n-----END CERTIFICATE-----\n' 'MII?' 'aGVsbG8='
+} >"$work/cas/broken.crt"
+rm "$work/cas/ca.crt"
+begin
+check "a start with authorities that are broken tells which blocks are no certificates" test "$(grep -c 'warning: PEM block .* is no certificate' "$work/out")" = 2
+check "and Java's trust store has the rest" java_knows second

@@ -91,6 +91,16 @@ check "keeps the tmux session" [ "$(session)" = "$before" ]
 check "without providers opencode has none" start '[]'
 check "and no default model" config .model null
 
+# Java's store is a convenience, and the start does not depend on it.
+store=$work/home/.config/devplane/truststore.jks
+no_store() { [ -z "$(find "$work/home/.config/devplane" -name 'truststore*')" ]; }
+check "Java's trust store is there" test -s "$store"
+printf '#!/bin/sh\nexit 1\n' >"$work/bin/python3" && chmod +x "$work/bin/python3"
+check "a start where it can't be made" start '[]'
+check "says so" grep -q 'warning: there is no trust store for Java' "$work/out"
+check "and leaves none, nor half of one" no_store
+rm "$work/bin/python3"
+
 # From here on with a real ttyd, at an address of its own, and with less patience than in a pod.
 printf '#!/bin/sh\nexec %s --interface 127.0.9.1 "$@"\n' "$ttyd" >"$work/bin/ttyd"
 sed -i 's|^HANGUP_SECONDS=.*|HANGUP_SECONDS=3|' "$work/entrypoint.sh"

@@ -28,6 +28,8 @@ fail() {
   exit 1
 }
 
+warn() { printf 'devplane: warning: %s\n' "$1" >&2; }
+
 # Writes standard input to FILE in one step, so that no reader ever sees half of it.
 replace() { # FILE MODE
   local new
@@ -77,10 +79,18 @@ merge_authorities() {
   } | replace "$platform/env.sh" 644
   # shellcheck source=/dev/null
   . "$platform/env.sh"
-  # Java reads no PEM. An image of a site's own may have no Python.
+  java_truststore "$bundle" "$platform/truststore.jks"
+}
+
+# Java reads no PEM. An image of a site's own may have no Python, and a workspace without a store for Java is one all the same; the store of an
+# earlier start does not stay, since its authorities may be trusted no longer.
+java_truststore() { # BUNDLE STORE
+  local new
   if command -v python3 >/dev/null; then
-    python3 "$DEVPLANE_JAVA_TRUSTSTORE" <"$bundle" | replace "$platform/truststore.jks" 644
+    if new=$(mktemp "$2.XXXXXX") && python3 "$DEVPLANE_JAVA_TRUSTSTORE" <"$1" >"$new" && chmod 644 "$new" && mv -f "$new" "$2"; then return 0; fi
+    warn "there is no trust store for Java: $DEVPLANE_JAVA_TRUSTSTORE has failed"
   fi
+  rm -f "$2" ${new:+"$new"}
 }
 
 # One provider for each entry; the first model of the first one is the default. `/v1` is added once.
