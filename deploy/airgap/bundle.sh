@@ -60,13 +60,23 @@ done
 list_images() { # the JSON of `devplane doctor images`
   if [ -n "$devplane" ]; then
     "$devplane" doctor images --output json "${values[@]}"
-  elif command -v devplane >/dev/null; then
-    devplane doctor images --output json "${values[@]}"
   else
     cargo run --quiet --locked --manifest-path "$repo/Cargo.toml" -- doctor images --output json "${values[@]}"
   fi
 }
 
+# Another version knows other defaults and other images than this chart.
+check_version() { # EXECUTABLE
+  local said
+  said=$("$1" --version) || fail "$1 does not run" "give another one with --devplane, or leave it out with none on PATH: then it is built from this checkout"
+  case $said in
+    "devplane $version" | "devplane $version "*) ;;
+    *) fail "$1 is '$said', and the chart is of version $version: it would list other images" "give an executable of $version with --devplane, or take the other one off PATH: then it is built from this checkout" ;;
+  esac
+}
+
+[ -n "$devplane" ] || devplane=$(command -v devplane || true)
+[ -z "$devplane" ] || check_version "$devplane"
 output=$(realpath -m -- "$output")
 mkdir -p "$(dirname "$output")"
 # Beside the output: the two take the same room, and /tmp may be small.
@@ -100,5 +110,6 @@ progress "writing $output"
 mv "$output.part" "$output"
 (cd "$(dirname "$output")" && sha256sum "$(basename "$output")" >"$output.sha256")
 progress "done: $(du -h --apparent-size "$output" | cut -f1), $(wc -l <"$layout/images.tsv") images and charts"
-printf '\nCarry %s and its .sha256 over, then:\n  sha256sum -c %s\n  tar -xf %s load.sh\n  ./load.sh %s REGISTRY\n' \
-  "$(basename "$output")" "$(basename "$output").sha256" "$(basename "$output")" "$(basename "$output")"
+name=$(basename "$output")
+printf '\nCarry %s over, and by another way its SHA-256, which is in %s.sha256. Then:\n  sha256sum -c %s.sha256\n  tar -xf %s load.sh\n  ./load.sh %s REGISTRY\n' \
+  "$name" "$name" "$name" "$name" "$name"

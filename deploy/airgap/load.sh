@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Turns a bundle of bundle.sh into images and a chart in a registry of the closed network. It needs bash, GNU tar and coreutils only.
+# Turns a bundle of bundle.sh into images and a chart in a registry of the closed network. It needs bash, coreutils, GNU tar, grep, sed, awk and diff.
 set -euo pipefail
 
 usage() {
   cat <<'USAGE'
-usage: load.sh ARCHIVE REGISTRY[/PREFIX] [--ca FILE] [--user NAME --password-file FILE] [--check]
+usage: load.sh ARCHIVE REGISTRY[/PREFIX] [--sha256 HEX] [--ca FILE] [--user NAME --password-file FILE] [--check]
 
 Checks the checksums of all that is in ARCHIVE, pushes what REGISTRY lacks, by the same digests, and prints the values to install with.
+  --sha256 HEX          what the SHA-256 of ARCHIVE must be, checked before anything of it is used. The checksums in ARCHIVE show that it is
+                        whole, not who made it: whoever changes it can change them too. This one has to come by another way
   --ca FILE             the authority (PEM) of the registry's certificate, when the system does not know it
   --user NAME           whom to log in as; without, the credentials of `docker login` and its like are used
   --password-file FILE  a file with the password; - is standard input
@@ -26,17 +28,18 @@ usage_error() {
 }
 progress() { printf '%s  %s\n' "$(date +%H:%M:%S)" "$1" >&2; }
 
-archive='' registry='' ca='' user='' password_file='' check_only=no
+archive='' registry='' ca='' user='' password_file='' sha256='' check_only=no
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage && exit 0 ;;
     --check) check_only=yes ;;
-    --ca | --user | --password-file)
+    --ca | --user | --password-file | --sha256)
       [ $# -ge 2 ] || usage_error "$1 needs a value"
       case $1 in
         --ca) ca=$2 ;;
         --user) user=$2 ;;
         --password-file) password_file=$2 ;;
+        --sha256) sha256=${2,,} ;;
       esac
       shift
       ;;
@@ -53,12 +56,20 @@ done
 case $registry in *://* | *@* | *[[:space:]]*) usage_error "the registry '$registry' should be HOST[:PORT][/PREFIX], without https:// or a tag" ;; esac
 [ -z "$ca" ] || grep -q 'BEGIN CERTIFICATE' "$ca" 2>/dev/null || usage_error "--ca $ca holds no certificate in PEM"
 if [ -n "$user$password_file" ] && { [ -z "$user" ] || [ -z "$password_file" ]; }; then usage_error "--user and --password-file go together"; fi
+[ -z "$sha256" ] || [[ $sha256 =~ ^[0-9a-f]{64}$ ]] || usage_error "--sha256 $sha256 should be 64 hexadecimal digits"
+for tool in awk base64 basename cut date diff du grep head mktemp sed sha256sum sort tail tar uname wc; do
+  command -v "$tool" >/dev/null || fail "$tool is not installed" "load.sh needs coreutils, GNU tar, grep, sed, awk and diff"
+done
 tar --version 2>/dev/null | grep -q 'GNU tar' || fail "tar is not GNU tar" "install it; the checksums are made while it reads"
 
 work=$(umask 077 && mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 progress "checking $(basename "$archive") ($(du -h --apparent-size "$archive" | cut -f1))"
+if [ -n "$sha256" ]; then
+  found=$(sha256sum <"$archive" | cut -c1-64)
+  [ "$found" = "$sha256" ] || fail "the SHA-256 of $archive is $found, not $sha256" "do not use it: it was changed, or it is another one"
+fi
 tar -xf "$archive" --occurrence=1 -C "$work" SHA256SUMS 2>/dev/null || fail "$archive is no bundle: it has no SHA256SUMS" "copy it again; sha256sum -c $(basename "$archive").sha256 tells whether it is whole"
 # Nothing is unpacked: each file's checksum is made as it goes by.
 # shellcheck disable=SC2016  # for the shell that tar starts
@@ -94,9 +105,9 @@ explain() { # WHAT LOG: what the registry said, and what it likely means
   local said hint='check that the registry answers: curl https://'${registry%%/*}'/v2/'
   said=$(grep -m1 '^Error' "$2" || tail -n 1 "$2")
   case $(cat "$2") in
-    *x509:* | *certificate*) hint='name the authority of its certificate with --ca FILE' ;;
-    *401* | *[Uu]nauthorized* | *[Cc]redential*) hint='give --user and --password-file of an account that may push' ;;
-    *403* | *denied* | *[Ff]orbidden*) hint='the account may not push there: give another one, or another path behind the host' ;;
+    *x509:*) hint='name the authority of its certificate with --ca FILE' ;;
+    *"response status code 401"* | *[Uu]nauthorized* | *"credential not found"*) hint='give --user and --password-file of an account that may push' ;;
+    *"response status code 403"* | *denied* | *[Ff]orbidden*) hint='the account may not push there: give another one, or another path behind the host' ;;
     *"server gave HTTP response"*) hint='the registry must speak HTTPS' ;;
   esac
   fail "$1: ${said#Error*: }" "$hint"

@@ -55,6 +55,10 @@ denied "no path of this machine is in it" grep -rqF "$HOME/" "$work/open" --incl
 claim "the CustomResourceDefinition is the chart's" cmp "$work/open/crds/workspaces.workspace.devplane.io.yaml" chart/devplane/crds/workspaces.workspace.devplane.io.yaml
 refused "an image that is nowhere is named" "devplane:0.0.1 is not in buildah's storage" bundle "$work/none.tar" <(echo 'image: localhost/devplane:0.0.1')
 denied "and leaves no half bundle" test -e "$work/none.tar"
+claim "nor anything in the checkout" test -z "$(find "$repo" -maxdepth 1 -name '*.json' -newer "$work/values.yaml")"
+printf '#!/bin/sh\necho "devplane 1.9.0 (0123456789ab)"\n' >"$work/older" && chmod +x "$work/older"
+other_version() { deploy/airgap/bundle.sh --devplane "$work/older" --output "$work/none.tar" 2>&1; }
+refused "a devplane of another version does not list the images" "and the chart is of version 2.0.0" other_version
 
 # The load.sh of the bundle itself, as it is used on the other side.
 load() { "$work/open/load.sh" "$@" 2>&1; }
@@ -71,6 +75,13 @@ changed missing rm crds/workspaces.workspace.devplane.io.yaml
 refused "a missing file" "crds/workspaces.workspace.devplane.io.yaml" load "$work/missing.tar" --check
 changed added bash -c 'echo x >bin/extra'
 refused "a file that nobody bundled" "bin/extra" load "$work/added.tar" --check
+sum=$(cut -c1-64 "$work/bundle.tar.sha256")
+claim "a bundle of the checksum that was told passes" load "$work/bundle.tar" --check --sha256 "$sum"
+refused "a bundle of another checksum than was told" "do not use it" load "$work/flipped.tar" --check --sha256 "$sum"
+refused "what is no checksum" "64 hexadecimal digits" load "$work/bundle.tar" --check --sha256 "${sum:1}"
+mkdir "$work/tools" && for tool in bash sed grep tar; do ln -s "$(command -v "$tool")" "$work/tools/"; done
+without_tools() { PATH=$work/tools "$BASH" "$work/open/load.sh" "$work/bundle.tar" --check 2>&1; }
+refused "what it needs and is not there is named" "awk is not installed" without_tools
 head -c 20000000 "$work/bundle.tar" >"$work/cut.tar"
 refused "an archive that was cut" "can't be read to its end" load "$work/cut.tar" --check
 tar -cf "$work/other.tar" -C "$work" values.yaml

@@ -14,18 +14,22 @@ write_bills() {
 # Without what differs between two runs on the same inputs.
 settled() { jq -S 'del(.serialNumber, .metadata.timestamp)'; }
 
-# Of the crates that are linked into the executable: not of tests, benchmarks or build scripts.
+# Of the crates that are linked into the executable: not of tests, benchmarks or build scripts. cargo-cyclonedx writes beside the manifest: so it
+# gets one of its own, and the checkout stays as it is.
 bill_of_crates() {
-  local name=devplane-sbom-$$ file
-  file=$repo/$name.json
-  "$tools/cargo-cyclonedx-$CYCLONEDX_VERSION/bin/cargo-cyclonedx" cyclonedx --quiet --manifest-path "$repo/Cargo.toml" --format json \
-    --spec-version 1.5 --no-build-deps --target x86_64-unknown-linux-musl --override-filename "$name" >"$work/cyclonedx.log" 2>&1 || {
-    rm -f "$file"
+  local crate=$work/crate entry
+  mkdir "$crate"
+  for entry in "$repo"/*; do ln -s "$entry" "$crate/"; done
+  rm "$crate/Cargo.toml" "$crate/Cargo.lock"
+  cp "$repo/Cargo.toml" "$repo/Cargo.lock" "$crate/"
+  "$tools/cargo-cyclonedx-$CYCLONEDX_VERSION/bin/cargo-cyclonedx" cyclonedx --quiet --manifest-path "$crate/Cargo.toml" --format json \
+    --spec-version 1.5 --no-build-deps --target x86_64-unknown-linux-musl --override-filename crates >"$work/cyclonedx.log" 2>&1 ||
     fail "cargo-cyclonedx failed: $(tail -n 1 "$work/cyclonedx.log")" "check that cargo reaches its registry: cargo fetch --locked"
-  }
+  cmp -s "$repo/Cargo.lock" "$crate/Cargo.lock" || fail "Cargo.lock is not what Cargo.toml asks for" "cargo build, and commit Cargo.lock"
+  settled <"$crate/crates.json" >"$work/crates.cdx.json"
   # Paths of this machine are nobody's business.
-  settled <"$file" | sed "s|$repo|devplane|g" >"$layout/sbom/crates.cdx.json"
-  rm -f "$file"
+  jq -S --arg here "$crate" 'walk(if type == "string" then split($here) | join("devplane") else . end)' "$work/crates.cdx.json" >"$layout/sbom/crates.cdx.json"
+  rm -rf "$crate"
 }
 
 # A line with crate, version and licence expression (SPDX) each, and the texts that each crate comes with.
@@ -33,15 +37,17 @@ licences_of_crates() {
   jq -r '.components[] | [.name, .version, (.licenses // [] | map(.expression // .license.id // .license.name) | join(" AND ") | if . == "" then "see its files" else . end)] | @tsv' \
     "$layout/sbom/crates.cdx.json" | LC_ALL=C sort >"$layout/licences/crates.tsv"
   local name manifest directory file
+  cargo metadata --manifest-path "$repo/Cargo.toml" --locked --filter-platform x86_64-unknown-linux-musl --format-version 1 >"$work/metadata.json" ||
+    fail "cargo can't tell where the sources of the crates are" "check that cargo reaches its registry: cargo fetch --locked"
+  jq -r --slurpfile bill "$layout/sbom/crates.cdx.json" '($bill[0].components | map({("\(.name)-\(.version)"): true}) | add) as $linked |
+    .packages[] | "\(.name)-\(.version)" as $name | select($linked[$name]) | [$name, .manifest_path] | @tsv' "$work/metadata.json" >"$work/crates.tsv"
   while IFS=$'\t' read -r name manifest; do
     directory=$(dirname "$manifest")
     for file in "$directory"/{LICENSE,LICENCE,COPYING,COPYRIGHT,NOTICE,UNLICENSE}*; do
       [ -f "$file" ] || continue
       install -D -m 0644 "$file" "$layout/licences/crates/$name/$(basename "$file")"
     done
-  done < <(cargo metadata --manifest-path "$repo/Cargo.toml" --locked --filter-platform x86_64-unknown-linux-musl --format-version 1 |
-    jq -r --slurpfile bill "$layout/sbom/crates.cdx.json" '($bill[0].components | map({("\(.name)-\(.version)"): true}) | add) as $linked |
-      .packages[] | "\(.name)-\(.version)" as $name | select($linked[$name]) | [$name, .manifest_path] | @tsv')
+  done <"$work/crates.tsv"
 }
 
 # Of an image: Debian packages with their licences, Go modules in executables, Python and npm packages.
@@ -50,8 +56,10 @@ bill_of_image() { # NAME DIGEST
   rm -rf "$one"
   oras cp --no-tty --from-oci-layout "$layout@$2" --to-oci-layout "$one:image" >"$work/oras.log" 2>&1 ||
     fail "oras can't copy $1 for syft: $(tail -n 1 "$work/oras.log")" "if the disk is full, free some space"
+  # Into a file first: a failure in front of a pipe would be told as one behind it.
   SYFT_CHECK_FOR_APP_UPDATE=false SYFT_FILE_METADATA_SELECTION=none "$tools/syft-$SYFT_VERSION/bin/syft" scan "oci-dir:$one" --quiet \
-    --source-name "${1%:*}" --source-version "${1##*:}" --output cyclonedx-json@1.5 2>"$work/syft.log" | settled >"$file" ||
+    --source-name "${1%:*}" --source-version "${1##*:}" --output cyclonedx-json@1.5 >"$work/syft.json" 2>"$work/syft.log" ||
     fail "syft can't read $1: $(tail -n 1 "$work/syft.log")" "if the disk is full, free some space"
+  settled <"$work/syft.json" >"$file"
   rm -rf "$one"
 }

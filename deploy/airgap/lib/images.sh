@@ -4,6 +4,9 @@
 # copy_images LIST: every image under the name that it will have in any registry: its repository and tag.
 copy_images() {
   local reference repository tag digest registry uses name
+  jq -r '.images[] | [.reference, .registry // "-", .repository, .tag // "-", .digest // "-", (.usedBy | join(", "))] | @tsv' "$1" >"$work/images.list" ||
+    fail "the list of images is not as expected" "this is a fault of bundle.sh, or --devplane is another program"
+  [ -s "$work/images.list" ] || fail "the list of images is empty" "this is a fault of bundle.sh, or --devplane is another program"
   : >"$layout/images.tsv"
   while IFS=$'\t' read -r reference registry repository tag digest uses; do
     # A reference by digest alone needs some tag: registries remove what has none.
@@ -18,7 +21,7 @@ copy_images() {
     [ "$digest" = - ] || [ "$digest" = "$found" ] ||
       fail "$reference is $found here" "the values name another digest: load the image that they mean, or correct them"
     printf '%s\t%s\t%s\t%s\n' "$name" "$found" "$reference" "$uses" >>"$layout/images.tsv"
-  done < <(jq -r '.images[] | [.reference, .registry // "-", .repository, .tag // "-", .digest // "-", (.usedBy | join(", "))] | @tsv' "$1")
+  done <"$work/images.list"
 }
 
 copy_image() { # REFERENCE REGISTRY NAME
@@ -55,7 +58,7 @@ rename() {
 
 # The chart as helm pushes it: a manifest with the chart's metadata as configuration and the packed chart as its one layer.
 add_chart() {
-  local pack=$work/chart file=devplane-$version.tgz
+  local pack=$work/chart file=devplane-$version.tgz digest
   mkdir -p "$pack" "$layout/chart"
   tar -C "$chart/.." --exclude-from="$chart/.helmignore" --exclude=tests --sort=name --owner=0 --group=0 --numeric-owner \
     --mode='u=rwX,go=rX' --mtime=@0 -cf - devplane | gzip -n >"$pack/$file"
@@ -68,7 +71,8 @@ add_chart() {
     fail "oras can't add the chart to the layout: $(tail -n 1 "$work/oras.log")" "if the disk is full, free some space"
   rename chart "charts/devplane:$version"
   cp "$pack/$file" "$layout/chart/"
-  printf '%s\t%s\t%s\tchart\n' "charts/devplane:$version" "$(digest_of "charts/devplane:$version")" "$file" >>"$layout/images.tsv"
+  digest=$(digest_of "charts/devplane:$version")
+  printf '%s\t%s\t%s\tchart\n' "charts/devplane:$version" "$digest" "$file" >>"$layout/images.tsv"
   # Equal inputs, equal bytes.
   jq -S '.manifests |= sort_by(.annotations["org.opencontainers.image.ref.name"])' "$layout/index.json" >"$work/index.json"
   mv "$work/index.json" "$layout/index.json"
