@@ -63,19 +63,28 @@ make_network() {
   echo "nameserver $address" >"/etc/netns/$inside/resolv.conf"
 }
 
-# counted REPORT COMMAND...: runs the command in the workspace while the counter counts.
+# counted REPORT COMMAND...: runs the command in the workspace while the counter counts. Without a counter nothing would be shown: that ends the run.
+exec 4>&2
+no_counter() {
+  printf 'error: the counter %s: %s\n' "$1" "$(cat "$work/watch.log")" >&4
+  exit 1
+}
 counted() {
   local report=$work/$1 watcher
   shift
-  ip netns exec "$outside" python3 tests/airgap/quiet/watch.py watched "$address" "$report" "${NAMES[@]}" -- tcp/443 tcp/8000 udp/53 tcp/53 >"$work/watch.log" &
+  ip netns exec "$outside" python3 tests/airgap/quiet/watch.py watched "$address" "$report" "${NAMES[@]}" -- tcp/443 tcp/8000 udp/53 tcp/53 >"$work/watch.log" 2>&1 &
   watcher=$!
-  until grep -q watching "$work/watch.log"; do kill -0 "$watcher" && sleep 0.1; done
+  local deadline=$((SECONDS + 20))
+  until grep -qs "^watching$" "$work/watch.log"; do
+    { kill -0 "$watcher" && [ "$SECONDS" -lt "$deadline" ]; } 2>/dev/null || no_counter "did not start"
+    sleep 0.1
+  done
   "$@" || true
   # What was started and not waited for may still ask.
   sleep 2
   ip netns pids "$inside" | xargs -r kill -KILL 2>/dev/null || true
   kill "$watcher"
-  wait "$watcher" || true
+  wait "$watcher" || no_counter "has failed"
 }
 
 # A workspace as its pod has it: the image, a user's volume, the mounted authority, and the environment that the operator gives.
@@ -112,7 +121,7 @@ did() { # STEP
   grep -qxF "done: $1" "$work/day.log" || { tail -n 40 "$work/day.log" && return 1; }
 }
 while IFS= read -r step; do claim "the day: $step" did "$step"; done < <(sed -nE "s/^step '([^']+)'.*/\1/p" tests/airgap/quiet/day.sh)
-nothing_foreign() { ! grep '^foreign' "$work/day"; }
+nothing_foreign() { [ -s "$work/day" ] && ! grep '^foreign' "$work/day"; }
 claim "in all of it nothing is asked that was not configured" nothing_foreign
 heard() { grep -qP "^expected\t$1\t" "$work/day"; }
 claim "while the mirror is asked" heard 'question packages\.example\.test'

@@ -4,14 +4,22 @@
 set -uo pipefail
 exec 2>&1
 
+# A step ends at its first command that fails. In a condition bash would go on to the last one; so there is none around it, and steps put
+# one command on a line instead of joining them.
 step() { # NAME COMMAND...
-  local name=$1
+  local name=$1 status
   shift
-  if (set -e; "$@"); then echo "done: $name"; else echo "NOT done: $name"; fi
+  (set -e; "$@")
+  status=$?
+  if [ "$status" = 0 ]; then echo "done: $name"; else echo "NOT done: $name (status $status)"; fi
 }
 
 # opencode's tools are called by the model at the lines `call`: see deploy/local/fixed-answer-llm.
-prompt() { timeout 90 opencode run | grep -q 'fixed answer'; }
+prompt() {
+  local said
+  said=$(timeout 90 opencode run)
+  grep -q 'fixed answer' <<<"$said"
+}
 
 until_there() { # COMMAND...
   local deadline=$((SECONDS + 40))
@@ -29,15 +37,33 @@ languages() { printf '{"$schema": "https://opencode.ai/config.json", "lsp": true
 repository() {
   git clone -q https://packages.example.test/git/trial.git ~/trial
   cd ~/trial
-  echo one >file && git add file && git commit -q -m one && git push -q origin HEAD
-  git fetch -q && git pull -q && git log --oneline | grep -q one
+  echo one >file
+  git add file
+  git commit -q -m one
+  git push -q origin HEAD
+  git fetch -q
+  git pull -q
+  git ls-remote -q origin HEAD >/tmp/remote
+  grep -q "$(git rev-parse HEAD)" /tmp/remote
+}
+
+project() { # NAME: a new one, and in it
+  mkdir -p ~/"$1"
+  cd ~/"$1"
+  git init -q
+  languages
 }
 
 go_project() {
-  mkdir -p ~/go-project && cd ~/go-project && git init -q && languages
+  project go-project
   go mod init example.test/app
   printf 'package main\n\nimport "example.test/greet"\n\nfunc main() { println(greet.Hello()) }\n' >main.go
-  go get example.test/greet && go mod tidy && go build -o app . && go vet ./... && go test ./... && ./app
+  go get example.test/greet
+  go mod tidy
+  go build -o app .
+  go vet ./...
+  go test ./...
+  ./app
   prompt <<'PROMPT'
 Say it twice.
 call read {"filePath":"/workspace/go-project/main.go"}
@@ -48,7 +74,8 @@ PROMPT
 }
 
 rust_project() {
-  mkdir -p ~/rust-project/src && cd ~/rust-project && git init -q && languages
+  project rust-project
+  mkdir src
   printf '[package]\nname = "app"\nversion = "0.1.0"\nedition = "2024"\n' >Cargo.toml
   echo 'fn main() {}' >src/main.rs
   prompt <<'PROMPT'
@@ -57,54 +84,98 @@ call read {"filePath":"/workspace/rust-project/src/main.rs"}
 call write {"filePath":"/workspace/rust-project/src/main.rs","content":"fn main() {\n    println!(\"hello\");\n}\n"}
 PROMPT
   grep -q hello src/main.rs
+  # An image of a site's own may have it.
+  if command -v cargo >/dev/null; then cargo build --offline; fi
 }
 
 python_project() {
-  mkdir -p ~/python-project && cd ~/python-project && git init -q && languages
-  python3 -m venv .venv && . .venv/bin/activate
-  pip install -q devplane-trial && python -c 'import devplane_trial' && pip list --outdated
+  project python-project
+  python3 -m venv .venv
+  . .venv/bin/activate
+  pip install -q devplane-trial
+  python -c 'import devplane_trial'
+  pip list --outdated
   prompt <<'PROMPT'
 Use it.
 call write {"filePath":"/workspace/python-project/app.py","content":"import devplane_trial\n\nprint(devplane_trial.here)\n"}
 call bash {"command":"cd /workspace/python-project && .venv/bin/python app.py","description":"Runs it"}
 PROMPT
-  python app.py | grep -q True
+  [ "$(python app.py)" = True ]
 }
 
 typescript_project() {
-  mkdir -p ~/typescript-project && cd ~/typescript-project && git init -q && languages
+  project typescript-project
   echo '{"name": "app", "version": "1.0.0"}' >package.json
   echo '{"compilerOptions": {"strict": true}}' >tsconfig.json
-  npm install devplane-trial && npm ls && npm outdated
+  npm install devplane-trial
+  npm ls
+  npm outdated
   prompt <<'PROMPT'
 Use it.
 call write {"filePath":"/workspace/typescript-project/app.ts","content":"const trial = require(\"devplane-trial\");\nconsole.log(trial);\n"}
 PROMPT
-  grep -q devplane-trial app.ts && node -e 'require("devplane-trial")'
+  grep -q devplane-trial app.ts
+  node -e 'require("devplane-trial")'
 }
 
 # As a user starts it, in the terminal's tmux, with everything that its screen does by itself.
+on_screen() { tmux capture-pane -p -t =workspace: | grep -- "$1" >/dev/null; }
+# Keys that come before the screen reads them are lost: they are typed again.
+type_until_shown() { # TEXT
+  on_screen "$1" && return
+  tmux send-keys -t =workspace: "$1"
+  local deadline=$((SECONDS + 3))
+  until on_screen "$1"; do [ "$SECONDS" -lt "$deadline" ] && sleep 0.1 || return 1; done
+}
 screen() {
   export TMUX_TMPDIR=/tmp
   tmux send-keys -t =workspace: 'cd ~/go-project && opencode' Enter
-  shows() { tmux capture-pane -p -t =workspace: | grep -q "$1"; }
-  until_there shows 'Ask anything' && sleep 1
-  tmux send-keys -t =workspace: 'hello' && sleep 1 && tmux send-keys -t =workspace: Enter
-  until_there shows 'fixed answer of' || { tmux capture-pane -p -t =workspace: && return 1; }
+  until_there on_screen 'Ask anything'
+  until_there type_until_shown 'good morning'
+  tmux send-keys -t =workspace: Enter
+  until_there on_screen 'fixed answer of' || { tmux capture-pane -p -t =workspace: && return 1; }
   tmux send-keys -t =workspace: C-c
 }
 
-tools() { zsh -lic 'kubectl version --client && helm version && npm --version && pip --version && go version && git --version' && opencode models | grep -q fixed-answer; }
+tools() {
+  local models
+  zsh -lic 'set -e; kubectl version --client; helm version; npm --version; pip --version; go version; git --version'
+  models=$(opencode models)
+  grep -q fixed-answer <<<"$models"
+}
+
+# refused SAYING COMMAND...: the command fails by itself, long before a time-out of the network would end it, and says which mirror is missing.
+refused() {
+  local saying=$1 status=0
+  shift
+  timeout --kill-after=5 30 "$@" >/tmp/refused 2>&1 || status=$?
+  if [ "$status" = 0 ] || [ "$status" = 124 ] || [ "$status" = 137 ] || ! grep -q -- "$saying" /tmp/refused; then
+    echo "status $status of $*:"
+    cat /tmp/refused
+    return 1
+  fi
+}
 
 # Where the site has named no mirror: refused at once, by the program itself.
-without_mirrors() {
-  local began=$SECONDS
+without_npm() {
+  unset npm_config_registry
+  cd ~/typescript-project
+  refused no-npm-mirror-is-configured npm install left-pad
+}
+without_go() {
+  unset GOPROXY
+  cd ~/go-project
+  refused GOPROXY=off go get example.test/other
+}
+without_pip() {
+  unset PIP_INDEX_URL
+  refused no-pip-mirror-is-configured ~/python-project/.venv/bin/pip install requests
+}
+opencode_without() {
   unset PIP_INDEX_URL npm_config_registry GOPROXY
-  cd ~/typescript-project && ! npm install left-pad
-  cd ~/go-project && ! go get example.test/other
-  ! ~/python-project/.venv/bin/pip install requests
-  mkdir -p ~/bare && cd ~/bare && echo hello | prompt
-  [ $((SECONDS - began)) -lt 60 ]
+  mkdir ~/bare
+  cd ~/bare
+  echo hello | prompt
 }
 
 step 'the workspace starts' start
@@ -117,4 +188,7 @@ step 'a Python project' python_project
 step 'a TypeScript project' typescript_project
 step 'opencode on the screen' screen
 step 'the tools of the image' tools
-step 'without mirrors' without_mirrors
+step 'npm without a mirror fails at once' without_npm
+step 'Go without a mirror fails at once' without_go
+step 'pip without a mirror fails at once' without_pip
+step 'opencode works without mirrors' opencode_without

@@ -20,6 +20,13 @@ PACKET_OUTGOING = 4
 # Which neighbours there are (RFC 4861), and who listens to multicast (RFC 3810): between a kernel and its link.
 NEIGHBOURS = {130, 131, 132, 133, 134, 135, 136, 143}
 counts = collections.Counter()
+# Three threads count.
+counting = threading.Lock()
+
+
+def count(kind, what, number=1):
+    with counting:
+        counts[kind, what] += number
 
 
 def transport(protocol, data):
@@ -61,7 +68,7 @@ def question(query):
 
 def answer(query, names, address):
     name, kind, end = question(query)
-    counts["expected" if name in names else "foreign", f"question {name}"] += 1
+    count("expected" if name in names else "foreign", f"question {name}")
     here = name in names and kind == 1
     flags = 0x8580 if name in names else 0x8583
     head = query[:2] + struct.pack(">HHHHH", flags, 1, int(here), 0, 0)
@@ -75,7 +82,7 @@ def serve_udp(listener, names, address):
         try:
             listener.sendto(answer(query, names, address), sender)
         except (IndexError, struct.error):
-            counts["foreign", "what is no DNS question on port 53"] += 1
+            count("foreign", "what is no DNS question on port 53")
 
 
 def serve_tcp(listener, names, address):
@@ -87,7 +94,7 @@ def serve_tcp(listener, names, address):
                 reply = answer(query, names, address)
                 connection.sendall(struct.pack(">H", len(reply)) + reply)
             except (IndexError, OSError, struct.error):
-                counts["foreign", "what is no DNS question on port 53"] += 1
+                count("foreign", "what is no DNS question on port 53")
 
 
 def main():
@@ -102,24 +109,33 @@ def main():
     for serve, listener in ((serve_udp, udp), (serve_tcp, tcp)):
         threading.Thread(target=serve, args=(listener, names, address), daemon=True).start()
 
-    def finish(*_):
-        dropped = struct.unpack("II", packets.getsockopt(263, 6, 8))[1]
-        if dropped:
-            counts["foreign", "packets that came too fast to be looked at"] += dropped
-        with open(report, "w", encoding="utf-8") as file:
-            for (kind, what), number in sorted(counts.items()):
-                print(kind, what, number, sep="\t", file=file)
-        sys.exit(0)
-
-    signal.signal(signal.SIGTERM, finish)
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    packets.settimeout(0.2)
     print("watching", flush=True)
     while True:
-        frame, (_, _, direction, *_) = packets.recvfrom(65535)
+        # What has come in by then still counts.
+        if stopping.is_set():
+            packets.setblocking(False)
+        try:
+            frame, (_, _, direction, *_) = packets.recvfrom(65535)
+        except TimeoutError:
+            continue
+        except BlockingIOError:
+            break
         # With the offloads of a virtual link a frame may be longer than a packet: it is one to a destination all the same.
         place = destination(frame) if direction != PACKET_OUTGOING else None
         if place:
             kind = "expected" if place[0] == address and place[1] in ports else "foreign"
-            counts[kind, f"packets to {place[0]} {place[1]}"] += 1
+            count(kind, f"packets to {place[0]} {place[1]}")
+    dropped = struct.unpack("II", packets.getsockopt(263, 6, 8))[1]
+    if dropped:
+        count("foreign", "packets that came too fast to be looked at", dropped)
+    with counting:
+        lines = sorted(counts.items())
+    with open(report, "w", encoding="utf-8") as file:
+        for (kind, what), number in lines:
+            print(kind, what, number, sep="\t", file=file)
 
 
 main()
