@@ -66,7 +66,7 @@ esac
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cache=${DEVPLANE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/devplane}
 cd "$repo"
-sources=(Cargo.toml Cargo.lock rust-toolchain.toml build.rs src templates chart/devplane/Chart.yaml chart/devplane/values.yaml Dockerfile deploy/images/build-devplane.sh)
+sources=(Cargo.toml Cargo.lock rust-toolchain.toml build.rs src templates chart/devplane/Chart.yaml chart/devplane/values.yaml chart/devplane/values.schema.json Dockerfile deploy/images/build-devplane.sh)
 
 # The commit that last changed what the executable is made from: an image stays as it is when only other files change.
 commit() {

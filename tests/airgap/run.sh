@@ -153,15 +153,19 @@ claim "by the same digest" same_image
 
 # The lines of the page that copy from registry to registry, as they stand there.
 "$DEVPLANE" doctor images --values "$work/printed.yaml" >"$work/pinned.txt"
+copies() { (cd "$work" && PATH=$tools:$PATH SSL_CERT_FILE=$work/registry/ca.crt REGISTRY_AUTH_FILE=$DOCKER_CONFIG/config.json bash -uo pipefail -c "$line") 2>&1; }
 copied_by() { # TOOL
   local line
-  line=$(grep -E "^ +while read -r image; .* $1 copy " docs/setup/air-gap.md | sed "s|registry.example.com/platform|$registry/by-$1|g")
+  line=$(grep -E "^ +\(while read -r image; .* $1 copy " docs/setup/air-gap.md | sed "s|registry.example.com/platform|$registry/by-$1|g")
   cp "$work/pinned.txt" "$work/images.txt"
   # As the page says, it takes no tag with a digest.
   [ "$1" != skopeo ] || sed -i 's/@.*//' "$work/images.txt"
-  (cd "$work" && PATH=$tools:$PATH SSL_CERT_FILE=$work/registry/ca.crt REGISTRY_AUTH_FILE=$DOCKER_CONFIG/config.json bash -euo pipefail -c "$line") 2>&1 || return
+  copies || return
   [ "$(ask -o /dev/null -D - -H 'Accept: application/vnd.oci.image.manifest.v1+json' "https://$registry/v2/by-$1/platform/airgap/devplane/manifests/test" |
-    tr -d '\r' | sed -n 's/^[Dd]ocker-[Cc]ontent-[Dd]igest: //p')" = "$(arrived airgap/devplane:test)" ]
+    tr -d '\r' | sed -n 's/^[Dd]ocker-[Cc]ontent-[Dd]igest: //p')" = "$(arrived airgap/devplane:test)" ] || return
+  # An image that is not there, and then the others.
+  sed -i "1i $registry/platform/airgap/nowhere:test" "$work/images.txt"
+  ! copies
 }
 tools=$DEVPLANE_CACHE/crane-$CRANE_VERSION
 mkdir -p "$tools"

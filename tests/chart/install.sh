@@ -62,10 +62,13 @@ install_for_real() {
   kubectl label namespace strict pod-security.kubernetes.io/enforce=restricted >/dev/null
 
   claim "helm installs it" installed minimal
-  claim "helm upgrades it to other values" installed full --set gateway.workspaceNamespace=workspaces
+  claim "helm upgrades it to other values" installed full --set gateway.workspaceNamespace=workspaces,operator.image=registry.operator.example/devplane:1
   ceilings
   claim "helm installs it again" installed minimal --set 'clusterCIDRs={10.244.0.0/16}'
-  denied "the release's notes hold no secret" grep -q planted-secret <(helm -n "$SYSTEM" get notes devplane)
+  helm -n "$SYSTEM" get notes devplane >"$work/notes"
+  claim "the release's notes say what is next" grep -q 'Next steps' "$work/notes"
+  denied "and hold no secret" grep -q planted-secret "$work/notes"
+  claim "they tell of the canary" grep -q 'get pods -l app=workspace-canary' "$work/notes"
   claim "the server takes every object under strict validation" \
     strictly_valid
   monitored
@@ -138,6 +141,10 @@ ceilings() {
   claim "a pod with an allowed image" pod_of registry.corp.example/any:1
   refused "a pod with another one" 'workspaces may not run the image registry.elsewhere.example/any:1' pod_of registry.elsewhere.example/any:1
   denied "one that only begins like an allowed one" pod_of registry.other.example/devplane-workspace:12
+  claim "the canary with the operator's image" pod_of registry.operator.example/devplane:1 workspace-canary
+  refused "which no other pod may run" 'workspaces may not run the image registry.operator.example/devplane:1' \
+    pod_of registry.operator.example/devplane:1 anybody
+  denied "nor the canary any other" pod_of registry.elsewhere.example/any:1 workspace-canary
 }
 
 with_cpu() { # CPU [FLAGS...]
@@ -154,8 +161,8 @@ workspace_with() { # SPEC [FLAGS...]
 }
 
 # Whether the server would take a pod of this image in the workspaces' namespace.
-pod_of() { # IMAGE
-  printf '{"apiVersion":"v1","kind":"Pod","metadata":{"name":"try","namespace":"workspaces"},"spec":{"automountServiceAccountToken":false,"containers":[{"name":"a","image":"%s","resources":{"requests":{"cpu":"1"},"limits":{"cpu":"1","memory":"1Gi"}}}]}}' "$1" |
+pod_of() { # IMAGE [SERVICEACCOUNT]
+  printf '{"apiVersion":"v1","kind":"Pod","metadata":{"name":"try","namespace":"workspaces"},"spec":{"serviceAccountName":"%s","automountServiceAccountToken":false,"containers":[{"name":"a","image":"%s","resources":{"requests":{"cpu":"1"},"limits":{"cpu":"1","memory":"1Gi"}}}]}}' "${2-default}" "$1" |
     kubectl create --dry-run=server -f -
 }
 

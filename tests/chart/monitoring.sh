@@ -38,8 +38,10 @@ monitoring() { # [--update]
   claim "renders monitoring as golden/monitoring.yaml" diff -u "$here/golden/monitoring.yaml" "$d/golden.yaml"
   claim "helm lint with monitoring" helm lint --quiet "$chart" -f "$here/values/monitoring.yaml" --kube-version 1.36.0
   denied "nothing of it is there unless asked for" grep -lE 'monitoring\.coreos\.com|grafana' "$work"/{minimal,operator-only,existing-secret}.yaml
-  denied "the operator alone has no monitor of a gateway" \
-    grep -q 'name: workspace-gateway' <(render operator-only --set monitoring.serviceMonitor.enabled=true)
+  claim "without policies monitors need no namespace" render minimal --set monitoring.serviceMonitor.enabled=true,networkPolicy.enabled=false
+  render operator-only --set monitoring.serviceMonitor.enabled=true,networkPolicy.metricsNamespaces={monitoring} >"$d/operator-only.yaml"
+  claim "the operator alone has a monitor of its own" grep -q 'kind: ServiceMonitor' "$d/operator-only.yaml"
+  denied "and none of a gateway" grep -q 'name: workspace-gateway' "$d/operator-only.yaml"
   claim "a gateway that serves HTTPS is scraped by HTTPS, under the name in its certificate" \
     grep -q 'scheme: https *tlsConfig: *serverName: devplane.example.test' \
     <(render full --set monitoring.serviceMonitor.enabled=true -s templates/monitoring.yaml | tr -d '\n')

@@ -55,15 +55,39 @@ control_plane() {
   claim "replicas are spread over zones" grep -q 'topologyKey: topology.kubernetes.io/zone' "$work/minimal.yaml"
   claim "nobody reaches the operator" grep -qx '  ingress: \[\]' <(render minimal -s templates/network-policies.yaml)
   claim "the port of the issuer is open" grep -q 'port: 8443}' <(render gateway-api -s templates/network-policies.yaml)
-  denied "and no other of its kind" grep -q 'port: 443}' \
-    <(render gateway-api --set 'networkPolicy.apiServer.ports={6443}' -s templates/network-policies.yaml)
-  denied "without policies there are none" grep -q 'name: workspace-operator$' <(grep -A3 'kind: NetworkPolicy' "$work/extra-objects.yaml")
+  # What must not be there is looked for in a file: of a render that failed nothing would be found either.
+  local policies=$work/policies
+  render gateway-api --set 'networkPolicy.apiServer.ports={6443}' -s templates/network-policies.yaml >"$policies"
+  claim "the API server's port is another one where the values say so" grep -q 'port: 6443}' "$policies"
+  denied "and no other of its kind is open" grep -q 'port: 443}' "$policies"
+  grep -A3 'kind: NetworkPolicy' "$work/extra-objects.yaml" >"$policies" || true
+  denied "without policies there are none" grep -q 'name: workspace-operator$' "$policies"
+  both_ways "$work/both-ways.yaml"
+  own_spreading "$work/spreading.yaml"
   local set app
   for set in minimal full air-gapped openshift; do
     for app in workspace-operator workspace-gateway; do
       claim "every rule of $app's policy names ports, with $set" every_rule_has_ports "$app" "$work/$set.yaml"
     done
   done
+}
+
+# A move from one to the other without a gap.
+both_ways() { # FILE
+  claim "an Ingress and an HTTPRoute are both there when both are wanted" rendered "$1" gateway-api --set gateway.ingress.enabled=true,gateway.ingress.host=devplane.example.test
+  claim "the Ingress" grep -q '^kind: Ingress$' "$1"
+  claim "and the HTTPRoute" grep -q '^kind: HTTPRoute$' "$1"
+}
+
+own_spreading() { # FILE
+  claim "a constraint with a labelSelector" rendered "$1" minimal --set-json 'operator.topologySpreadConstraints=[{"maxSkew":1,"topologyKey":"rack","whenUnsatisfiable":"DoNotSchedule","labelSelector":{"matchLabels":{"tier":"control"}}},{"maxSkew":1,"topologyKey":"row","whenUnsatisfiable":"DoNotSchedule"}]'
+  claim "is left as it is, and one without gets that of the pods" spread_by "$1" '[{"tier":"control"},{"app":"workspace-operator"}]'
+}
+spread_by() { # FILE LABELS
+  object Deployment workspace-operator "$1" | jq -e --argjson labels "$2" '[.spec.template.spec.topologySpreadConstraints[].labelSelector.matchLabels] == $labels'
+}
+rendered() { # FILE SET [ARGUMENTS...]
+  render "${@:2}" >"$1"
 }
 
 # One key for all, and 1.1's keys for one of them.

@@ -72,7 +72,11 @@ affinity:
 topologySpreadConstraints:
 {{- $own := dict "matchLabels" (dict "app" .app) -}}
 {{- range .values.topologySpreadConstraints }}
-{{ toYaml (list (merge (dict) . (dict "labelSelector" $own))) }}
+{{- if hasKey . "labelSelector" }}
+{{ toYaml (list .) }}
+{{- else }}
+{{ toYaml (list (merge (dict "labelSelector" $own) .)) }}
+{{- end }}
 {{- else }}
 - maxSkew: 1
   topologyKey: topology.kubernetes.io/zone

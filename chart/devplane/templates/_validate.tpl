@@ -2,7 +2,7 @@
 {{- define "devplane.validate" -}}
 {{- /* Rendered first, as helm goes through templates backwards by name: what is missing would be a nil pointer in the next one. */ -}}
 {{- $missing := list -}}
-{{- range tuple "customCA" "log" "operator" "gateway" "workspace" "networkPolicy" "monitoring" -}}
+{{- range tuple "customCA" "log" "operator" "gateway" "workspace" "networkPolicy" "canary" "monitoring" -}}
 {{- if not (hasKey $.Values .) }}{{ $missing = append $missing . }}{{ end -}}
 {{- end -}}
 {{- range tuple "httpRoute" "route" -}}
@@ -23,6 +23,12 @@
 {{- end -}}
 {{- if and .Values.canary.holdNewWorkspaces (not .Values.canary.enabled) -}}
 {{- fail "canary.holdNewWorkspaces is true while canary.enabled is false: nobody would know whether policies are enforced, and no workspace would ever start; set canary.enabled=true" -}}
+{{- end -}}
+{{- if and .Values.canary.enabled .Values.imagePullSecrets (not .Values.workspace.pod.imagePullSecrets) (ne .Values.imagePullPolicy "Never") -}}
+{{- fail (printf "imagePullSecrets is set while workspace.pod.imagePullSecrets is empty: the canary runs the operator's image in namespace %s, and can't pull it with a Secret of another namespace; make one there and name it in workspace.pod.imagePullSecrets={%s} (or set canary.enabled=false)" .Values.gateway.workspaceNamespace (first .Values.imagePullSecrets).name) -}}
+{{- end -}}
+{{- if and .Values.monitoring.serviceMonitor.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.metricsNamespaces) -}}
+{{- fail "monitoring.serviceMonitor.enabled is true, but networkPolicy.metricsNamespaces is empty: Prometheus would be kept from the operator, and alerts would tell that there is none; name the namespace of your Prometheus, such as networkPolicy.metricsNamespaces={monitoring} (or set networkPolicy.enabled=false)" -}}
 {{- end -}}
 {{- if .Values.gateway.enabled -}}
 {{- if not $oidc.existingSecret -}}
@@ -48,7 +54,8 @@
 {{- end -}}
 {{- end -}}
 
-{{/* The ways in: an Ingress, an HTTPRoute or a Route, and one of them at most. */}}
+{{/* The ways in. An Ingress and an HTTPRoute go together, for moving from one to the other; a Route goes with neither, since OpenShift makes Routes of Ingresses
+   too, and the first one keeps the host. */}}
 {{- define "devplane.validate.ways" -}}
 {{- $gateway := .Values.gateway -}}
 {{- $scheme := include "devplane.gateway.scheme" . -}}
@@ -56,8 +63,8 @@
 {{- range tuple "ingress" "httpRoute" "route" -}}
 {{- if (get $gateway .).enabled }}{{ $ways = append $ways (printf "gateway.%s.enabled" .) }}{{ end -}}
 {{- end -}}
-{{- if gt (len $ways) 1 -}}
-{{- fail (printf "%s are true: the gateway is reached in one way; leave one of them on" (join " and " $ways)) -}}
+{{- if and $gateway.route.enabled (gt (len $ways) 1) -}}
+{{- fail (printf "%s are true: a Route of OpenShift goes with no other way in, as one host belongs to one of them; leave one of them on" (join " and " $ways)) -}}
 {{- end -}}
 {{- $host := default "devplane.example.com" (include "devplane.gateway.host" .) -}}
 {{- if and $gateway.ingress.enabled (not $gateway.ingress.host) -}}
