@@ -59,6 +59,34 @@ repair_permissions() {
   if [ -f "$HOME/.kube/config" ]; then chmod 600 "$HOME/.kube/config"; fi
 }
 
+# The certificates in FILE (PEM). Of a file with a block that is no certificate OpenSSL, and with it Python, git and others, takes nothing at all, and one
+# that a site has mounted is in every workspace: so it is left out here.
+certificates_in() { # FILE
+  local line block=''
+  if ! command -v openssl >/dev/null || openssl crl2pkcs7 -nocrl -certfile "$1" -out /dev/null 2>/dev/null; then
+    cat "$1"
+    return
+  fi
+  while IFS= read -r line || [ -n "$line" ]; do
+    line=${line%$'\r'}
+    case $line in
+      -----BEGIN*CERTIFICATE-----)
+        [ -z "$block" ] || certificate "$1" "$block"
+        block=$line$'\n'
+        ;;
+      -----END*CERTIFICATE-----)
+        certificate "$1" "$block$line"
+        block=''
+        ;;
+      *) [ -z "$block" ] || block+=$line$'\n' ;;
+    esac
+  done <"$1"
+  [ -z "$block" ] || certificate "$1" "$block"
+}
+certificate() { # FILE BLOCK
+  openssl x509 <<<"$2" 2>/dev/null || warn "a block in $1 is no certificate, it is left out: $(head -n 2 <<<"$2" | tail -n 1 | cut -c1-20)..."
+}
+
 # The system's authorities and the mounted ones in one file, for every program that a developer runs.
 merge_authorities() {
   local bundle=$platform/ca-bundle.crt file name
@@ -66,7 +94,7 @@ merge_authorities() {
     [ ! -r "$DEVPLANE_SYSTEM_CAS" ] || cat "$DEVPLANE_SYSTEM_CAS"
     for file in "$DEVPLANE_CUSTOM_CAS"/*.crt "$DEVPLANE_CUSTOM_CAS"/*.pem; do
       if [ -r "$file" ]; then
-        cat "$file"
+        certificates_in "$file"
         echo
       fi
     done
