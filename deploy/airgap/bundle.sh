@@ -106,8 +106,8 @@ progress "writing $output"
 # Names first, then what they name: a reader finds the index without reading all of it.
 (cd "$layout" && { printf '%s\0' oci-layout index.json load.sh images.tsv SHA256SUMS
   find . -type f -printf '%P\0' | LC_ALL=C sort -z | grep -zvxE 'oci-layout|index.json|load.sh|images.tsv|SHA256SUMS'; } |
-  tar --no-recursion --null --files-from=- --format=gnu --owner=0 --group=0 --numeric-owner --mode='u=rwX,go=rX' --mtime=@0 -cf "$output.part")
-mv "$output.part" "$output"
+  tar --no-recursion --null --files-from=- --format=gnu --owner=0 --group=0 --numeric-owner --mode='u=rwX,go=rX' --mtime=@0 -cf "$work/archive.tar")
+mv "$work/archive.tar" "$output"
 (cd "$(dirname "$output")" && sha256sum "$(basename "$output")" >"$output.sha256")
 progress "done: $(du -h --apparent-size "$output" | cut -f1), $(wc -l <"$layout/images.tsv") images and charts"
 name=$(basename "$output")
