@@ -15,7 +15,6 @@ OUTSIDE=devplane-outside
 ALLOWED=198.51.100.10 OTHER=198.51.100.20 METADATA=169.254.169.254
 TABLE=7681
 ATTEMPTS=10000
-listeners=()
 
 outside_up() {
   ip netns add "$OUTSIDE"
@@ -36,14 +35,14 @@ outside_up() {
   # By UDP an answer must come from the address that was asked.
   for listen in TCP-LISTEN:443 TCP-LISTEN:25 TCP-LISTEN:80 "UDP-LISTEN:53,bind=$ALLOWED" "UDP-LISTEN:53,bind=$METADATA"; do
     ip netns exec "$OUTSIDE" socat "$listen,fork,reuseaddr" EXEC:cat >/dev/null 2>&1 </dev/null &
-    listeners+=($!)
   done
 }
 
 clean_up() {
   local status=$?
   trap - EXIT
-  [ ${#listeners[@]} -eq 0 ] || kill "${listeners[@]}" 2>/dev/null || true
+  # Also those that answer one question each by UDP, and go on when the listener has ended.
+  ip netns pids "$OUTSIDE" 2>/dev/null | xargs -r kill 2>/dev/null || true
   ip rule delete from "$POD_CIDR" to "$METADATA" lookup "$TABLE" 2>/dev/null || true
   ip link delete devplane-out 2>/dev/null || true
   ip netns delete "$OUTSIDE" 2>/dev/null || true
