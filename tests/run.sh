@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-TIERS=(lint unit policy web cli image chart apiserver gateway keycloak cluster browser airgap quiet)
+TIERS=(lint unit policy web cli image chart apiserver gateway keycloak cluster browser airgap quiet closed)
 : "${DEVPLANE_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/devplane}"
 export DEVPLANE_CACHE
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$DEVPLANE_CACHE/target}
@@ -45,6 +45,7 @@ tier_cluster() { tests/cluster/run.sh; }
 tier_browser() { tests/browser/run.sh; }
 tier_airgap() { tests/airgap/run.sh; }
 tier_quiet() { tests/airgap/quiet.sh; }
+tier_closed() { tests/airgap/cluster.sh; }
 
 case ${1-} in
   -h | --help) usage && exit 0 ;;

@@ -5,12 +5,14 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 usage() {
   cat <<'EOF'
-usage: deploy/local/up.sh [--dir DIR] [--only cluster]
+usage: deploy/local/up.sh [--dir DIR] [--only cluster] [--from DIR]
        deploy/local/up.sh --use-existing --image REF --workspace-image REF --values FILE
 
 Brings up everything on this machine, from package registries only; run again, it does only what is left to do.
   --dir DIR              where state lives (default: DEVPLANE_LOCAL_DIR, else <cache>/local)
   --only cluster         stop before DevPlane itself: Kubernetes, sign-in provider and model server only
+  --from DIR             pull DevPlane's images from a registry instead of building them: DIR has values.yaml, ca.crt, config.json
+                         and perhaps devplane.tgz, the chart (deploy/local/lib/registry.sh)
 
 Into the cluster of KUBECONFIG, building nothing of Kubernetes:
   --use-existing         install there
@@ -27,12 +29,12 @@ usage_error() {
   exit 64
 }
 
-only=all existing=no image='' workspace_image='' values=''
+only=all existing=no image='' workspace_image='' values='' FROM=''
 while [ $# -gt 0 ]; do
   case $1 in
     --use-existing) existing=yes && shift && continue ;;
     -h | --help) usage && exit 0 ;;
-    --dir | --only | --image | --workspace-image | --values)
+    --dir | --only | --from | --image | --workspace-image | --values)
       [ $# -ge 2 ] || usage_error "$1 needs a value"
       ;;
     *) usage_error "unknown argument '$1'" ;;
@@ -40,6 +42,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --dir) DEVPLANE_LOCAL_DIR=$(realpath -m -- "$2") ;;
     --only) only=$2 ;;
+    --from) FROM=$(realpath -m -- "$2") ;;
     --image) image=$2 ;;
     --workspace-image) workspace_image=$2 ;;
     --values) values=$2 ;;
@@ -48,13 +51,13 @@ while [ $# -gt 0 ]; do
 done
 [ "$only" = all ] || [ "$only" = cluster ] || usage_error "--only '$only': expected 'cluster'"
 
-for library in settings log process require binaries pki network controlplane runtime images node addons identity product; do
+for library in settings log process require binaries pki network controlplane runtime images node addons identity registry product; do
   # shellcheck source=/dev/null
   . "$here/lib/$library.sh"
 done
 
 if [ "$existing" = yes ]; then
-  [ "$only" = all ] || usage_error "--only and --use-existing exclude each other"
+  [ "$only" = all ] && [ -z "$FROM" ] || usage_error "--only, --from and --use-existing exclude each other"
   install_into_existing "$image" "$workspace_image" "$values"
   exit
 fi
@@ -79,6 +82,7 @@ build_all() {
 STEP_TOTAL=14
 [ "$only" = all ] || STEP_TOTAL=12
 step "Debian packages" install_packages
+[ -z "$FROM" ] || check_registry
 step "binaries from pinned sources" build_all
 step "certificates" make_pki
 step "network of the node" make_network
@@ -101,6 +105,10 @@ The cluster is up in $(seconds_since "$RUN_STARTED") s.
 EOF
   exit 0
 fi
-step "images of DevPlane and of workspaces" build_product_images
+if [ -n "$FROM" ]; then
+  step "trust in the registry of DevPlane's images" trust_registry
+else
+  step "images of DevPlane and of workspaces" build_product_images
+fi
 step "DevPlane by its Helm chart" install_product
 print_welcome

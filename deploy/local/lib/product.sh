@@ -13,7 +13,7 @@ namespace() { # NAME: with the strictest pod security; never touched again once 
 applied() { kubectl "$@" --dry-run=client -o yaml | kubectl apply -f - >/dev/null; }
 
 install_product() {
-  local changed=${IMAGE_CHANGED-no} chart=$REPO/chart/devplane address
+  local changed=${IMAGE_CHANGED-no} chart=$REPO/chart/devplane address values=(-f "$LOCAL_SRC/values.yaml")
   [ -s "$chart/Chart.yaml" ] || fail "there is no chart in $chart" "restore it from version control"
   namespace "$SYSTEM_NS"
   applied -n "$SYSTEM_NS" create configmap devplane-ca --from-file=ca.crt="$PKI/local-ca.crt"
@@ -28,7 +28,14 @@ install_product() {
   applied -n "$SYSTEM_NS" create secret generic workspace-gateway-oidc --from-file="$settings"
 
   local deployments=(workspace-operator workspace-gateway)
-  helm_install "$chart" -f "$LOCAL_SRC/values.yaml"
+  if [ -n "$FROM" ]; then
+    registry_secret "$SYSTEM_NS"
+    registry_values
+    values+=(-f "$FROM/values.yaml" -f "$STATE/conf/registry-values.yaml")
+    [ ! -e "$FROM/devplane.tgz" ] || chart=$FROM/devplane.tgz
+  fi
+  helm_install "$chart" "${values[@]}"
+  [ -z "$FROM" ] || registry_secret "$WORKSPACES_NS"
   applied -n "$WORKSPACES_NS" create configmap devplane-ca --from-file=ca.crt="$PKI/local-ca.crt"
   # The image keeps its name from build to build, so the Deployments do not see that it changed.
   [ "$changed" = no ] || {
