@@ -88,6 +88,9 @@ tar -cf "$work/other.tar" -C "$work" values.yaml
 refused "what is no bundle" "is no bundle" load "$work/other.tar" --check
 refused "a registry with a scheme" "without https://" load "$work/bundle.tar" https://registry.example.test
 
+# Digests of a bundle may have a 401 or 403 in them, which is no answer of a registry.
+refused "a registry that does not answer" "check that the registry answers" load "$work/bundle.tar" 127.0.9.5:1/of-401-and-403
+
 registry=127.0.9.5:5000
 tests/airgap/registry.sh "$work/registry" "$registry" registry.example.test
 account=(--ca "$work/registry/ca.crt" --user "$(cat "$work/registry/user")" --password-file "$work/registry/password")
