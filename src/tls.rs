@@ -1,7 +1,10 @@
 //! PEM files become the settings of TLS connections: whom to trust, and who to be.
 //!
-//! Trusted are the system's authorities and those of a mounted bundle; no list of authorities is compiled in.
+//! Trusted are the system's authorities and those of a mounted bundle; no list of authorities is compiled in. `presented` and `facts` look
+//! at certificates of others.
 
+pub mod facts;
+pub mod presented;
 mod trust;
 
 pub use trust::Trust;
@@ -10,7 +13,7 @@ use arc_swap::ArcSwap;
 use rustls::crypto::ring;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use snafu::{OptionExt, ResultExt, Snafu};
@@ -53,6 +56,38 @@ pub enum TlsError {
 /// When the bundle can't be read or holds no authority. System authorities that can't be read are left out, and logged.
 pub fn client(bundle: Option<&Path>) -> Result<ClientConfig, TlsError> {
     Trust::read(bundle)?.client()
+}
+
+/// The settings of a client that trusts `roots` alone.
+///
+/// # Errors
+/// Never with the protocol versions of this program.
+pub fn client_of(roots: RootCertStore) -> Result<ClientConfig, TlsError> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .context(VersionsSnafu)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(config)
+}
+
+/// The system's authorities. Those that can't be read are left out, and logged.
+pub fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let native = rustls_native_certs::load_native_certs();
+    for error in &native.errors {
+        tracing::debug!(%error, "an authority of the system can't be read");
+    }
+    roots.add_parsable_certificates(native.certs);
+    roots
+}
+
+/// The certificates of a text of PEM blocks.
+///
+/// # Errors
+/// When a block is damaged. Nothing of it is quoted.
+pub fn certificates_in(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, rustls_pki_types::pem::Error> {
+    CertificateDer::pem_slice_iter(pem).collect()
 }
 
 /// The certificate that a server shows: read again when its files change.

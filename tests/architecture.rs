@@ -75,6 +75,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "api",
             "causes",
+            "clock",
             "cluster",
             "config",
             "http_client",

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-TIERS=(lint unit policy web cli image chart apiserver gateway keycloak cluster browser airgap quiet closed)
+TIERS=(lint unit policy web cli image chart apiserver doctor gateway keycloak cluster browser airgap quiet closed)
 : "${DEVPLANE_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/devplane}"
 export DEVPLANE_CACHE
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$DEVPLANE_CACHE/target}
@@ -30,6 +30,10 @@ tier_web() { tests/web/run.sh; }
 tier_cli() { tests/harness/registry.sh >/dev/null && cargo test --locked --test cli --test recording --test registry; }
 # More threads than processors: most of a test is waiting.
 tier_apiserver() { deploy/local/hyperkube.sh >/dev/null && cargo test --locked --test apiserver -- --test-threads 8; }
+tier_doctor() {
+  deploy/local/hyperkube.sh >/dev/null && deploy/local/oidc-provider.sh >/dev/null && tests/harness/registry.sh >/dev/null
+  cargo test --locked --test doctor
+}
 tier_gateway() {
   command -v tmux >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends tmux; }
   deploy/local/hyperkube.sh >/dev/null && deploy/local/oidc-provider.sh >/dev/null && tests/gateway/ttyd.sh >/dev/null

@@ -1,6 +1,7 @@
 //! What checks are given: the installation as it is set, a client of the API server, and what they may do.
 
 use super::installation::Installation;
+use super::outside::Outside;
 use super::probe::Probes;
 use crate::cluster::client::ConnectError;
 use kube::Client;
@@ -10,6 +11,7 @@ pub struct Context {
     pub installation: Installation,
     client: Result<Client, ConnectError>,
     pub probes: Probes,
+    pub(super) outside: Outside,
 }
 
 impl Context {
@@ -18,6 +20,7 @@ impl Context {
             installation,
             client,
             probes,
+            outside: Outside::default(),
         }
     }
 

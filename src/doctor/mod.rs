@@ -2,7 +2,8 @@
 //!
 //! `installation` is what is known beforehand: settings of a role, or the `values` that Helm gets. `check` is the vocabulary, `catalog` the
 //! list of claims with their stable codes, `checks` the proofs. `select` chooses, `run` runs, `report` tells. What a probe makes in the
-//! cluster goes through `probe`, which removes it. Nothing here asks anything that is not configured.
+//! cluster goes through `probe`, which removes it; what is not in the API server is looked at by `outside`, once for all checks. Nothing here
+//! asks anything that is not configured.
 //! `images` lists what to copy into a closed network and `recording` looks into recorded sessions, both away from any cluster.
 //!
 //! To add a check: write its [`Claim`] and an `async fn(Arc<Context>) -> Status` in the file of its group in `checks/`, and both into that
@@ -18,6 +19,7 @@ pub mod context;
 pub mod fetch;
 pub mod images;
 pub mod installation;
+mod outside;
 pub mod probe;
 pub mod recording;
 pub mod report;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Discovery documents and key sets have a few thousand bytes.
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     time: Duration::from_secs(10),
     bytes: 1 << 20,
 };

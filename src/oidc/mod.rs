@@ -1,7 +1,7 @@
 //! The identity provider's answers become a person: OpenID Connect Core 1.0 with the authorization code flow.
 //!
 //! `discovery -> sign-in (state, nonce, PKCE) -> code -> ID token -> Person`. Tokens are checked in one place, `verify`,
-//! whether they come from a sign-in or from an `Authorization: Bearer` header.
+//! whether they come from a sign-in or from an `Authorization: Bearer` header. `survey` looks at a provider before anybody signs in.
 
 mod entry;
 mod http;
@@ -9,6 +9,7 @@ mod logout;
 mod provider;
 mod refresh;
 mod sign_in;
+pub mod survey;
 mod verify;
 
 pub use entry::NotAllowed;

@@ -26,7 +26,7 @@ pub struct Attempt {
 }
 
 /// For a refresh token.
-const OFFLINE_ACCESS: &str = "offline_access";
+pub(super) const OFFLINE_ACCESS: &str = "offline_access";
 
 /// Someone who came back from the provider.
 pub struct SignedIn {

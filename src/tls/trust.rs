@@ -1,6 +1,6 @@
 //! The system's authorities and those of a mounted bundle become whom clients trust; the bundle is read again when it changes.
 
-use super::{AuthoritySnafu, RELOAD_EVERY, TlsError, VersionsSnafu, certificates};
+use super::{AuthoritySnafu, RELOAD_EVERY, TlsError, VersionsSnafu, certificates, system_roots};
 use arc_swap::ArcSwap;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -98,12 +98,7 @@ impl Trust {
 
 /// The system's authorities and those of `bundle`.
 fn trusted(authorities: Vec<CertificateDer<'static>>, bundle: &Path) -> Result<Trusted, TlsError> {
-    let mut roots = RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    for error in &native.errors {
-        tracing::debug!(%error, "an authority of the system can't be read");
-    }
-    roots.add_parsable_certificates(native.certs);
+    let mut roots = system_roots();
     for certificate in &authorities {
         roots
             .add(certificate.clone())

@@ -2,4 +2,9 @@
 
 pub mod api;
 pub mod configuration;
+pub mod exposure;
+pub mod images;
+pub mod models;
+pub mod oidc;
+mod outcome;
 pub mod upgrade;

@@ -1,0 +1,449 @@
+//! DP07: the gateway's public address becomes the claims that browsers get through to it, and terminals stay open.
+
+use super::super::check::{Check, Claim, Fix, Status};
+use super::super::context::Context;
+use super::super::outside::provider::{Contact, Seen};
+use super::super::outside::public;
+use super::super::values::Values;
+use super::images::SOON;
+use crate::clock::{Clock, SystemClock};
+use crate::tls::facts::Facts;
+use rustls::CertificateError;
+use std::sync::Arc;
+use url::Url;
+
+pub const CHECKS: &[Check] = &[
+    CONSISTENT.check(|context| Box::pin(consistent(context))),
+    VALID.check(|context| Box::pin(valid(context))),
+    TRUSTED.check(|context| Box::pin(trusted(context))),
+    ANSWERS.check(|context| Box::pin(answers(context))),
+    WEBSOCKET.check(|context| Box::pin(websocket(context))),
+    TIME_OUTS.check(|context| Box::pin(time_outs(context))),
+    LASTING.check(|context| Box::pin(lasting(context))),
+];
+
+/// What a terminal should be allowed to be silent for, in seconds; it sends something every 25.
+const LONG_ENOUGH: u64 = 3600;
+
+const CONSISTENT: Claim = Claim::error("DP0701", "the way in leads to the host of the redirect URL, with TLS where it is https")
+    .why("The provider sends browsers back to the redirect URL; a way in for another host answers there with an error, or not at all.")
+    .needs(&["DP0101"])
+    .docs(
+        "The host of `gateway.oidc.redirectURL` (or `publicURL`) against `gateway.ingress`, `gateway.httpRoute` or `gateway.route`, whichever is \
+         enabled; an Ingress for an https address has `tls` for that host.",
+    );
+
+const VALID: Claim = Claim::error("DP0702", "the public address presents a certificate for its host that is valid now")
+    .why("Browsers refuse the page.")
+    .needs(&["DP0701", "DP0501"])
+    .docs("A connection from where the doctor runs to the public address, once a pod of the gateway is ready. Who issued the certificate is DP0703.");
+
+const TRUSTED: Claim = Claim::warning(
+    "DP0703",
+    "the certificate of the public address is issued by a known authority",
+)
+.why("Browsers that don't know it warn their users.")
+.needs(&["DP0702"])
+.docs("The system's authorities where the doctor runs, and the gateway's own (`customCA`). Browsers may know others.");
+
+const ANSWERS: Claim = Claim::error("DP0704", "the gateway answers at its public address")
+    .why("Something else is there, or nothing behind the way in.")
+    .needs(&["DP0703"])
+    .docs("`GET /health` is answered with `ok`.");
+
+const WEBSOCKET: Claim = Claim::error("DP0705", "WebSockets get through to the gateway")
+    .why("The page opens, and its terminal never does.")
+    .needs(&["DP0704"])
+    .docs(
+        "A handshake for `/ws` without any credentials (RFC 6455, section 4). The gateway looks at the handshake before it asks who it is: 401 \
+         tells that it came through whole, 426 that something on the way took the upgrade out, 400 the subprotocol.",
+    );
+
+const TIME_OUTS: Claim = Claim::warning("DP0706", "the way in lets silent terminals stay open")
+    .why("Most controllers end a connection after a minute, and terminals then have to connect again and again.")
+    .needs(&["DP0101"])
+    .docs(
+        "Known annotations of Ingress controllers, by `gateway.ingress.className`: at least an hour. Controllers without any are not judged. \
+         `docs/setup/install.md` lists them.",
+    );
+
+const LASTING: Claim = Claim::warning(
+    "DP0707",
+    "the certificates of provider and public address are valid for 30 more days",
+)
+.why("On the day on which one expires, nobody gets in.")
+.needs(&["DP0101"])
+.docs("The certificates that they present now.");
+
+async fn consistent(context: Arc<Context>) -> Status {
+    let url = match public::address(&context).await {
+        Ok(url) => url,
+        Err(why) => return Status::skip(why),
+    };
+    let Some(values) = &context.installation.values else {
+        return Status::pass(url.as_str());
+    };
+    way_in(values, &url)
+}
+
+fn way_in(values: &Values, url: &Url) -> Status {
+    let host = url.host_str().unwrap_or_default();
+    let (key, hosts) = if values.is_true("gateway.ingress.enabled") {
+        ("gateway.ingress.host", vec![values.text("gateway.ingress.host")])
+    } else if values.is_true("gateway.httpRoute.enabled") {
+        (
+            "gateway.httpRoute.hostnames",
+            values.texts("gateway.httpRoute.hostnames"),
+        )
+    } else if values.is_true("gateway.route.enabled") {
+        ("gateway.route.host", vec![values.text("gateway.route.host")])
+    } else {
+        return Status::pass(format!("{url}, by a way of your own"));
+    };
+    if !hosts.iter().any(|named| covers(named, host)) {
+        let snippet = match key {
+            "gateway.ingress.host" => format!("gateway:\n  ingress:\n    host: {host}"),
+            "gateway.route.host" => format!("gateway:\n  route:\n    host: {host}"),
+            _ => format!("gateway:\n  httpRoute:\n    hostnames: [{host}]"),
+        };
+        return Status::fail(
+            format!("browsers come back to {host}, and {key} is {}", hosts.join(", ")),
+            hosts.join(", "),
+            host,
+            Fix::values(snippet),
+        );
+    }
+    let tls = values
+        .get("gateway.ingress.tls")
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
+    let covered = tls.iter().any(|entry| match entry["hosts"].as_array() {
+        Some(hosts) if !hosts.is_empty() => hosts
+            .iter()
+            .filter_map(|named| named.as_str())
+            .any(|named| covers(named, host)),
+        _ => true,
+    });
+    if key == "gateway.ingress.host" && url.scheme() == "https" && !covered {
+        return Status::fail(
+            format!("the public address is https, and gateway.ingress.tls has nothing for {host}"),
+            values.get("gateway.ingress.tls").to_string(),
+            format!("an entry for {host}"),
+            Fix::values(format!(
+                "gateway:\n  ingress:\n    tls:\n    - secretName: devplane-tls\n      hosts: [{host}]"
+            )),
+        );
+    }
+    Status::pass(format!("{url} by {key}"))
+}
+
+/// Whether a name of a way in, possibly with `*` for its first label, is for a host.
+fn covers(named: &str, host: &str) -> bool {
+    match named.strip_prefix("*.") {
+        Some(rest) => host
+            .split_once('.')
+            .is_some_and(|(_, parent)| parent.eq_ignore_ascii_case(rest)),
+        None => named.eq_ignore_ascii_case(host),
+    }
+}
+
+async fn valid(context: Arc<Context>) -> Status {
+    let url = match public::served(&context).await {
+        Ok(url) => url,
+        Err(why) => return Status::skip(why),
+    };
+    let unreached = |problem: String| {
+        Status::fail(
+            format!("{url} can't be reached: {problem}"),
+            problem,
+            "a connection",
+            Fix::words(
+                "see that the name resolves to the Ingress controller, load balancer or router, and that it is up",
+            ),
+        )
+    };
+    let (host, chain, trusted) = match public::reach(&context, &url).await {
+        Contact::Plain(Ok(())) => return Status::pass("on this machine, without TLS"),
+        Contact::Plain(Err(problem)) => return unreached(problem),
+        Contact::Tls {
+            presented: Err(error), ..
+        } => return unreached(error.to_string()),
+        Contact::Tls {
+            host,
+            presented: Ok(chain),
+            trusted,
+        } => (host, chain, trusted),
+    };
+    let own = chain.first().and_then(Facts::of);
+    let own = own.map_or_else(
+        || "a certificate that can't be read".to_owned(),
+        |facts| facts.to_string(),
+    );
+    match trusted {
+        Some(Err(error)) if !is_unknown_issuer(&error) => Status::fail(
+            format!("browsers refuse the certificate of {host}: {error}"),
+            own,
+            format!("one for {host} that is valid now"),
+            Fix::words("renew the certificate in the Secret that the way in takes it from, for this host"),
+        ),
+        _ => Status::pass(own),
+    }
+}
+
+async fn trusted(context: Arc<Context>) -> Status {
+    let url = match public::served(&context).await {
+        Ok(url) => url,
+        Err(why) => return Status::skip(why),
+    };
+    let Contact::Tls {
+        presented: Ok(chain),
+        trusted: Some(Err(error)),
+        host,
+    } = public::reach(&context, &url).await
+    else {
+        return Status::pass("it is");
+    };
+    let issuer = chain
+        .last()
+        .and_then(Facts::of)
+        .map(|facts| facts.issuer)
+        .unwrap_or_default();
+    Status::fail(
+        format!("the certificate of {host} is issued by {issuer}, whom nobody here knows: {error}"),
+        issuer.as_str(),
+        context.gateway_authorities().await.names(),
+        Fix::words(
+            "put the certificate of that authority into customCA.pem, and see that browsers know it; or let the way in present another one",
+        ),
+    )
+}
+
+fn is_unknown_issuer(error: &rustls::Error) -> bool {
+    matches!(
+        error,
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)
+    )
+}
+
+async fn answers(context: Arc<Context>) -> Status {
+    let url = match public::served(&context).await {
+        Ok(url) => url,
+        Err(why) => return Status::skip(why),
+    };
+    let (problem, found) = match public::health(&context, &url).await {
+        Ok(answer) if answer.status().is_success() && answer.body().as_ref() == b"ok" => {
+            return Status::pass(url.as_str());
+        }
+        Ok(answer) => {
+            let status = answer.status();
+            (
+                format!("what answers at {url}health is not the gateway (HTTP status {status})"),
+                status.to_string(),
+            )
+        }
+        Err(error) => (format!("{url}health: {error}"), error.to_string()),
+    };
+    Status::fail(
+        problem,
+        found,
+        "200 and ok",
+        Fix::words(
+            "see that the way in leads to Service workspace-gateway, speaks to it as it serves (http, or https with gateway.tls.secretName), and keeps paths",
+        ),
+    )
+}
+
+async fn websocket(context: Arc<Context>) -> Status {
+    let url = match public::served(&context).await {
+        Ok(url) => url,
+        Err(why) => return Status::skip(why),
+    };
+    let answer = match public::handshake(&context, &url).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            return Status::fail(
+                format!("a WebSocket handshake at {url}ws is not answered: {error}"),
+                error.to_string(),
+                "an answer of the gateway",
+                Fix::words("let every proxy on the way pass WebSockets on"),
+            );
+        }
+    };
+    let code = serde_json::from_slice::<serde_json::Value>(answer.body()).unwrap_or_default();
+    let code = code["error"].as_str().unwrap_or("no error of the gateway");
+    let lost = match (answer.status().as_u16(), code) {
+        (401, "unauthorized") => return Status::pass("a handshake comes through whole"),
+        (426, "upgrade_required") => "something on the way takes the headers Upgrade and Connection out",
+        (400, "bad_request") => "something on the way takes Sec-WebSocket headers out",
+        _ => "something on the way answers instead of the gateway",
+    };
+    Status::fail(
+        format!("WebSockets do not get through to {url}ws: {lost}"),
+        format!("HTTP status {}, {code}", answer.status()),
+        "401, unauthorized",
+        Fix::words(
+            "let every proxy on the way pass WebSockets on: HTTP/1.1 with Upgrade and Connection to the gateway, and all Sec-WebSocket headers",
+        ),
+    )
+}
+
+async fn time_outs(context: Arc<Context>) -> Status {
+    match &context.installation.values {
+        Some(values) => silent_terminals(values),
+        None => Status::skip("the way in is known from --values only"),
+    }
+}
+
+/// Controllers that are known, by a part of the name of their class, with the annotations that they want to hear.
+const CONTROLLERS: [(&str, &[(&str, &str)]); 2] = [
+    (
+        "nginx",
+        &[
+            ("nginx.ingress.kubernetes.io/proxy-read-timeout", "3600"),
+            ("nginx.ingress.kubernetes.io/proxy-send-timeout", "3600"),
+        ],
+    ),
+    ("haproxy", &[("haproxy-ingress.github.io/timeout-tunnel", "8h")]),
+];
+
+fn silent_terminals(values: &Values) -> Status {
+    if !values.is_true("gateway.ingress.enabled") {
+        return Status::pass("the chart sets what it makes otherwise");
+    }
+    let class = values.text("gateway.ingress.className");
+    let Some((_, wanted)) = CONTROLLERS.iter().find(|(name, _)| class.contains(name)) else {
+        return Status::skip(format!("nothing is known of Ingress class {class:?}"));
+    };
+    let annotations = values.get("gateway.ingress.annotations");
+    let found = |key: &str| annotations[key].as_str().unwrap_or_default().to_owned();
+    let short: Vec<_> = wanted
+        .iter()
+        .filter(|(key, _)| seconds(&found(key)).is_none_or(|time| time < LONG_ENOUGH))
+        .collect();
+    if short.is_empty() {
+        return Status::pass(format!("by the annotations of class {class}"));
+    }
+    let lines: String = short
+        .iter()
+        .map(|(key, value)| format!("\n      {key}: {value:?}"))
+        .collect();
+    let named: Vec<_> = short.iter().map(|(key, _)| *key).collect();
+    Status::fail(
+        format!(
+            "Ingress class {class} cuts terminals that are silent: {} is not an hour or more",
+            named.join(" and ")
+        ),
+        named
+            .iter()
+            .map(|key| format!("{key}: {:?}", found(key)))
+            .collect::<Vec<_>>()
+            .join(", "),
+        "at least an hour",
+        Fix::values(format!("gateway:\n  ingress:\n    annotations:{lines}")),
+    )
+}
+
+/// A number of seconds, or a number with `s`, `m`, `h` or `d`.
+fn seconds(text: &str) -> Option<u64> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let factor = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86400,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+async fn lasting(context: Arc<Context>) -> Status {
+    let mut chains = vec![];
+    if let Seen::Provider(provider) = context.provider().await
+        && let Contact::Tls {
+            host,
+            presented: Ok(chain),
+            trusted: Some(Ok(())),
+        } = &provider.contact
+    {
+        chains.push((host.clone(), chain.clone()));
+    }
+    if let Ok(url) = public::served(&context).await
+        && let Contact::Tls {
+            host,
+            presented: Ok(chain),
+            ..
+        } = public::reach(&context, &url).await
+    {
+        chains.push((host, chain));
+    }
+    if chains.is_empty() {
+        return Status::skip("none is presented, or none that is trusted");
+    }
+    let now = SystemClock.now();
+    let mut ends = vec![];
+    for (host, chain) in chains {
+        let first = chain.iter().filter_map(Facts::of).min_by_key(|facts| facts.not_after);
+        let Some(facts) = first else { continue };
+        // What has ended is DP0602's and DP0702's.
+        if facts.not_after > now && facts.not_after < now + SOON {
+            return Status::fail(
+                format!("a certificate that {host} presents expires within 30 days"),
+                facts.to_string(),
+                "30 more days",
+                Fix::words("renew it, or see why what renews it has not done so yet"),
+            );
+        }
+        ends.push(format!("{host}: {}", facts.not_after.strftime("%Y-%m-%d")));
+    }
+    Status::pass(ends.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn consistent(values: &str, url: &str) -> Status {
+        way_in(&Values::try_from(values).unwrap(), &url.parse().unwrap())
+    }
+
+    #[test]
+    fn the_way_in_is_for_the_host_that_browsers_come_back_to() {
+        let ingress = "gateway: {ingress: {enabled: true, host: dev.corp, tls: [{secretName: a}]}}";
+        assert!(matches!(consistent(ingress, "https://dev.corp/"), Status::Pass { .. }));
+        let Status::Fail(failure) = consistent(ingress, "https://other.corp/") else {
+            panic!("another host")
+        };
+        assert_eq!(failure.fix, Fix::values("gateway:\n  ingress:\n    host: other.corp"));
+        let bare = "gateway: {ingress: {enabled: true, host: dev.corp}}";
+        assert!(matches!(consistent(bare, "https://dev.corp/"), Status::Fail(_)));
+        assert!(matches!(consistent(bare, "http://dev.corp/"), Status::Pass { .. }));
+        let foreign = "gateway: {ingress: {enabled: true, host: dev.corp, tls: [{hosts: [a.corp]}]}}";
+        assert!(matches!(consistent(foreign, "https://dev.corp/"), Status::Fail(_)));
+        let wild = "gateway: {httpRoute: {enabled: true, hostnames: ['*.corp']}}";
+        assert!(matches!(consistent(wild, "https://dev.corp/"), Status::Pass { .. }));
+        assert!(matches!(consistent(wild, "https://a.dev.corp/"), Status::Fail(_)));
+        assert!(matches!(consistent("", "https://dev.corp/"), Status::Pass { .. }));
+    }
+
+    #[test]
+    fn known_controllers_are_told_to_wait() {
+        let of = |values: &str| silent_terminals(&Values::try_from(values).unwrap());
+        let nginx = "gateway: {ingress: {enabled: true, className: nginx-internal, annotations: {nginx.ingress.kubernetes.io/proxy-read-timeout: \"7200\"}}}";
+        let Status::Fail(failure) = of(nginx) else {
+            panic!("one is missing")
+        };
+        let fix =
+            "gateway:\n  ingress:\n    annotations:\n      nginx.ingress.kubernetes.io/proxy-send-timeout: \"3600\"";
+        assert_eq!(failure.fix, Fix::values(fix));
+        let haproxy = "gateway: {ingress: {enabled: true, className: haproxy, annotations: {haproxy-ingress.github.io/timeout-tunnel: 8h}}}";
+        assert!(matches!(of(haproxy), Status::Pass { .. }));
+        assert!(matches!(
+            of("gateway: {ingress: {enabled: true, className: traefik}}"),
+            Status::Skip { .. }
+        ));
+        assert_eq!(
+            [seconds("90"), seconds("2h"), seconds("x"), seconds("1w")],
+            [Some(90), Some(7200), None, None]
+        );
+    }
+}

@@ -1,0 +1,223 @@
+//! Values become the images that they name, as their registries have them for the nodes that are to run them.
+
+use crate::causes::with_causes;
+use crate::doctor::context::Context;
+use crate::doctor::images::{self, BadReference, Image};
+use crate::doctor::values::Values;
+use crate::registry::{Credentials, CredentialsError, Found, Reference, ReferenceError, RegistryClient, RegistryError};
+use futures::stream::{self, StreamExt};
+use k8s_openapi::api::core::v1::{Node, Secret};
+use kube::api::ListParams;
+use kube::{Api, Client};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Registries that are asked at once.
+const CONCURRENT: usize = 4;
+const DOCKERCONFIGJSON: &str = ".dockerconfigjson";
+
+/// What is known of all images.
+pub struct Images {
+    pub all: Vec<Looked>,
+    /// Why the images are not known, when they are not.
+    pub unknown: Option<String>,
+    /// The name that is none, when there is one.
+    pub malformed: Option<BadReference>,
+    /// Why the architectures of the nodes are not known, when they are not.
+    pub nodes_unknown: Option<String>,
+}
+
+/// One image.
+pub struct Looked {
+    pub name: String,
+    /// The keys of the values or the components that want it.
+    pub used_by: Vec<String>,
+    pub reference: Result<Reference, ReferenceError>,
+    /// Architectures of the nodes that it may run on.
+    pub wanted: BTreeSet<String>,
+    /// The namespace of the pods, and the pull secrets that they get.
+    pub namespace: String,
+    pub secrets: Vec<String>,
+    /// Pull secrets that can't be used, and why.
+    pub broken: Vec<Broken>,
+    /// `None` for one that names no registry.
+    pub found: Option<Result<Found, RegistryError>>,
+}
+
+/// A pull secret that no kubelet could use.
+#[derive(Clone, Debug)]
+pub enum Broken {
+    Missing { name: String },
+    Unreadable { why: String },
+    Malformed { name: String, source: CredentialsError },
+}
+
+/// Whose pods.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Pods {
+    ControlPlane,
+    Workspaces,
+}
+
+/// Asks for all of them.
+pub async fn look(context: &Context) -> Images {
+    let nothing = |why: &str| Images {
+        all: vec![],
+        unknown: Some(why.to_owned()),
+        malformed: None,
+        nodes_unknown: None,
+    };
+    let Some(values) = &context.installation.values else {
+        return nothing("the images are known from --values only");
+    };
+    let tls = match context.gateway_authorities().await.client() {
+        Ok(tls) => tls,
+        Err(error) => return nothing(&error.to_string()),
+    };
+    let registries = RegistryClient::new(tls, BTreeSet::new());
+    let client = context.client().ok();
+    let nodes = nodes(client).await;
+    let named = match images::of(values) {
+        Ok(named) => named,
+        Err(malformed) => {
+            return Images {
+                malformed: Some(malformed),
+                ..nothing("an image is not named as it should be")
+            };
+        }
+    };
+    let mut pulls = BTreeMap::new();
+    for pods in [Pods::ControlPlane, Pods::Workspaces] {
+        pulls.insert(pods, Pulls::of(context, values, pods, client).await);
+    }
+    let asked = named.into_iter().map(|image| {
+        let pods = pods_of(&image);
+        one(&registries, image, &pulls[&pods], wanted(&nodes, values, pods))
+    });
+    Images {
+        all: stream::iter(asked).buffered(CONCURRENT).collect().await,
+        unknown: None,
+        malformed: None,
+        nodes_unknown: nodes.err(),
+    }
+}
+
+async fn one(registries: &RegistryClient, image: Image, pulls: &Pulls, wanted: BTreeSet<String>) -> Looked {
+    let reference: Result<Reference, _> = image.reference.parse();
+    let found = match &reference {
+        Ok(reference) if reference.registry.is_some() => {
+            let logins = pulls.credentials.of(reference);
+            Some(registries.find(reference, &logins, &wanted).await)
+        }
+        _ => None,
+    };
+    Looked {
+        name: image.reference,
+        used_by: image.used_by,
+        reference,
+        wanted,
+        namespace: pulls.namespace.clone(),
+        secrets: pulls.names.clone(),
+        broken: pulls.broken.clone(),
+        found,
+    }
+}
+
+/// Pull secrets of some pods.
+struct Pulls {
+    namespace: String,
+    names: Vec<String>,
+    credentials: Credentials,
+    broken: Vec<Broken>,
+}
+
+impl Pulls {
+    async fn of(context: &Context, values: &Values, pods: Pods, client: Option<&Client>) -> Self {
+        let installation = &context.installation;
+        let (namespace, key) = match pods {
+            Pods::ControlPlane => (&installation.namespace, "imagePullSecrets"),
+            Pods::Workspaces => (&installation.workspaces, "workspace.pod.imagePullSecrets"),
+        };
+        // The control plane's are {name: ...}, as in a pod; the workspaces' are names.
+        let items = values.get(key).as_array().map_or(&[][..], Vec::as_slice);
+        let names = items
+            .iter()
+            .filter_map(|item| item["name"].as_str().or_else(|| item.as_str()));
+        let mut pulls = Self {
+            namespace: namespace.clone(),
+            names: names.map(str::to_owned).collect(),
+            credentials: Credentials::default(),
+            broken: vec![],
+        };
+        for name in pulls.names.clone() {
+            if let Err(broken) = pulls.read(&name, client).await {
+                pulls.broken.push(broken);
+            }
+        }
+        pulls
+    }
+
+    async fn read(&mut self, name: &str, client: Option<&Client>) -> Result<(), Broken> {
+        let unreadable = |why: String| Broken::Unreadable {
+            why: format!("Secret {name} of namespace {} can't be read: {why}", self.namespace),
+        };
+        let client = client.ok_or_else(|| unreadable("there is no API server to ask".to_owned()))?;
+        let secret = Api::<Secret>::namespaced(client.clone(), &self.namespace)
+            .get_opt(name)
+            .await;
+        let secret = secret.map_err(|error| unreadable(with_causes(&error)))?;
+        let secret = secret.ok_or_else(|| Broken::Missing { name: name.to_owned() })?;
+        let data = secret.data.unwrap_or_default();
+        let json = data.get(DOCKERCONFIGJSON).map(|bytes| bytes.0.as_slice());
+        let added = self.credentials.add(name, json);
+        added.map_err(|source| Broken::Malformed {
+            name: name.to_owned(),
+            source,
+        })
+    }
+}
+
+/// Those of workspaces are named by their use.
+fn pods_of(image: &Image) -> Pods {
+    let is_workspace = |by: &String| by.starts_with("workspace");
+    if image.used_by.iter().all(is_workspace) {
+        Pods::Workspaces
+    } else {
+        Pods::ControlPlane
+    }
+}
+
+type Labelled = (BTreeMap<String, String>, String);
+
+/// Labels and architecture of each node.
+async fn nodes(client: Option<&Client>) -> Result<Vec<Labelled>, String> {
+    let client = client.ok_or("there is no API server to ask for the nodes")?;
+    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
+    let nodes = nodes.map_err(|error| format!("the nodes can't be listed: {}", with_causes(&error)))?;
+    let described = nodes.items.into_iter().filter_map(|node| {
+        let architecture = node.status?.node_info?.architecture;
+        Some((node.metadata.labels.unwrap_or_default(), architecture))
+    });
+    let described: Vec<_> = described.filter(|(_, architecture)| !architecture.is_empty()).collect();
+    if described.is_empty() {
+        return Err("no node tells its architecture".to_owned());
+    }
+    Ok(described)
+}
+
+/// The architectures of the nodes that pods may run on, by their node selectors.
+fn wanted(nodes: &Result<Vec<Labelled>, String>, values: &Values, pods: Pods) -> BTreeSet<String> {
+    let selectors: &[&str] = match pods {
+        Pods::ControlPlane => &["operator.nodeSelector", "gateway.nodeSelector"],
+        Pods::Workspaces => &["workspace.pod.nodeSelector"],
+    };
+    let fits = |labels: &BTreeMap<String, String>, selector: &str| {
+        let wanted = values.get(selector).as_object().into_iter().flatten();
+        let mut wanted = wanted.map(|(key, value)| (key, value.as_str().unwrap_or_default()));
+        wanted.all(|(key, value)| labels.get(key).is_some_and(|label| label == value))
+    };
+    let nodes = nodes.as_ref().map_or(&[][..], Vec::as_slice);
+    let fitting = nodes
+        .iter()
+        .filter(|(labels, _)| selectors.iter().any(|selector| fits(labels, selector)));
+    fitting.map(|(_, architecture)| architecture.clone()).collect()
+}

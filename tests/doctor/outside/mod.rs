@@ -1,0 +1,363 @@
+//! Faults outside the API server: images, the identity provider, the way in, language models and mirrors.
+
+mod servers;
+mod site;
+
+use crate::authority::Authority;
+use crate::registry::{Access, PASSWORD, Registry};
+use hyper::body::Bytes;
+use hyper::header::{CONNECTION, DATE, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use serde_json::{Value, json};
+use site::{CLIENT_SECRET, PAGES, Site, start_provider};
+use url::Url;
+
+const GROUPS: &str = "DP05,DP06,DP07,DP10";
+
+/// What is wrong, by the values that lead there, and the code that tells it.
+type Fault = (&'static str, Value, &'static str);
+
+async fn each_is_found(site: &Site, only: &str, faults: Vec<Fault>) {
+    for (what, changes, code) in faults {
+        let report = site.doctor(only, &changes, &[]).await;
+        assert_eq!(report.failed(), [code], "{what}: {:#}", report.0);
+        let failure = &report.of(code)["failure"];
+        for part in [&failure["problem"], &failure["fix"]["text"]] {
+            assert!(part.as_str().is_some_and(|text| !text.is_empty()), "{what}: {failure}");
+        }
+        if let Some(snippet) = report.values_fix(code) {
+            let report = site.doctor(only, &changes, std::slice::from_ref(&snippet)).await;
+            assert_eq!(
+                report.failed(),
+                Vec::<&str>::new(),
+                "{what}, after {snippet}: {:#}",
+                report.0
+            );
+        }
+    }
+}
+
+fn workspace(settings: Value) -> Value {
+    json!({ "workspace": settings })
+}
+
+fn gateway(settings: Value) -> Value {
+    json!({ "gateway": settings })
+}
+
+fn oidc(settings: Value) -> Value {
+    gateway(json!({ "oidc": settings }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_and_their_registries() {
+    let site = Site::new("doctor-images").await;
+    let report = site.doctor(GROUPS, &json!({}), &[]).await;
+    assert_eq!(report.failed(), Vec::<&str>::new(), "{:#}", report.0);
+    for code in [
+        "DP0507", "DP0508", "DP0604", "DP0608", "DP0609", "DP0701", "DP1002", "DP1003", "DP1004",
+    ] {
+        assert_eq!(report.of(code)["status"], "ok", "{:#}", report.of(code));
+    }
+    assert_eq!(report.of("DP0704")["status"], "skipped", "nothing is installed yet");
+
+    let host = &site.registry.host;
+    site.registry.push_image("workspace", Some("amd64-only"), "amd64").await;
+    let (_, digests) = site.registry.push_index("sparse", "1", &["amd64", "arm64"]).await;
+    site.registry.delete("sparse", &digests[1]).await;
+    let foreign = Registry::start(Access::Everyone).await;
+    foreign.push_index("workspace", "1", &["amd64", "arm64"]).await;
+    let image = |name: &str| workspace(json!({"image": format!("{host}/{name}")}));
+    let expired = Authority::until("an old authority", 2020);
+    let trusted = |more: &Authority| json!({"customCA": {"pem": format!("{}{}{}", site.authority.pem, site.registry.authority.pem, more.pem)}});
+    let faults = vec![
+        ("a missing tag", image("workspace:2"), "DP0507"),
+        ("a missing repository", image("absent:1"), "DP0507"),
+        (
+            "another digest",
+            image(&format!("workspace@sha256:{}", "0".repeat(64))),
+            "DP0507",
+        ),
+        ("an image for one architecture", image("workspace:amd64-only"), "DP0508"),
+        ("a mirror without what its index lists", image("sparse:1"), "DP0508"),
+        (
+            "no registry",
+            workspace(json!({"image": "devplane-workspace:1"})),
+            "DP0504",
+        ),
+        (
+            "a malformed name",
+            workspace(json!({"image": format!("{host}/Workspace:1")})),
+            "DP0503",
+        ),
+        (
+            "a registry that is not there",
+            workspace(json!({"image": "localhost:1/workspace:1"})),
+            "DP0505",
+        ),
+        (
+            "a registry of an unknown authority",
+            workspace(json!({"image": format!("{}/workspace:1", foreign.host)})),
+            "DP0505",
+        ),
+        (
+            "no pull secret",
+            workspace(json!({"pod": {"imagePullSecrets": []}})),
+            "DP0506",
+        ),
+        (
+            "a pull secret that is not there",
+            workspace(json!({"pod": {"imagePullSecrets": ["absent"]}})),
+            "DP0506",
+        ),
+        (
+            "only an expired authority",
+            json!({"customCA": {"pem": expired.pem}}),
+            "DP0501",
+        ),
+        (
+            "no certificate",
+            json!({"customCA": {"pem": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"}}),
+            "DP0501",
+        ),
+        ("an expired authority among others", trusted(&expired), "DP0502"),
+    ];
+    each_is_found(&site, GROUPS, faults).await;
+
+    site.set_pull_secret("planted-wrong-password");
+    each_is_found(&site, GROUPS, vec![("a wrong password", json!({}), "DP0506")]).await;
+    site.set_pull_secret(PASSWORD);
+    // A ConfigMap that is not there is made by the command that is told.
+    let absent = gateway(json!({"tls": {"customCABundle": {"configMapName": "site-ca"}}}));
+    each_is_found(&site, "DP05", vec![("no ConfigMap", absent.clone(), "DP0501")]).await;
+    let command = site.doctor("DP05", &absent, &[]).await;
+    let command = command.of("DP0501")["failure"]["fix"]["text"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let directory = tempfile::tempdir().unwrap();
+    let bundle = format!("{}{}", site.authority.pem, site.registry.authority.pem);
+    std::fs::write(directory.path().join("ca.crt"), bundle).unwrap();
+    let kubeconfig = site.server.kubeconfig("admin");
+    let path = format!("{}:/usr/bin:/bin", site.server.binary("").display());
+    let made = std::process::Command::new("sh")
+        .args(["-c", &command])
+        .current_dir(directory.path())
+        .env("KUBECONFIG", kubeconfig)
+        .env("PATH", path)
+        .status();
+    assert!(made.unwrap().success(), "{command}");
+    let report = site.doctor("DP05", &absent, &[]).await;
+    assert_eq!(report.failed(), Vec::<&str>::new(), "{:#}", report.0);
+}
+
+/// A way in to the site's provider that changes its discovery document, under an issuer of its own.
+async fn provider_with(site: &Site, patch: Value) -> Value {
+    let origin = servers::between(site.plain_issuer.clone(), &[], move |path, origin, answer| {
+        if path == "/.well-known/openid-configuration" {
+            let mut document: Value = serde_json::from_slice(answer.body()).unwrap();
+            document["issuer"] = json!(origin);
+            for (key, value) in patch.as_object().unwrap() {
+                document[key] = value.clone();
+            }
+            *answer.body_mut() = Bytes::from(document.to_string());
+        }
+    });
+    oidc(json!({"issuerURL": origin.await}))
+}
+
+async fn provider_that(site: &Site, change: fn(&str, &mut hyper::Response<Bytes>)) -> Value {
+    let origin = servers::between(site.plain_issuer.clone(), &[], move |path, origin, answer| {
+        if path == "/.well-known/openid-configuration" {
+            let text = String::from_utf8(answer.body().to_vec()).unwrap();
+            let document: Value = serde_json::from_str(&text).unwrap();
+            let issuer = document["issuer"].as_str().unwrap();
+            let text = text.replace(&format!("\"issuer\":\"{issuer}\""), &format!("\"issuer\":\"{origin}\""));
+            *answer.body_mut() = Bytes::from(text);
+        }
+        change(path, answer);
+    });
+    oidc(json!({"issuerURL": origin.await}))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_identity_provider() {
+    let site = Site::new("doctor-oidc").await;
+    let directory = tempfile::tempdir().unwrap();
+    let stranger = Authority::new("a stranger's authority");
+    let [port] = crate::apiserver::free_ports();
+    let served = stranger.serve(&["localhost"], directory.path());
+    let strange = format!("https://localhost:{port}");
+    let _provider = start_provider(
+        &directory.path().join("strange.json"),
+        &json!({
+            "issuer": strange, "listen": [format!("127.0.0.1:{port}")], "users": {"dev1": {}},
+            "tls": {"cert": served.certificate, "key": served.key},
+            "clients": [{"id": "devplane", "secret": CLIENT_SECRET, "redirectUris": ["https://dev.example.test/callback"]}],
+        }),
+    );
+    let issuer = |suffix: &str| oidc(json!({"issuerURL": format!("{}{suffix}", site.issuer)}));
+    let late = |_: &str, answer: &mut hyper::Response<Bytes>| {
+        answer
+            .headers_mut()
+            .insert(DATE, HeaderValue::from_static("Wed, 01 Jan 2020 00:00:00 GMT"));
+    };
+    let hmac = |path: &str, answer: &mut hyper::Response<Bytes>| {
+        if path == "/jwks" {
+            *answer.body_mut() = Bytes::from_static(br#"{"keys":[{"kty":"oct","alg":"HS256","use":"sig"}]}"#);
+        }
+    };
+    let unknown = json!({
+        "oidc": {"redirectURL": "https://other.example.test/callback"},
+    });
+    let faults = vec![
+        ("an issuer with a slash too many", issuer("/"), "DP0604"),
+        ("an issuer with a wrong path", issuer("/realms/devplane"), "DP0603"),
+        (
+            "nobody at the issuer",
+            oidc(json!({"issuerURL": "https://localhost:1"})),
+            "DP0601",
+        ),
+        (
+            "a provider of another authority",
+            oidc(json!({"issuerURL": strange})),
+            "DP0602",
+        ),
+        (
+            "a wrong client secret",
+            oidc(json!({"clientSecret": "planted-wrong-secret"})),
+            "DP0608",
+        ),
+        ("a wrong client id", oidc(json!({"clientID": "someone"})), "DP0608"),
+        ("a redirect URL that is not registered", gateway(unknown), "DP0609"),
+        (
+            "no code flow",
+            provider_with(&site, json!({"response_types_supported": ["id_token"]})).await,
+            "DP0605",
+        ),
+        (
+            "an endpoint in the clear",
+            provider_with(&site, json!({"token_endpoint": "http://idp.example.test/token"})).await,
+            "DP0605",
+        ),
+        (
+            "no PKCE",
+            provider_with(&site, json!({"code_challenge_methods_supported": ["plain"]})).await,
+            "DP0606",
+        ),
+        (
+            "only HMAC",
+            provider_with(&site, json!({"id_token_signing_alg_values_supported": ["HS256"]})).await,
+            "DP0607",
+        ),
+        (
+            "a key set with an HMAC key alone",
+            provider_that(&site, hmac).await,
+            "DP0607",
+        ),
+        ("a clock of years ago", provider_that(&site, late).await, "DP0610"),
+        (
+            "no refresh tokens",
+            provider_with(&site, json!({"grant_types_supported": ["authorization_code"]})).await,
+            "DP0611",
+        ),
+        (
+            "no offline_access",
+            provider_with(&site, json!({"scopes_supported": ["openid"]})).await,
+            "DP0611",
+        ),
+        (
+            "no back-channel logout",
+            provider_with(&site, json!({"backchannel_logout_supported": false})).await,
+            "DP0612",
+        ),
+    ];
+    each_is_found(&site, GROUPS, faults).await;
+    let report = site.doctor(GROUPS, &provider_with(&site, json!({})).await, &[]).await;
+    assert_eq!(
+        report.failed(),
+        Vec::<&str>::new(),
+        "the way in between changes nothing else: {:#}",
+        report.0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_and_mirrors() {
+    let site = Site::new("doctor-models").await;
+    let empty = servers::pages(None, &[]).await;
+    let foreign = servers::pages(Some(servers::tls(&Authority::new("unknown"), 2099)), PAGES).await;
+    let closed = servers::pages(None, PAGES).await;
+    let ai = |endpoint: &str, model: &str| {
+        workspace(json!({"ai": {"providers": [{"name": "local", "endpoint": endpoint, "models": [model]}]}}))
+    };
+    let mirrors = |pip: &str, npm: &str| {
+        workspace(json!({"packageMirrors": {
+            "pip": {"indexUrl": format!("{pip}/simple")}, "npm": {"registry": format!("{npm}/npm")},
+        }}))
+    };
+    let faults = vec![
+        ("a model that is not loaded", ai(&closed, "qwen4"), "DP1002"),
+        ("no such server", ai("http://localhost:1", "qwen3"), "DP1001"),
+        ("a server of something else", ai(&empty, "qwen3"), "DP1001"),
+        ("a server of an unknown authority", ai(&foreign, "qwen3"), "DP1001"),
+        ("a wrong index for pip", mirrors(&empty, &closed), "DP1003"),
+        ("a wrong registry for npm", mirrors(&closed, &empty), "DP1004"),
+        ("an index of an unknown authority", mirrors(&foreign, &closed), "DP1003"),
+    ];
+    each_is_found(&site, GROUPS, faults).await;
+    // What pip is told to trust is not looked at.
+    let host = Url::parse(&foreign).unwrap();
+    let trusting = workspace(json!({"packageMirrors": {
+        "pip": {"indexUrl": format!("{foreign}/simple"), "trustedHost": format!("localhost:{}", host.port().unwrap())},
+    }}));
+    let report = site.doctor("DP10", &trusting, &[]).await;
+    assert_eq!(report.failed(), Vec::<&str>::new(), "{:#}", report.0);
+    // A Service's name is known in the cluster alone.
+    let inside = ai("http://vllm.ai-system.svc:8000", "qwen3");
+    let report = site.doctor("DP10", &inside, &[]).await;
+    assert_eq!(report.of("DP1001")["status"], "skipped", "{:#}", report.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_in() {
+    let site = Site::new("doctor-way-in").await;
+    let ingress = |host: &str, class: &str| json!({"ingress": {"enabled": true, "host": host, "className": class, "tls": [{"secretName": "devplane-tls"}]}});
+    let without_tls = json!({"ingress": {"enabled": true, "host": "dev.example.test"}});
+    let faults = vec![
+        (
+            "an Ingress for another host",
+            gateway(ingress("other.example.test", "")),
+            "DP0701",
+        ),
+        ("an Ingress without TLS", gateway(without_tls), "DP0701"),
+        (
+            "an Ingress that cuts silent terminals",
+            gateway(ingress("dev.example.test", "nginx")),
+            "DP0706",
+        ),
+    ];
+    each_is_found(&site, GROUPS, faults).await;
+
+    // From now on a gateway is installed, and browsers reach it where each row says.
+    site.gateway_is_ready();
+    let _gateway = site.gateway().await;
+    let at = |origin: &str| oidc(json!({"redirectURL": format!("{origin}/callback")}));
+    let gateway = format!("http://localhost:{}", site.gateway_port);
+    let report = site.doctor("DP07", &at(&gateway), &[]).await;
+    assert_eq!(report.failed(), Vec::<&str>::new(), "{:#}", report.0);
+    assert_eq!(report.of("DP0705")["status"], "ok", "{:#}", report.0);
+    let no_upgrade = servers::between(gateway.clone(), &[UPGRADE, CONNECTION], |_, _, _| ()).await;
+    let no_subprotocol = servers::between(gateway.clone(), &[SEC_WEBSOCKET_PROTOCOL], |_, _, _| ()).await;
+    let something_else = servers::pages(None, &[("/health", "fine")]).await;
+    let expired = servers::pages(Some(servers::tls(&site.authority, 2020)), &[]).await;
+    let unknown = servers::pages(Some(servers::tls(&Authority::new("unknown"), 2099)), &[]).await;
+    let faults = vec![
+        ("a proxy without upgrades", at(&no_upgrade), "DP0705"),
+        ("a proxy without subprotocols", at(&no_subprotocol), "DP0705"),
+        ("another server", at(&something_else), "DP0704"),
+        ("nothing at all", at("http://localhost:1"), "DP0702"),
+        ("an expired certificate", at(&expired), "DP0702"),
+        ("a certificate of an unknown authority", at(&unknown), "DP0703"),
+    ];
+    each_is_found(&site, "DP07", faults).await;
+}
