@@ -24,6 +24,6 @@ up:
 down:
     deploy/local/down.sh
 
-# The image of the executable, in buildah's storage
-image ref="localhost/devplane:dev":
-    deploy/images/build-devplane.sh {{ref}}
+# The image of the executable, for amd64 and arm64, in buildah's storage
+image ref="localhost/devplane:release":
+    deploy/images/build-devplane.sh {{ref}} --arch all

@@ -4,15 +4,16 @@ set -euo pipefail
 
 usage() {
   cat <<'USAGE'
-usage: deploy/images/build-devplane.sh REF [--arch amd64|arm64] [--force]
+usage: deploy/images/build-devplane.sh REF [--arch amd64|arm64|all] [--force]
 
 Compiles `devplane` statically on this machine, hands it to the last stage of the Dockerfile, and leaves the image REF
 in buildah's storage. Does nothing when REF is already made from the same sources.
-  --arch ARCH   for another machine than this one (amd64 or arm64); cross-compiled with zig, from PyPI
+  --arch ARCH   for another machine than this one (amd64 or arm64); cross-compiled with zig, from PyPI. all: both, as REF-amd64 and
+                REF-arm64, and REF is the index of the two, of which each node takes its own
   --force       make the image even when its sources did not change
 
 Needs cargo, buildah, Node.js with npm, and a C compiler for musl (Debian: musl-tools).
-Compiled files are kept in DEVPLANE_CACHE (default: ~/.cache/devplane).
+Compiled files are kept in DEVPLANE_CACHE (default: ~/.cache/devplane). The same executable gives the same digest.
 USAGE
 }
 
@@ -36,7 +37,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage && exit 0 ;;
     --arch)
-      [ $# -ge 2 ] || usage_error "--arch needs a value: amd64 or arm64"
+      [ $# -ge 2 ] || usage_error "--arch needs a value: amd64, arm64 or all"
       arch=$2
       shift
       ;;
@@ -57,10 +58,29 @@ case $(uname -m) in
   *) fail "this machine is a $(uname -m); devplane is built on x86_64 and aarch64" ;;
 esac
 arch=${arch:-$host}
+
+# An image is told from an index by asking; either may have the name from an earlier run.
+build_both() {
+  local one options=()
+  [ "$force" = no ] || options=(--force)
+  for one in amd64 arm64; do "${BASH_SOURCE[0]}" "$ref-$one" --arch "$one" "${options[@]}"; done
+  buildah manifest rm "$ref" >/dev/null 2>&1 || buildah rmi "$ref" >/dev/null 2>&1 || true
+  buildah manifest create "$ref" >/dev/null || fail "buildah can't make the index $ref" "its message is above"
+  for one in amd64 arm64; do
+    buildah manifest add --os linux --arch "$one" "$ref" "$ref-$one" >/dev/null || fail "buildah can't add $ref-$one to $ref" "its message is above"
+  done
+  progress "$ref: the index of $ref-amd64 and $ref-arm64"
+}
+
+if [ "$arch" = all ]; then
+  have buildah || fail "buildah is not installed" "Debian: apt-get install buildah"
+  build_both
+  exit 0
+fi
 case $arch in
   amd64) target=x86_64-unknown-linux-musl machine=X86-64 ;;
   arm64) target=aarch64-unknown-linux-musl machine=AArch64 ;;
-  *) usage_error "--arch '$arch': expected amd64 or arm64" ;;
+  *) usage_error "--arch '$arch': expected amd64, arm64 or all" ;;
 esac
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -135,8 +155,9 @@ context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 install -D -m 0755 "$binary" "$context/out/devplane"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-# The context stands in for the stage `build`, which is then not run; the last stage is the Dockerfile's own.
-buildah build --quiet --layers=false --platform "linux/$arch" --build-context "build=$context" \
+# The context stands in for the stage `build`, which is then not run; the last stage is the Dockerfile's own. No time of the clock is in
+# the image, so that equal sources have equal digests.
+buildah build --quiet --layers=false --timestamp 0 --platform "linux/$arch" --build-context "build=$context" \
   --build-arg "VERSION=$version" --build-arg "DEVPLANE_COMMIT=$commit" --label "io.devplane.sources=$key" \
   --file Dockerfile --tag "$ref" "$context" >/dev/null || fail "buildah can't make $ref from the Dockerfile" "its message is above"
 progress "$ref: devplane $version ($commit) for $arch, $(du -h --apparent-size "$binary" | cut -f1), in $((SECONDS - started)) s"
