@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-TIERS=(lint unit policy web cli image chart apiserver doctor gateway keycloak cluster browser airgap quiet closed)
+TIERS=(lint unit policy web cli image chart apiserver doctor gateway keycloak cluster browser airgap quiet closed release)
 : "${DEVPLANE_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/devplane}"
 export DEVPLANE_CACHE
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$DEVPLANE_CACHE/target}
@@ -50,6 +50,7 @@ tier_browser() { tests/browser/run.sh; }
 tier_airgap() { tests/airgap/run.sh; }
 tier_quiet() { tests/airgap/quiet.sh; }
 tier_closed() { tests/airgap/cluster.sh; }
+tier_release() { tests/release/run.sh; }
 
 case ${1-} in
   -h | --help) usage && exit 0 ;;
