@@ -4,8 +4,9 @@
 //! with nobody of its own accord, and has no right at all in the cluster.
 
 use crate::config::CanaryConfig;
+use crate::connectivity::canary::Ports;
 use crate::connectivity::dial::Asks;
-use crate::connectivity::{Report, Target, dial::dial};
+use crate::connectivity::{self, Report, Target, Verdict, dial::dial};
 use crate::names::{CANARY_REPORT_PORT, TERMINAL_PORT};
 use crate::serve::listener::{ListenError, listen};
 use crate::serve::shutdown;
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// What is said at the terminal port, to anybody.
 const GREETING: &[u8] = b"devplane canary: this is no terminal\n";
@@ -73,6 +74,28 @@ pub async fn run(config: CanaryConfig) -> Result<(), CanaryError> {
         () = shutdown::signal() => {}
     }
     Ok(())
+}
+
+/// How long a canary that was just made may take until its policies hold.
+const SETTLES_WITHIN: Duration = Duration::from_secs(30);
+const BETWEEN_ROUNDS: Duration = Duration::from_secs(2);
+
+/// Asks the canary at `addresses` until policies are shown to be enforced, or it has had its time. `api_server` is what no workspace may reach.
+pub async fn ask(addresses: &[IpAddr], api_server: SocketAddr) -> Verdict {
+    let ports = Ports {
+        terminal: TERMINAL_PORT,
+        report: CANARY_REPORT_PORT,
+    };
+    let until = Instant::now() + SETTLES_WITHIN;
+    loop {
+        let verdict = connectivity::canary::ask("another pod", addresses, ports, api_server)
+            .await
+            .verdict();
+        if verdict == Verdict::Enforced || Instant::now() > until {
+            return verdict;
+        }
+        sleep(BETWEEN_ROUNDS).await;
+    }
 }
 
 /// An address at which a listener on `address` hears itself.

@@ -1,8 +1,10 @@
 //! What a platform team lets workspaces reach: the words of the configuration, and where two of them meet. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::str::FromStr;
 
 /// A namespace whose pods may be reached, or only some ports or pods of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +59,75 @@ pub fn allowed(wanted: &[EgressNamespace], ceiling: &[EgressNamespace]) -> Vec<E
     both
 }
 
+/// A name outside the cluster, or all names of one domain: `git.corp.example`, `*.corp.example`. In lower case, without a dot at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fqdn(String);
+
+impl Fqdn {
+    /// Whether it stands for more than one name: all that have one label more than what is behind the `*.`.
+    pub fn is_pattern(&self) -> bool {
+        self.0.starts_with("*.")
+    }
+
+    /// Whether everything that `other` stands for is meant.
+    pub fn covers(&self, other: &Self) -> bool {
+        if self == other {
+            return true;
+        }
+        let Some(domain) = self.0.strip_prefix('*') else {
+            return false;
+        };
+        let label = other.0.strip_suffix(domain);
+        label.is_some_and(|label| label != "*" && !label.is_empty() && !label.contains('.'))
+    }
+}
+
+impl FromStr for Fqdn {
+    type Err = String;
+
+    /// A host name of two labels at least (RFC 1123, section 2.1), or `*.` before one. No address: those are ranges.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = text.strip_prefix("*.").unwrap_or(text);
+        let label = |label: &str| {
+            let edge = |c: Option<char>| c.is_some_and(|c| c != '-');
+            label.len() <= 63
+                && edge(label.chars().next())
+                && edge(label.chars().last())
+                && label
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        };
+        let is_name = text.len() <= 253
+            && name.contains('.')
+            && name.split('.').all(label)
+            && name
+                .rsplit('.')
+                .next()
+                .is_some_and(|last| last.chars().any(|c| c.is_ascii_lowercase()));
+        if is_name {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("a name such as git.corp.example, or *.corp.example for all of one domain, in lower case".to_owned())
+        }
+    }
+}
+
+impl fmt::Display for Fqdn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What enforces what workspaces may reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PolicyBackend {
+    /// NetworkPolicies (`networking.k8s.io/v1`), as any plugin knows them.
+    #[default]
+    Kubernetes,
+    /// Those, and a CiliumNetworkPolicy (`cilium.io/v2`) for egress, which knows names.
+    Cilium,
+}
+
 /// Where names are resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dns {
@@ -107,6 +178,41 @@ mod tests {
         assert_eq!(some.and(&part("ai", &[9000], &[])), None, "no port");
         assert_eq!(some.and(&part("ai", &[], &[("app", "other")])), None, "no pod");
         assert_eq!(some.and(&EgressNamespace::whole("db")), None);
+    }
+
+    #[test]
+    fn a_name_is_covered_by_itself_and_by_its_domain() {
+        let fqdn = |text: &str| text.parse::<Fqdn>().unwrap();
+        let domain = fqdn("*.corp.example");
+        assert!(domain.is_pattern() && !fqdn("corp.example").is_pattern());
+        assert!(domain.covers(&fqdn("git.corp.example")) && domain.covers(&domain));
+        for other in [
+            "corp.example",
+            "a.git.corp.example",
+            "git.corp.example.org",
+            "*.git.corp.example",
+            "xcorp.example",
+        ] {
+            assert!(!domain.covers(&fqdn(other)), "{other}");
+        }
+        assert!(!fqdn("git.corp.example").covers(&domain));
+        for wrong in [
+            "",
+            "*",
+            "*.",
+            "git",
+            "Git.corp.example",
+            "git.corp.example.",
+            "*corp.example",
+            "a.*.example",
+            "10.0.0.1",
+            "a..b",
+            "-a.b",
+            "a_b.c",
+        ] {
+            assert!(wrong.parse::<Fqdn>().is_err(), "{wrong}");
+        }
+        assert!("*.example".parse::<Fqdn>().is_err(), "a whole top-level domain");
     }
 
     #[test]

@@ -135,6 +135,14 @@ pub struct AiConfig {
         inner(length(max = 43), regex(pattern = r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$"))
     )]
     pub egress_cidrs: Option<Vec<String>>,
+    /// Names outside the cluster that the workspace may reach on those ports, such as `git.corp.example` or `*.corp.example`; absent is what the
+    /// platform allows, `[]` none. Only where the platform enforces names.
+    #[serde(rename = "egressFQDNs", skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 64),
+        inner(length(max = 253), regex(pattern = r"^([*][.])?[a-z0-9.-]+$"))
+    )]
+    pub egress_fqdns: Option<Vec<String>>,
 }
 
 /// One OpenAI-compatible backend.

@@ -1,16 +1,24 @@
 //! `devplane canary`: settings become a [`CanaryConfig`], and the canary runs on it.
 
-use super::{ConfigFile, Failure, start_log};
+use super::{ConfigFile, Failure, printer, start_log};
 use crate::config::canary::SETTINGS;
 use crate::config::{CanaryConfig, setting};
 use anyhow::Context;
 use clap::Args;
+use std::net::IpAddr;
+use std::path::PathBuf;
 
 #[derive(Args)]
 #[command(after_long_help = setting::help_table(SETTINGS))]
 pub struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
+    /// Ask a canary at this address, once for each that it has, and print what comes of it as JSON; nothing is served then
+    #[arg(long, value_name = "ADDRESS")]
+    ask: Vec<IpAddr>,
+    /// Where else it is written, such as /dev/termination-log
+    #[arg(long, value_name = "FILE", requires = "ask")]
+    result: Option<PathBuf>,
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -18,9 +26,18 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = CanaryConfig::read(&source)?;
     start_log(&source)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime
-        .context("can't start the asynchronous runtime")?
-        .block_on(crate::canary::run(config))
-        .context("the canary stopped")?;
+    let runtime = runtime.context("can't start the asynchronous runtime")?;
+    if arguments.ask.is_empty() {
+        runtime
+            .block_on(crate::canary::run(config))
+            .context("the canary stopped")?;
+        return Ok(());
+    }
+    let verdict = runtime.block_on(crate::canary::ask(&arguments.ask, config.api_server));
+    let line = serde_json::to_string(&verdict).context("can't write the result")?;
+    printer::data(&format!("{line}\n"));
+    if let Some(file) = &arguments.result {
+        std::fs::write(file, line).with_context(|| format!("can't write {}", file.display()))?;
+    }
     Ok(())
 }

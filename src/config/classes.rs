@@ -1,8 +1,9 @@
 //! JSON texts become the classes of workspaces: the common settings with those of a class over them.
 
 use super::egress::{self, EgressCeilings};
-use super::operator::{Amounts, Class, WorkspaceDefaults, pull_policy};
+use super::operator::{Amounts, Class, NAMES_NEED_CILIUM, WorkspaceDefaults, pull_policy};
 use super::{pod, syntax};
+use crate::api::egress::{Fqdn, PolicyBackend};
 use crate::units::go_duration::GoDuration;
 use crate::units::quantity::Quantity;
 use serde::Deserialize;
@@ -27,6 +28,8 @@ struct Given {
     egress_ports: Option<Vec<NonZeroU16>>,
     #[serde(rename = "egressCIDRs")]
     egress_cidrs: Option<Vec<String>>,
+    #[serde(rename = "egressFQDNs")]
+    egress_fqdns: Option<Vec<String>>,
     idle_timeout: Option<String>,
     pod: Option<Value>,
 }
@@ -120,6 +123,7 @@ fn class(given: Given, common: &WorkspaceDefaults, allowed_images: &[String]) ->
         egress_namespaces,
         egress_ports,
         egress_cidrs,
+        egress_fqdns,
         idle_timeout,
         pod,
     } = given;
@@ -159,6 +163,16 @@ fn class(given: Given, common: &WorkspaceDefaults, allowed_images: &[String]) ->
     }
     if let Some(ranges) = egress_cidrs {
         defaults.egress_cidrs = egress::cidrs(&ranges)?;
+    }
+    if let Some(names) = egress_fqdns {
+        let names = names.iter().map(|name| {
+            name.parse::<Fqdn>()
+                .map_err(|expected| format!("{expected}, not {name:?}"))
+        });
+        defaults.egress_fqdns = names.collect::<Result<_, _>>()?;
+        if defaults.policy_backend == PolicyBackend::Kubernetes && !defaults.egress_fqdns.is_empty() {
+            return Err(NAMES_NEED_CILIUM.to_owned());
+        }
     }
     if let Some(text) = idle_timeout {
         let idle: GoDuration = text
@@ -242,6 +256,8 @@ mod tests {
             egress_namespaces: vec![EgressNamespace::whole("ai-system")],
             egress_ports: vec![NonZeroU16::MIN],
             egress_cidrs: vec!["0.0.0.0/0".parse().unwrap()],
+            egress_fqdns: vec![],
+            policy_backend: PolicyBackend::Kubernetes,
             egress_ceilings: ceilings(r#"{"egressPorts": [22, 443]}"#).unwrap().1,
             dns: Dns::default(),
             idle_timeout: None,
@@ -305,6 +321,10 @@ mod tests {
             (
                 r#"[{"name": "a", "pod": []}]"#,
                 "a JSON object as its pod, in the class a",
+            ),
+            (
+                r#"[{"name": "a", "egressFQDNs": ["git.corp.example"]}]"#,
+                "NETWORK_POLICY_BACKEND",
             ),
             (
                 r#"[{"name": "a", "egressCIDRs": ["10.0.0.7/8"]}]"#,

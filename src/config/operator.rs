@@ -8,7 +8,7 @@ use super::reader::{Problems, Reader};
 use super::setting::{Setting, setting};
 use super::source::Source;
 use super::syntax;
-use crate::api::egress::{Dns, EgressNamespace};
+use crate::api::egress::{Dns, EgressNamespace, Fqdn, PolicyBackend};
 use crate::api::pod_settings::PodSettings;
 use crate::units::cidr;
 use crate::units::go_duration::GoDuration;
@@ -76,7 +76,10 @@ pub struct WorkspaceDefaults {
     pub egress_ports: Vec<NonZeroU16>,
     /// The external addresses that a workspace may reach; none is no external egress.
     pub egress_cidrs: Vec<IpNet>,
+    /// Names outside the cluster that a workspace may reach, with the backend that knows them.
+    pub egress_fqdns: Vec<Fqdn>,
     pub egress_ceilings: EgressCeilings,
+    pub policy_backend: PolicyBackend,
     pub dns: Dns,
     /// `None` never stops a workspace.
     pub idle_timeout: Option<std::time::Duration>,
@@ -127,6 +130,11 @@ pub const EGRESS_PORTS: Setting = setting("EGRESS_PORTS", "workspace.egressPorts
 pub const EGRESS_CIDRS: Setting = setting("EGRESS_CIDRS", "workspace.egressCIDRs")
     .default("0.0.0.0/0,::/0")
     .help("address ranges outside the cluster that a workspace may reach on those ports, separated by commas; a lone comma is none");
+pub const EGRESS_FQDNS: Setting = setting("EGRESS_FQDNS", "workspace.egressFQDNs")
+    .help("names outside the cluster that a workspace may reach on those ports, such as git.corp.example or *.corp.example, separated by commas; needs NETWORK_POLICY_BACKEND=cilium");
+pub const NETWORK_POLICY_BACKEND: Setting = setting("NETWORK_POLICY_BACKEND", "workspace.networkPolicyBackend")
+    .default("kubernetes")
+    .help("kubernetes: NetworkPolicies; cilium: a CiliumNetworkPolicy for what a workspace may reach, which knows names, and NetworkPolicies for the rest");
 pub const CLUSTER_CIDRS: Setting = setting("CLUSTER_CIDRS", "workspace.clusterCIDRs")
     .help("address ranges of the cluster's pods, Services and nodes, separated by commas; never reachable as external addresses. Found from Nodes and ServiceCIDRs when unset; while they can't be found there is no external egress");
 pub const DNS_NAMESPACE: Setting = setting("DNS_NAMESPACE", "workspace.dns.namespace")
@@ -165,7 +173,7 @@ pub const WORKSPACE_CEILINGS: Setting = setting("WORKSPACE_CEILINGS", "workspace
     .help("the most that a workspace gets, as JSON: {cpu, memory, storage} as quantities, and the lists {egressNamespaces, egressPorts, egressCIDRs}");
 pub const WORKSPACE_CLASSES: Setting = setting("WORKSPACE_CLASSES", "workspace.classes")
     .default("[]")
-    .help("classes that a Workspace may name, as a JSON list of {name, groups, image, imagePullPolicy, resources, ceilings, egressNamespaces, egressPorts, egressCIDRs, idleTimeout, pod}; what a class does not say is as for all");
+    .help("classes that a Workspace may name, as a JSON list of {name, groups, image, imagePullPolicy, resources, ceilings, egressNamespaces, egressPorts, egressCIDRs, egressFQDNs, idleTimeout, pod}; what a class does not say is as for all");
 pub const WORKSPACE_ALLOWED_IMAGES: Setting = setting("WORKSPACE_ALLOWED_IMAGES", "workspace.allowedImages")
     .help("images that workspaces may run, separated by commas, each with or without a * at its end; any when unset");
 pub const CLUSTER_DOMAIN: Setting = setting("CLUSTER_DOMAIN", "clusterDomain")
@@ -181,6 +189,8 @@ pub const SETTINGS: &[Setting] = &[
     LLM_NAMESPACES,
     EGRESS_PORTS,
     EGRESS_CIDRS,
+    EGRESS_FQDNS,
+    NETWORK_POLICY_BACKEND,
     CLUSTER_CIDRS,
     DNS_NAMESPACE,
     DNS_POD_LABELS,
@@ -230,6 +240,8 @@ impl OperatorConfig {
             let egress_namespaces = r.parse(&LLM_NAMESPACES, egress::namespaces);
             let egress_ports = r.list(&EGRESS_PORTS, syntax::port);
             let egress_cidrs = r.list(&EGRESS_CIDRS, cidr::parse);
+            let egress_fqdns = r.list(&EGRESS_FQDNS, |name| name.parse::<Fqdn>());
+            let policy_backend = r.parse(&NETWORK_POLICY_BACKEND, policy_backend);
             let cluster_cidrs = r.list(&CLUSTER_CIDRS, cidr::parse);
             let terminal_tls = r.parse(&TERMINAL_TLS, syntax::boolean);
             let dns = dns(&mut r);
@@ -254,7 +266,9 @@ impl OperatorConfig {
                     egress_namespaces: egress_namespaces?,
                     egress_ports: egress_ports?,
                     egress_cidrs: egress_cidrs?,
+                    egress_fqdns: egress_fqdns?,
                     egress_ceilings,
+                    policy_backend: policy_backend?,
                     dns: dns?,
                     idle_timeout: idle_timeout.map(|idle| (!idle.0.is_zero()).then_some(idle.0))?,
                     gateway_namespace: gateway_namespace?,
@@ -268,6 +282,9 @@ impl OperatorConfig {
                     pod: pod?,
                 })
             })()?;
+            if common.policy_backend == PolicyBackend::Kubernetes && !common.egress_fqdns.is_empty() {
+                r.problem(&EGRESS_FQDNS, NAMES_NEED_CILIUM.to_owned());
+            }
             if !classes::is_allowed(&common.image, &allowed_images) {
                 r.problem(
                     &WORKSPACE_IMAGE,
@@ -309,6 +326,17 @@ fn dns(r: &mut Reader<'_>) -> Option<Dns> {
         port: port?,
         node_local: node_local?,
     })
+}
+
+pub(super) const NAMES_NEED_CILIUM: &str =
+    "no names while NETWORK_POLICY_BACKEND is kubernetes: a NetworkPolicy knows addresses alone (EGRESS_CIDRS)";
+
+fn policy_backend(text: &str) -> Result<PolicyBackend, String> {
+    match text {
+        "kubernetes" => Ok(PolicyBackend::Kubernetes),
+        "cilium" => Ok(PolicyBackend::Cilium),
+        _ => Err("kubernetes or cilium".to_owned()),
+    }
 }
 
 pub(super) fn pull_policy(text: &str) -> Result<String, String> {

@@ -10,7 +10,7 @@
 //! | the canary | the API server | refusal | both |
 
 use super::dial::{Asks, Observed, Target, dial};
-use super::matrix::{Attempt, Expected};
+use super::matrix::{Attempt, Expected, Verdict, judge};
 use super::report::Report;
 use std::net::{IpAddr, SocketAddr};
 
@@ -29,6 +29,16 @@ pub struct Round {
     pub attempts: Vec<Attempt>,
     /// Why a canary has told nothing.
     pub trouble: Option<String>,
+}
+
+impl Round {
+    /// What it shows. Why a canary has told nothing says more than what is missing then.
+    pub fn verdict(&self) -> Verdict {
+        match (judge(&self.attempts), &self.trouble) {
+            (Verdict::Unknown { .. }, Some(trouble)) => Verdict::Unknown { why: trouble.clone() },
+            (verdict, _) => verdict,
+        }
+    }
 }
 
 /// Asks a canary at its addresses, one of each family, and tries what is forbidden to `who`ever calls this, such as `the operator`.
@@ -114,7 +124,6 @@ fn allowed(name: String, observed: Observed) -> Attempt {
 
 #[cfg(test)]
 mod tests {
-    use super::super::matrix::{Verdict, judge};
     use super::*;
 
     const CANARY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));

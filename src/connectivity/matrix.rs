@@ -1,6 +1,7 @@
 //! Attempts, each with what was expected and observed, become a verdict. Pure.
 
 use super::dial::Observed;
+use serde::{Deserialize, Serialize};
 
 /// What a policy says of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -21,7 +22,8 @@ pub struct Attempt {
 }
 
 /// What a matrix shows.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Verdict {
     /// Every forbidden connection was refused, and all that this rests on was answered.
     Enforced,

@@ -19,6 +19,7 @@ pub const GROUPS: &[Group] = &[
     group("DP05", "Authorities, registries and images", checks::images::CHECKS),
     group("DP06", "Identity provider", checks::oidc::CHECKS),
     group("DP07", "The way in", checks::exposure::CHECKS),
+    group("DP08", "Network", checks::policies::CHECKS),
     group("DP09", "Values and versions", checks::upgrade::CHECKS),
     group("DP10", "Language models and mirrors", checks::models::CHECKS),
 ];

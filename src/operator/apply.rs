@@ -102,6 +102,10 @@ pub async fn apply(
                     .write(&desired.policies[index], observed.policies[index].is_some())
                     .await
             }
+            Step::ApplyCiliumPolicy => match &desired.cilium_policy {
+                Some(policy) => writer.write(policy, observed.cilium_policy.is_some()).await,
+                None => Ok(()),
+            },
             Step::ApplyServiceAccount => {
                 writer
                     .write(&desired.service_account, observed.service_account.is_some())
@@ -142,6 +146,7 @@ pub async fn apply(
 pub fn creates(step: Step, observed: &Observed) -> bool {
     match step {
         Step::ApplyPolicy(index) => observed.policies[index].is_none(),
+        Step::ApplyCiliumPolicy => observed.cilium_policy.is_none(),
         Step::ApplyServiceAccount => observed.service_account.is_none(),
         Step::ApplyRole => observed.role.is_none(),
         Step::ApplyRoleBinding => observed.role_binding.is_none(),

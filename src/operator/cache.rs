@@ -34,6 +34,13 @@ impl<V> Clone for Cache<V> {
     }
 }
 
+impl<V> Cache<V> {
+    /// Whether there was a complete list.
+    pub fn is_filled(&self) -> bool {
+        *self.filled.borrow()
+    }
+}
+
 impl<V: Clone> Cache<V> {
     pub fn get(&self, name: &str) -> Option<V> {
         self.objects().get(name).cloned()
@@ -75,10 +82,6 @@ impl<V> Writer<V> {
             listed: HashMap::new(),
             tell_filled,
         }
-    }
-
-    fn is_filled(&self) -> bool {
-        *self.cache.filled.borrow()
     }
 
     fn write<K: Resource<DynamicType = ()>>(&mut self, event: Event<Lean<K>>, keep: &impl Fn(K) -> Option<V>) {
@@ -144,7 +147,7 @@ where
                         Some(Told::Changed(tell(object)))
                     }
                     // Nothing is done before the first list is complete.
-                    Event::InitDone => writer.is_filled().then_some(Told::Relisted),
+                    Event::InitDone => writer.cache.is_filled().then_some(Told::Relisted),
                     Event::Apply(_) | Event::Delete(_) | Event::Init | Event::InitApply(_) => None,
                 };
                 writer.write(event, &keep);
@@ -188,9 +191,9 @@ mod tests {
         ] {
             writer.write(event, &keep);
         }
-        assert!(names().is_empty() && !writer.is_filled(), "not complete");
+        assert!(names().is_empty() && !writer.cache.is_filled(), "not complete");
         writer.write(Event::InitDone, &keep);
-        assert!(names() == ["a", "b"] && writer.is_filled());
+        assert!(names() == ["a", "b"] && writer.cache.is_filled());
 
         writer.write(Event::Apply(object("c", true)), &keep);
         writer.write(Event::Apply(object("b", false)), &keep);

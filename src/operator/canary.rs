@@ -15,10 +15,11 @@ use crate::api::{Reason, hint};
 use crate::clock::Clock;
 use crate::config::OperatorConfig;
 use crate::config::canary::Watching;
+use crate::connectivity::Verdict;
 use crate::connectivity::canary::{Ports, Round, ask};
-use crate::connectivity::{Verdict, judge};
 use crate::labels::CANARY_SELECTOR;
 use crate::names::{CANARY, CANARY_REPORT_PORT, TERMINAL_PORT};
+use crate::policy::cilium::CiliumNetworkPolicy;
 use crate::render::{CanaryPlace, canary_policies};
 use crate::telemetry::metrics::OperatorMetrics;
 use futures::Stream;
@@ -27,7 +28,10 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use snafu::{OptionExt, ResultExt, Snafu};
+use std::fmt::Debug;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,9 +57,9 @@ enum AskError {
         "there is no ServiceAccount {CANARY} in the namespace of the Workspaces: the chart makes it, with the canary itself (canary.enabled)"
     ))]
     NoAccount,
-    #[snafu(display("can't list the canary's NetworkPolicies: {}", error_text(source)))]
+    #[snafu(display("can't list the canary's policies: {}", error_text(source)))]
     Policies { source: kube::Error },
-    #[snafu(display("can't apply the NetworkPolicy {name}: {}", error_text(source)))]
+    #[snafu(display("can't apply the policy {name}: {}", error_text(source)))]
     Policy { name: String, source: kube::Error },
     #[snafu(display("can't list the canary's pods: {}", error_text(source)))]
     Pods { source: kube::Error },
@@ -88,6 +92,7 @@ impl Canary {
         let watcher = Watcher {
             accounts: Api::namespaced(client.clone(), &config.namespace),
             policies: Api::namespaced(client.clone(), &config.namespace),
+            cilium_policies: Api::namespaced(client.clone(), &config.namespace),
             pods: Api::namespaced(client.clone(), &config.namespace),
             config: config.clone(),
             watching,
@@ -119,6 +124,7 @@ impl Canary {
 struct Watcher {
     accounts: Api<ServiceAccount>,
     policies: Api<NetworkPolicy>,
+    cilium_policies: Api<CiliumNetworkPolicy>,
     pods: Api<Pod>,
     config: OperatorConfig,
     watching: Watching,
@@ -140,7 +146,7 @@ impl Watcher {
         let mut last = None;
         loop {
             let (verdict, pod) = match timeout(ROUND_TIMEOUT, self.ask()).await {
-                Ok(Ok((round, pod))) => (verdict(round), Some(pod)),
+                Ok(Ok((round, pod))) => (round.verdict(), Some(pod)),
                 Ok(Err(error)) => (Verdict::Unknown { why: error.to_string() }, None),
                 Err(_) => {
                     let why = "the API server has not answered in time".to_owned();
@@ -168,7 +174,11 @@ impl Watcher {
     async fn ask(&self) -> Result<(Round, ObjectReference), AskError> {
         let account = self.accounts.get_metadata_opt(CANARY).await.context(AccountSnafu)?;
         let account_uid = account.and_then(|account| account.uid()).context(NoAccountSnafu)?;
-        self.keep(&canary_policies(&self.place(account_uid))).await?;
+        let (policies, cilium_policy) = canary_policies(&self.place(account_uid));
+        keep(&self.policies, &policies).await?;
+        if let Some(policy) = cilium_policy {
+            keep(&self.cilium_policies, &[policy]).await?;
+        }
         let pods = self.pods.list(&of_canary()).await;
         let pods = pods.context(PodsSnafu)?.items;
         let pod = pods.iter().find(|pod| is_ready(pod)).context(NoPodSnafu)?;
@@ -181,27 +191,6 @@ impl Watcher {
         Ok((round, pod.object_ref(&())))
     }
 
-    /// Writes those that are not there as they should be.
-    async fn keep(&self, policies: &[NetworkPolicy]) -> Result<(), AskError> {
-        let there = self.policies.list(&of_canary()).await.context(PoliciesSnafu)?.items;
-        for policy in policies {
-            let name = policy.name_any();
-            let same = |there: &NetworkPolicy| {
-                there.name_any() == name
-                    && there.content() == policy.content()
-                    && there.owner_references() == policy.owner_references()
-            };
-            if there.iter().any(same) {
-                continue;
-            }
-            // Forced: nobody else decides what polices the canary.
-            let parameters = PatchParams::apply(FIELD_MANAGER).force();
-            let applied = self.policies.patch(&name, &parameters, &Patch::Apply(policy)).await;
-            applied.context(PolicySnafu { name })?;
-        }
-        Ok(())
-    }
-
     fn place(&self, account_uid: String) -> CanaryPlace {
         let common = &self.config.workspace.common;
         let mut egress = egress::common(common);
@@ -210,6 +199,7 @@ impl Watcher {
             namespace: self.config.namespace.clone(),
             account_uid,
             egress,
+            policy_backend: common.policy_backend,
             gateway_namespace: common.gateway_namespace.clone(),
             operator_namespace: self.config.pod_namespace.clone(),
         }
@@ -267,15 +257,32 @@ fn log(verdict: &Verdict) {
     }
 }
 
-fn of_canary() -> ListParams {
-    ListParams::default().labels(CANARY_SELECTOR)
+/// Writes those that are not there as they should be.
+async fn keep<K>(api: &Api<K>, policies: &[K]) -> Result<(), AskError>
+where
+    K: Decided + Clone + Debug + DeserializeOwned + Serialize,
+{
+    let there = api.list(&of_canary()).await.context(PoliciesSnafu)?.items;
+    for policy in policies {
+        let name = policy.name_any();
+        let same = |there: &K| {
+            there.name_any() == name
+                && there.content() == policy.content()
+                && there.owner_references() == policy.owner_references()
+        };
+        if there.iter().any(same) {
+            continue;
+        }
+        // Forced: nobody else decides what polices the canary.
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let applied = api.patch(&name, &parameters, &Patch::Apply(policy)).await;
+        applied.context(PolicySnafu { name })?;
+    }
+    Ok(())
 }
 
-fn verdict(round: Round) -> Verdict {
-    match (judge(&round.attempts), round.trouble) {
-        (Verdict::Unknown { why: _ }, Some(trouble)) => Verdict::Unknown { why: trouble },
-        (verdict, _) => verdict,
-    }
+fn of_canary() -> ListParams {
+    ListParams::default().labels(CANARY_SELECTOR)
 }
 
 /// Kubernetes: a pod is ready when its readiness probes say so, here that both ports are open to the node.

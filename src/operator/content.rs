@@ -6,6 +6,7 @@
 //! pod.
 
 use crate::labels;
+use crate::policy::cilium::CiliumNetworkPolicy;
 use k8s_openapi::api::core::v1::{Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -59,6 +60,12 @@ pub trait Decided: Resource<DynamicType = ()> + Sized {
 }
 
 impl Decided for NetworkPolicy {
+    fn decided(&self) -> impl Serialize {
+        &self.spec
+    }
+}
+
+impl Decided for CiliumNetworkPolicy {
     fn decided(&self) -> impl Serialize {
         &self.spec
     }

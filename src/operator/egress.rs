@@ -1,6 +1,6 @@
 //! What a spec asks to reach becomes what it may reach: never more than the platform's settings allow. Pure.
 
-use crate::api::egress::{EgressNamespace, allowed};
+use crate::api::egress::{EgressNamespace, Fqdn, allowed};
 use crate::config::egress::EgressCeilings;
 use crate::config::operator::WorkspaceDefaults;
 use crate::policy::Egress;
@@ -16,6 +16,8 @@ pub struct Asked {
     pub ports: Vec<NonZeroU16>,
     /// `Some` and empty asks for no external address at all.
     pub cidrs: Option<Vec<IpNet>>,
+    /// `Some` and empty asks for no name at all.
+    pub fqdns: Option<Vec<Fqdn>>,
 }
 
 /// What comes of it, and in words what was refused. The settings' own lists are held to the ceilings too, without a word: those are for
@@ -73,12 +75,20 @@ pub fn within(asked: Asked, defaults: &WorkspaceDefaults, class_name: &str) -> (
             .collect();
         refused.tell("egressCIDRs", &out, setting, most);
     }
+    let most_fqdns = &defaults.egress_fqdns;
+    let is_allowed = |name: &&Fqdn| most_fqdns.iter().any(|most| most.covers(name));
+    if let Some(asked) = &asked.fqdns {
+        let out: Vec<_> = asked.iter().filter(|name| !is_allowed(name)).collect();
+        refused.tell("egressFQDNs", &out, "egressFQDNs", most_fqdns);
+    }
+    let fqdns = asked.fqdns.as_deref().unwrap_or(most_fqdns);
     let wanted = asked.cidrs.as_deref().unwrap_or(&defaults.egress_cidrs);
     let egress = Egress {
         dns: defaults.dns.clone(),
         namespaces,
         ports,
         cidrs: cidr::intersect(wanted, most),
+        fqdns: fqdns.iter().filter(is_allowed).cloned().collect(),
         cluster_cidrs: Arc::default(),
     };
     (egress, refused.told)
@@ -90,6 +100,7 @@ pub fn common(defaults: &WorkspaceDefaults) -> Egress {
         namespaces: vec![],
         ports: vec![],
         cidrs: None,
+        fqdns: None,
     };
     within(asked, defaults, "").0
 }
@@ -165,6 +176,7 @@ mod tests {
             namespaces: vec![],
             ports: vec![],
             cidrs: None,
+            fqdns: None,
         }
     }
 
@@ -174,6 +186,7 @@ mod tests {
             namespaces: vec!["models".into()],
             ports: ports(&[25]),
             cidrs: Some(nets(&["10.1.0.0/16", "0.0.0.0/0"])),
+            fqdns: None,
         };
         let settings = WorkspaceDefaults {
             egress_cidrs: nets(&["10.0.0.0/8"]),
@@ -207,6 +220,7 @@ mod tests {
             namespaces: vec!["ai-system".into(), "production".into()],
             ports: ports(&[22, 443]),
             cidrs: Some(nets(&["192.0.2.1/32"])),
+            fqdns: None,
         };
         let (egress, refused) = within(asked, &settings, "closed");
         assert_eq!((egress.namespaces, egress.ports), (vec![part(&[8000])], ports(&[443])));
@@ -259,6 +273,34 @@ mod tests {
         };
         let (egress, _) = within(asked, &settings, "");
         assert!(egress.ports.is_empty() && egress.cidrs.is_empty());
+    }
+
+    #[test]
+    fn a_spec_chooses_among_the_platform_s_names_and_adds_none() {
+        let names = |names: &[&str]| -> Vec<Fqdn> { names.iter().map(|name| name.parse().unwrap()).collect() };
+        let settings = WorkspaceDefaults {
+            egress_fqdns: names(&["*.corp.example", "nexus.example.test"]),
+            ..given::defaults()
+        };
+        let (egress, refused) = within(nothing(), &settings, "");
+        assert_eq!((egress.fqdns, refused.len()), (settings.egress_fqdns.clone(), 0));
+        let asked = Asked {
+            fqdns: Some(names(&["git.corp.example", "pastebin.example.test"])),
+            ..nothing()
+        };
+        let (egress, refused) = within(asked, &settings, "");
+        assert_eq!(egress.fqdns, names(&["git.corp.example"]));
+        assert_eq!(
+            refused,
+            [
+                "spec.aiConfig.egressFQDNs asks for pastebin.example.test, and the setting workspace.egressFQDNs allows *.corp.example, nexus.example.test: what is not in both is left out"
+            ]
+        );
+        let none = Asked {
+            fqdns: Some(vec![]),
+            ..nothing()
+        };
+        assert_eq!(within(none, &settings, "").0.fqdns, []);
     }
 
     #[test]

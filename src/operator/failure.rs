@@ -85,7 +85,7 @@ fn classified(status: &Status) -> Option<Reason> {
 
 fn by_kind(step: Step) -> Reason {
     match step {
-        Step::ApplyPolicy(_) => Reason::NetworkPolicyReconcileFailed,
+        Step::ApplyPolicy(_) | Step::ApplyCiliumPolicy => Reason::NetworkPolicyReconcileFailed,
         Step::ApplyServiceAccount | Step::ApplyRole | Step::ApplyRoleBinding => Reason::RBACReconcileFailed,
         Step::ApplyService => Reason::ServiceEnsureFailed,
         Step::CreateVolumeClaim | Step::SetVolumeClaimOwner | Step::GrowVolumeClaim => Reason::PVCCreateFailed,

@@ -9,6 +9,7 @@ use crate::api::status::TerminalSession;
 use crate::names::{
     AccountName, DenyAllPolicyName, EgressPolicyName, IngressPolicyName, PodName, PvcName, ServiceName,
 };
+use crate::policy::cilium::CiliumNetworkPolicy;
 use crate::render::ValidWorkspace;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -24,6 +25,8 @@ pub struct Caches {
     pub roles: Cache<Arc<Seen>>,
     pub role_bindings: Cache<Arc<Seen>>,
     pub policies: Cache<Arc<Seen>>,
+    /// With that backend alone. It is not waited for: a cluster may not know the kind, and then nothing starts.
+    pub cilium_policies: Option<Cache<Arc<Seen>>>,
     pub services: Cache<Arc<Seen>>,
     pub claims: Cache<Arc<PersistentVolumeClaim>>,
     pub pods: Cache<Arc<SeenPod>>,
@@ -41,6 +44,9 @@ pub struct Observed {
     pub role_binding: Option<Arc<Seen>>,
     /// In the order of [`crate::render::Desired::policies`].
     pub policies: [Option<Arc<Seen>>; 3],
+    pub cilium_policy: Option<Arc<Seen>>,
+    /// A policy that is to be there could not be seen.
+    pub policies_unreadable: bool,
     pub service: Option<Arc<Seen>>,
     pub pvc: Option<Arc<PersistentVolumeClaim>>,
     pub pod: Option<Arc<SeenPod>>,
@@ -86,6 +92,14 @@ impl Caches {
                 self.policies.get(EgressPolicyName::of(user).as_str()),
                 self.policies.get(IngressPolicyName::of(user).as_str()),
             ],
+            cilium_policy: self
+                .cilium_policies
+                .as_ref()
+                .and_then(|policies| policies.get(EgressPolicyName::of(user).as_str())),
+            policies_unreadable: self
+                .cilium_policies
+                .as_ref()
+                .is_some_and(|policies| !policies.is_filled()),
             service: self.services.get(ServiceName::of(user).as_str()),
             pvc: self.claims.get(PvcName::of(user).as_str()),
             pod: self.pods.get(PodName::of(user).as_str()),
@@ -126,6 +140,11 @@ impl Observed {
         check(seen(deny_all), &policy, DenyAllPolicyName::of(user).as_str());
         check(seen(egress), &policy, EgressPolicyName::of(user).as_str());
         check(seen(ingress), &policy, IngressPolicyName::of(user).as_str());
+        check(
+            seen(&self.cilium_policy),
+            &CiliumNetworkPolicy::kind(&()),
+            EgressPolicyName::of(user).as_str(),
+        );
         check(seen(&self.service), &Service::kind(&()), ServiceName::of(user).as_str());
         let claim = self.pvc.as_deref();
         let claim = claim.filter(|claim| !retain::is_left_for(claim, workspace));

@@ -35,6 +35,7 @@ const UPDATE_WHEN_IDLE_FOR: SignedDuration = SignedDuration::from_mins(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     ApplyPolicy(usize),
+    ApplyCiliumPolicy,
     ApplyServiceAccount,
     ApplyRole,
     ApplyRoleBinding,
@@ -140,6 +141,14 @@ pub fn plan(
         let message = format!("{} of this name does not belong to this Workspace", foreign.join(", "));
         let state = failed(state, Reason::NameConflict, message);
         return plan(vec![], state, Some(now + LOOK_AT_CONFLICT_AFTER));
+    }
+    if observed.policies_unreadable {
+        let message = "CiliumNetworkPolicies can't be read, and NETWORK_POLICY_BACKEND is cilium: the cluster does not know the kind (cilium.io/v2), or the operator may not list it";
+        return plan(
+            vec![],
+            failed(state, Reason::NetworkPolicyReconcileFailed, message.to_owned()),
+            None,
+        );
     }
     let mut steps = missing_or_different(workspace, wanted, observed);
     if observed.pvc.as_deref().is_some_and(|pvc| claim_phase(pvc) == "Lost") {
@@ -337,10 +346,13 @@ fn missing_or_different(workspace: &ValidWorkspace, wanted: &Wanted, observed: &
     let holds =
         |there: &Option<Arc<Seen>>, wanted: Content| there.as_deref().is_some_and(|there| there.content == wanted);
     let policies = observed.policies.iter().zip(wanted.policies).enumerate();
-    let mut steps: Vec<Step> = policies
-        .filter(|(_, (there, wanted))| !holds(there, *wanted))
-        .map(|(index, _)| Step::ApplyPolicy(index))
-        .collect();
+    // First: with it, the policy that said the same before gets empty.
+    let cilium_policy = wanted
+        .cilium_policy
+        .filter(|wanted| !holds(&observed.cilium_policy, *wanted));
+    let mut steps: Vec<Step> = cilium_policy.map(|_| Step::ApplyCiliumPolicy).into_iter().collect();
+    let different = policies.filter(|(_, (there, wanted))| !holds(there, *wanted));
+    steps.extend(different.map(|(index, _)| Step::ApplyPolicy(index)));
     if !holds(&observed.service_account, wanted.service_account) {
         steps.push(Step::ApplyServiceAccount);
     }

@@ -5,6 +5,7 @@ use super::super::validate::tests as given;
 use super::super::validate::validate;
 use super::*;
 use crate::api::Workspace;
+use crate::api::egress::PolicyBackend;
 use crate::render::{Desired, desired};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -31,6 +32,8 @@ fn without_pod(desired: &Desired) -> Observed {
         role: seen(&desired.role),
         role_binding: seen(&desired.role_binding),
         policies: desired.policies.each_ref().map(seen),
+        cilium_policy: desired.cilium_policy.as_ref().and_then(seen),
+        policies_unreadable: false,
         service: seen(&desired.service),
         pvc: Some(Arc::new(desired.pvc.clone())),
         pod: None,
@@ -507,6 +510,33 @@ fn nothing_starts_behind_a_closed_gate_and_nothing_that_runs_is_stopped_for_it()
         );
         assert_eq!(restarted(&running, 5, None, 10).state.restarted_at, None, "{gate:?}");
     }
+}
+
+#[test]
+fn nothing_starts_where_a_policy_can_t_be_seen_and_it_comes_before_the_one_that_gets_empty() {
+    let mut workspace = valid();
+    workspace.platform.policy_backend = PolicyBackend::Cilium;
+    let cilium = desired(&workspace, None);
+    let unreadable = Observed {
+        policies_unreadable: true,
+        cilium_policy: None,
+        ..without_pod(&cilium)
+    };
+    let plan = planned_for(&workspace, &unreadable, &accessed(0), None, 10);
+    assert_eq!(
+        (plan.state.phase, plan.state.reason, &plan.steps[..]),
+        (Phase::Failed, Reason::NetworkPolicyReconcileFailed, &[][..])
+    );
+    assert_eq!(
+        planned_for(&workspace, &without_pod(&cilium), &accessed(0), None, 10).steps,
+        [Step::CreatePod]
+    );
+    // From the other backend, while it runs.
+    let before = with_pod(&desired(&valid(), None), ready());
+    assert_eq!(
+        planned_for(&workspace, &before, &accessed(0), None, 10).steps,
+        [Step::ApplyCiliumPolicy, Step::ApplyPolicy(1)]
+    );
 }
 
 #[test]

@@ -277,11 +277,17 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
     };
     let done = steps.iter().copied().take_while(|step| Some(*step) != failed);
     for step in done.clone() {
-        if let Step::ApplyPolicy(index) = step {
-            let old = observed.policies[index].as_ref().map(|seen| seen.content);
-            let name = &policy_names(&valid.user)[index];
-            ctx.reporter
-                .policy_written(workspace, name, old, wanted.policies[index]);
+        let names = policy_names(&valid.user);
+        let written = match step {
+            Step::ApplyPolicy(index) => Some((&names[index], &observed.policies[index], wanted.policies[index])),
+            Step::ApplyCiliumPolicy => wanted
+                .cilium_policy
+                .map(|new| (&names[1], &observed.cilium_policy, new)),
+            _ => None,
+        };
+        if let Some((name, there, new)) = written {
+            let old = there.as_ref().map(|seen| seen.content);
+            ctx.reporter.policy_written(workspace, name, old, new);
         }
     }
     let created = done.filter(|step| creates(*step, &observed));

@@ -4,6 +4,7 @@
 
 use super::egress::{self, Asked};
 use crate::api::Workspace;
+use crate::api::egress::Fqdn;
 use crate::api::workspace::{AiConfig, Lifecycle, Persistence, Provider, Resources, Tls, User, WorkspaceSpec};
 use crate::config::operator::{Amounts, WorkspaceDefaults, WorkspaceSettings};
 use crate::config::syntax;
@@ -52,6 +53,7 @@ pub fn validate(workspace: &Workspace, settings: &WorkspaceSettings) -> Result<V
         egress_namespaces,
         egress_ports,
         egress_cidrs,
+        egress_fqdns,
     } = ai_config;
     let Persistence {
         storage_class,
@@ -101,6 +103,11 @@ pub fn validate(workspace: &Workspace, settings: &WorkspaceSettings) -> Result<V
         egress_cidrs.as_deref().unwrap_or_default(),
         |range| cidr::parse(range),
     );
+    let fqdns = check.each(
+        "spec.aiConfig.egressFQDNs",
+        egress_fqdns.as_deref().unwrap_or_default(),
+        |name| name.parse::<Fqdn>(),
+    );
     let storage_class = check.name("spec.persistence.storageClass", storage_class);
     let ca_bundle = check.name("spec.tls.customCABundle.name", &custom_ca_bundle.name);
     let idle_timeout = check.idle_timeout(idle_timeout, defaults.idle_timeout);
@@ -111,6 +118,7 @@ pub fn validate(workspace: &Workspace, settings: &WorkspaceSettings) -> Result<V
             namespaces: namespaces?,
             ports: ports?,
             cidrs: egress_cidrs.is_some().then_some(cidrs?),
+            fqdns: egress_fqdns.is_some().then_some(fqdns?),
         };
         let (egress, refused) = egress::within(asked, defaults, class_name);
         check.limited.extend(refused);
@@ -151,6 +159,7 @@ fn platform(defaults: &WorkspaceDefaults) -> Platform {
         image: defaults.image.clone(),
         image_pull_policy: defaults.image_pull_policy.clone(),
         gateway_namespace: defaults.gateway_namespace.clone(),
+        policy_backend: defaults.policy_backend,
         cluster_domain: defaults.cluster_domain.clone(),
         pip_index_url: defaults.pip_index_url.clone(),
         pip_trusted_host: defaults.pip_trusted_host.clone(),
@@ -291,6 +300,7 @@ impl Check {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::api::egress::PolicyBackend;
     use crate::api::egress::{Dns, EgressNamespace};
     use crate::api::pod_settings::PodSettings;
     use crate::config::egress::EgressCeilings;
@@ -304,6 +314,8 @@ pub(super) mod tests {
             egress_namespaces: vec![EgressNamespace::whole("ai-system")],
             egress_ports: [80, 443].map(|port| NonZeroU16::new(port).unwrap()).into(),
             egress_cidrs: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()],
+            egress_fqdns: vec![],
+            policy_backend: PolicyBackend::Kubernetes,
             egress_ceilings: EgressCeilings::default(),
             dns: Dns::default(),
             idle_timeout: Some(Duration::from_secs(3600)),
@@ -415,6 +427,7 @@ pub(super) mod tests {
                     "egressNamespaces": ["Up"],
                     "egressPorts": [0, 70000],
                     "egressCIDRs": ["10.0.0.7/8"],
+                    "egressFQDNs": ["https://git.corp.example"],
                 },
                 "persistence": {"storageClass": "a b"},
                 "tls": {"customCABundle": {"name": "-"}},

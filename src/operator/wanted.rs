@@ -11,6 +11,8 @@ use crate::render::Desired;
 pub struct Wanted {
     /// In the order of [`Desired::policies`].
     pub policies: [Content; 3],
+    /// With that backend alone.
+    pub cilium_policy: Option<Content>,
     pub service_account: Content,
     pub role: Content,
     pub role_binding: Content,
@@ -22,6 +24,7 @@ impl Wanted {
     pub fn of(desired: &Desired) -> Self {
         Self {
             policies: desired.policies.each_ref().map(Decided::content),
+            cilium_policy: desired.cilium_policy.as_ref().map(Decided::content),
             service_account: desired.service_account.content(),
             role: desired.role.content(),
             role_binding: desired.role_binding.content(),

@@ -6,10 +6,12 @@ use super::content::Decided;
 use super::observe::Caches;
 use super::seen::{self, Seen, SeenPod};
 use crate::api::Workspace;
+use crate::api::egress::PolicyBackend;
 use crate::cluster::lean::Lean;
 use crate::config::OperatorConfig;
 use crate::config::operator::WorkspaceSettings;
 use crate::labels;
+use crate::policy::cilium::CiliumNetworkPolicy;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
@@ -38,12 +40,17 @@ pub fn start(
         changes: vec![],
     };
     let namespace = config.namespace.as_str();
+    let cilium_policies = match config.workspace.common.policy_backend {
+        PolicyBackend::Kubernetes => None,
+        PolicyBackend::Cilium => Some(watches.late::<CiliumNetworkPolicy>(namespace)),
+    };
     let settings = config.workspace.clone();
     let caches = Caches {
         service_accounts: watches.compared::<ServiceAccount>(namespace),
         roles: watches.compared::<Role>(namespace),
         role_bindings: watches.compared::<RoleBinding>(namespace),
         policies: watches.compared::<NetworkPolicy>(namespace),
+        cilium_policies,
         services: watches.compared::<Service>(namespace),
         claims: watches.add(
             namespace,
@@ -134,6 +141,21 @@ impl Watches<'_> {
     {
         let keep = |object: K| Some(Arc::new(Seen::of(&object)));
         self.add(namespace, managed(), keep, |object, _| owners(object))
+    }
+}
+
+impl Watches<'_> {
+    /// The same, of a kind that nobody waits for: when its first list comes, all Workspaces have to be looked at.
+    fn late<K>(&mut self, namespace: &str) -> Cache<Arc<Seen>>
+    where
+        K: Decided + Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let cache = self.compared::<K>(namespace);
+        let (filled, workspaces) = (cache.clone(), self.workspaces.clone());
+        let first = stream::once(async move { filled.filled().await })
+            .flat_map(move |filled| stream::iter(filled.map(|()| self::all(&workspaces)).unwrap_or_default()));
+        self.changes.push(first.boxed());
+        cache
     }
 }
 

@@ -4,7 +4,9 @@
 //! direction can do in that direction only what some rule allows. An empty `ports` list would mean every port, so no rule
 //! of ours for addresses outside the cluster ever has one.
 
-use crate::api::egress::{Dns, EgressNamespace};
+pub mod cilium;
+
+use crate::api::egress::{Dns, EgressNamespace, Fqdn};
 use crate::labels;
 use crate::names::{CANARY_REPORT_PORT, TERMINAL_PORT};
 use crate::units::cidr;
@@ -19,7 +21,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 /// Of NodeLocal DNSCache, which is no pod behind a Service.
-const DNS_PORT: i32 = 53;
+const DNS_PORT: u16 = 53;
 
 /// What a workspace may reach.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +33,8 @@ pub struct Egress {
     pub ports: Vec<NonZeroU16>,
     /// Addresses outside the cluster. Of these, `cluster_cidrs` are never meant.
     pub cidrs: Vec<IpNet>,
+    /// Names outside the cluster, on the same ports. A NetworkPolicy knows none.
+    pub fqdns: Vec<Fqdn>,
     /// The cluster's own ranges: pods, Services, nodes. Empty means unknown, and then nothing outside may be reached.
     pub cluster_cidrs: Arc<[IpNet]>,
 }
@@ -38,7 +42,8 @@ pub struct Egress {
 impl Egress {
     /// Whether anything outside the cluster is to be reached.
     pub fn wants_outside(&self) -> bool {
-        !self.ports.is_empty() && !self.cidrs.is_empty()
+        let names_something = !self.cidrs.is_empty() || !self.fqdns.is_empty();
+        names_something && !self.ports.is_empty()
     }
 }
 
@@ -78,6 +83,7 @@ pub fn egress(pod: &BTreeMap<String, String>, egress: &Egress) -> NetworkPolicyS
         namespaces,
         ports,
         cidrs,
+        fqdns: _,
         cluster_cidrs,
     } = egress;
     let mut rules = resolving(dns);
@@ -91,14 +97,24 @@ pub fn egress(pod: &BTreeMap<String, String>, egress: &Egress) -> NetworkPolicyS
     }
 }
 
+/// No destination at all: what may be reached is said elsewhere, where other words are known.
+pub fn no_egress(pod: &BTreeMap<String, String>) -> NetworkPolicySpec {
+    NetworkPolicySpec {
+        pod_selector: Some(selector(pod.clone())),
+        policy_types: Some(vec!["Egress".to_owned()]),
+        egress: Some(vec![]),
+        ..NetworkPolicySpec::default()
+    }
+}
+
 /// The terminal's port, for the gateway's pods in the gateway's namespace only.
 pub fn ingress_gateway(pod: &BTreeMap<String, String>, gateway_namespace: &str) -> NetworkPolicySpec {
     ingress_of(pod, gateway_namespace, labels::APP_GATEWAY, TERMINAL_PORT)
 }
 
-/// The canary's report, for the operator's pods in the operator's namespace only. Of a canary alone, besides what a workspace has.
-pub fn ingress_report(canary: &BTreeMap<String, String>, operator_namespace: &str) -> NetworkPolicySpec {
-    ingress_of(canary, operator_namespace, labels::APP_OPERATOR, CANARY_REPORT_PORT)
+/// A canary's report, for the pods of one app in one namespace only. Of a canary alone, besides what a workspace has.
+pub fn ingress_report(canary: &BTreeMap<String, String>, namespace: &str, app: &str) -> NetworkPolicySpec {
+    ingress_of(canary, namespace, app, CANARY_REPORT_PORT)
 }
 
 /// One port of `pod`, for the pods of one app in one namespace.
@@ -143,7 +159,7 @@ fn resolving(dns: &Dns) -> Vec<NetworkPolicyEgressRule> {
         let caches = node_local.iter().map(|address| block(IpNet::from(*address), &[]));
         rules.push(NetworkPolicyEgressRule {
             to: Some(caches.collect()),
-            ports: both(DNS_PORT),
+            ports: both(DNS_PORT.into()),
         });
     }
     rules
@@ -185,20 +201,10 @@ fn external(ports: &[NonZeroU16], cidrs: &[IpNet], cluster_cidrs: &[IpNet]) -> O
     if ports.is_empty() || cluster_cidrs.is_empty() {
         return None;
     }
-    let carve: Vec<IpNet> = NEVER
-        .iter()
-        .filter_map(|net| net.parse().ok())
-        .chain(cluster_cidrs.iter().copied())
+    let blocks: Vec<NetworkPolicyPeer> = carved(cidrs, cluster_cidrs)
+        .into_iter()
+        .map(|(range, except)| block(range, &except))
         .collect();
-    let mut blocks = Vec::new();
-    for range in IpNet::aggregate(&cidrs.to_vec()) {
-        let except = cidr::except(range, carve.iter().copied());
-        // Ranges that together are all of it leave nothing to allow.
-        if carve.iter().any(|net| net.contains(&range)) || except.contains(&range) {
-            continue;
-        }
-        blocks.push(block(range, &except));
-    }
     if blocks.is_empty() {
         return None;
     }
@@ -206,6 +212,22 @@ fn external(ports: &[NonZeroU16], cidrs: &[IpNet], cluster_cidrs: &[IpNet]) -> O
         to: Some(blocks),
         ports: Some(ports.iter().map(|number| port("TCP", number.get().into())).collect()),
     })
+}
+
+/// Ranges outside the cluster, each with what is never meant of it.
+fn carved(cidrs: &[IpNet], cluster_cidrs: &[IpNet]) -> Vec<(IpNet, Vec<IpNet>)> {
+    let carve: Vec<IpNet> = NEVER
+        .iter()
+        .filter_map(|net| net.parse().ok())
+        .chain(cluster_cidrs.iter().copied())
+        .collect();
+    let ranges = IpNet::aggregate(&cidrs.to_vec()).into_iter().filter_map(|range| {
+        let except = cidr::except(range, carve.iter().copied());
+        // Ranges that together are all of it leave nothing to allow.
+        let nothing = carve.iter().any(|net| net.contains(&range)) || except.contains(&range);
+        (!nothing).then_some((range, except))
+    });
+    ranges.collect()
 }
 
 fn block(range: IpNet, except: &[IpNet]) -> NetworkPolicyPeer {

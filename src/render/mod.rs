@@ -15,10 +15,12 @@ pub use terminal::terminal_secret;
 pub use valid::{CanaryPlace, Platform, ValidWorkspace};
 
 use crate::api::Workspace;
+use crate::api::egress::PolicyBackend;
 use crate::identity::UserId;
 use crate::names::{
     AccountName, DenyAllPolicyName, EgressPolicyName, IngressPolicyName, PodName, PvcName, ServiceName,
 };
+use crate::policy::cilium::{self, CiliumNetworkPolicy};
 use crate::{labels, policy};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -30,6 +32,8 @@ use kube::Resource;
 #[derive(Clone, Debug)]
 pub struct Desired {
     pub policies: [NetworkPolicy; 3],
+    /// With that backend: what may be reached, in the place of what the second of `policies` says otherwise.
+    pub cilium_policy: Option<CiliumNetworkPolicy>,
     pub service_account: ServiceAccount,
     pub role: Role,
     pub role_binding: RoleBinding,
@@ -50,15 +54,26 @@ pub fn desired(workspace: &ValidWorkspace, ca_digest: Option<&str>) -> Desired {
         spec: Some(spec),
     };
     let [deny_all, egress, ingress] = policy_names(user);
+    let (egress_spec, cilium_policy) = match workspace.platform.policy_backend {
+        PolicyBackend::Kubernetes => (policy::egress(&pod_labels, &workspace.egress), None),
+        PolicyBackend::Cilium => {
+            let policy = CiliumNetworkPolicy {
+                metadata: meta(&egress),
+                spec: cilium::egress(&pod_labels, &workspace.egress),
+            };
+            (policy::no_egress(&pod_labels), Some(policy))
+        }
+    };
     Desired {
         policies: [
             network_policy(&deny_all, policy::deny_all(&pod_labels)),
-            network_policy(&egress, policy::egress(&pod_labels, &workspace.egress)),
+            network_policy(&egress, egress_spec),
             network_policy(
                 &ingress,
                 policy::ingress_gateway(&pod_labels, &workspace.platform.gateway_namespace),
             ),
         ],
+        cilium_policy,
         service_account: rbac::service_account(meta(account.as_str())),
         role: rbac::role(meta(account.as_str())),
         role_binding: rbac::role_binding(meta(account.as_str()), &account, &workspace.namespace),

@@ -1,5 +1,6 @@
 //! What builders may read: a Workspace whose every value was checked, with the operator's settings filled in.
 
+use crate::api::egress::PolicyBackend;
 use crate::api::pod_settings::PodSettings;
 use crate::api::workspace::{KeepAlive, Provider, ReclaimPolicy, UpdatePolicy};
 use crate::identity::UserId;
@@ -45,6 +46,7 @@ pub struct Platform {
     pub image: String,
     pub image_pull_policy: Option<String>,
     pub gateway_namespace: String,
+    pub policy_backend: PolicyBackend,
     pub cluster_domain: String,
     pub pip_index_url: Option<String>,
     pub pip_trusted_host: Option<String>,
@@ -60,6 +62,7 @@ pub struct CanaryPlace {
     pub account_uid: String,
     /// Of a workspace whose spec asks for nothing.
     pub egress: Egress,
+    pub policy_backend: PolicyBackend,
     pub gateway_namespace: String,
     pub operator_namespace: String,
 }

@@ -1,18 +1,27 @@
 //! The doctor against a real API server: as an administrator, under the operator's own rights, and with faults made on purpose.
 
+use crate::eventually::eventually;
 use crate::operator::Site;
-use std::process::{Command, Output};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::ListParams;
+use serde_json::{Value, json};
+use std::process::{Child, Command, Output, Stdio};
 
 fn doctor(site: &Site, user: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_devplane"))
+    command(site, user).output().unwrap()
+}
+
+fn command(site: &Site, user: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_devplane"));
+    command
         .arg("doctor")
         .env_clear()
         .env("KUBECONFIG", site.server.kubeconfig(user))
         .env("NAMESPACE", &site.namespace)
         .env("POD_NAMESPACE", &site.namespace)
-        .env("WORKSPACE_IMAGE", "registry.test/devplane-workspace:1")
-        .output()
-        .unwrap()
+        .env("WORKSPACE_IMAGE", "registry.test/devplane-workspace:1");
+    command
 }
 
 fn text(output: &Output) -> String {
@@ -51,4 +60,124 @@ async fn a_missing_right_is_named() {
         "{}",
         text(&output)
     );
+}
+
+/// What the probe's pods are labelled with.
+const PROBE: &str = "workspace.devplane.io/doctor-probe";
+
+/// A namespace as the chart makes it, with an operator's Deployment, which nobody runs.
+async fn installed(namespace: &str) -> Site {
+    let site = Site::new(namespace).await;
+    let level = "pod-security.kubernetes.io/enforce=restricted";
+    site.server.kubectl_ok(&["label", "namespace", namespace, level], None);
+    site.create_objects(&json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "workspace-operator"},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {
+            "metadata": {"labels": {"a": "b"}},
+            "spec": {"containers": [{"name": "operator", "image": "registry.test/devplane:1", "imagePullPolicy": "Never"}]},
+        }},
+    }));
+    site
+}
+
+fn probing(site: &Site) -> Child {
+    command(site, "admin")
+        .args(["--probe", "--only", "DP0810"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+async fn probe_pod(site: &Site, what: &str) -> Pod {
+    let mut found = None;
+    let is_there = eventually(async || {
+        let pods = site
+            .pods()
+            .list(&ListParams::default().labels(PROBE))
+            .await
+            .unwrap()
+            .items;
+        found = pods
+            .into_iter()
+            .find(|pod| pod.name_any().starts_with(&format!("devplane-doctor-{what}-")));
+        found.is_some()
+    });
+    assert!(is_there.await, "{what}");
+    found.unwrap()
+}
+
+fn left(site: &Site) -> String {
+    site.kubectl(&["get", "pods,networkpolicies", "-l", PROBE, "-o", "name"])
+}
+
+/// What a node and the pods would do, and then the doctor's answer.
+async fn probed(site: &Site, saw: &Value) -> (Option<i32>, String) {
+    let child = probing(site);
+    let canary = probe_pod(site, "canary").await;
+    assert_eq!(
+        canary.spec.unwrap().containers[0].image_pull_policy.as_deref(),
+        Some("Never")
+    );
+    let ready = json!({
+        "phase": "Running", "podIP": "192.0.2.7", "podIPs": [{"ip": "192.0.2.7"}, {"ip": "2001:db8::7"}],
+        "conditions": [{"type": "Ready", "status": "True"}],
+    });
+    site.set_pod_status(canary.metadata.name.as_deref().unwrap(), &ready)
+        .await
+        .unwrap();
+    let asker = probe_pod(site, "asker").await;
+    let arguments = asker.spec.unwrap().containers[0].args.clone().unwrap();
+    assert_eq!(
+        arguments,
+        [
+            "canary",
+            "--result=/dev/termination-log",
+            "--ask=192.0.2.7",
+            "--ask=2001:db8::7"
+        ]
+    );
+    assert_eq!(left(site).matches("networkpolicy").count(), 4);
+    let terminated = json!({"exitCode": 0, "message": saw.to_string()});
+    let ended = json!({
+        "phase": "Succeeded",
+        "containerStatuses": [{"name": "probe", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": terminated}}],
+    });
+    site.set_pod_status(asker.metadata.name.as_deref().unwrap(), &ended)
+        .await
+        .unwrap();
+    let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap())
+        .await
+        .unwrap();
+    (output.status.code(), text(&output))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_tells_what_its_pods_saw_and_leaves_nothing() {
+    let site = installed("doctor-probe").await;
+    for (saw, code, told) in [
+        (json!("enforced"), 0, "ok   DP0810"),
+        (
+            json!({"notEnforced": {"passed": ["another pod to the canary's terminal port"]}}),
+            1,
+            "another pod to the canary's terminal port",
+        ),
+        (json!({"unknown": {"why": "the way is broken"}}), 0, "skip DP0810"),
+    ] {
+        let (exit, output) = probed(&site, &saw).await;
+        assert!(exit == Some(code) && output.contains(told), "{exit:?} {output}");
+        assert_eq!(left(&site), "");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_probe_leaves_nothing() {
+    let site = installed("doctor-interrupted").await;
+    let child = probing(&site);
+    probe_pod(&site, "canary").await;
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    tokio::task::spawn_blocking(|| child.wait_with_output().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(left(&site), "");
 }

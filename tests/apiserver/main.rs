@@ -10,6 +10,7 @@ mod audit;
 mod audit_schema;
 mod canary;
 mod chart;
+mod cilium;
 mod cost;
 mod doctor;
 mod egress;

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use devplane::api::egress::{Dns, EgressNamespace};
+use devplane::api::egress::{Dns, EgressNamespace, PolicyBackend};
 use devplane::api::pod_settings::PodSettings;
 use devplane::api::workspace::{KeepAlive, Provider, ReclaimPolicy, UpdatePolicy};
 use devplane::policy::Egress;
@@ -31,6 +31,7 @@ fn plain() -> ValidWorkspace {
             namespaces: vec![EgressNamespace::whole("ai-system")],
             ports: [22, 443].map(|port| NonZeroU16::new(port).unwrap()).into(),
             cidrs: ["0.0.0.0/0", "::/0"].map(|range| range.parse().unwrap()).into(),
+            fqdns: vec![],
             cluster_cidrs: ["10.244.0.0/16", "10.96.0.0/16"]
                 .map(|range| range.parse().unwrap())
                 .into(),
@@ -49,6 +50,7 @@ fn plain() -> ValidWorkspace {
             image: "registry.test/devplane-workspace:1".into(),
             image_pull_policy: None,
             gateway_namespace: "workspace-operator-system".into(),
+            policy_backend: PolicyBackend::Kubernetes,
             cluster_domain: "cluster.local".into(),
             pip_index_url: None,
             pip_trusted_host: None,
@@ -101,6 +103,7 @@ fn closed() -> ValidWorkspace {
 fn yaml(workspace: &ValidWorkspace) -> String {
     let Desired {
         policies,
+        cilium_policy,
         service_account,
         role,
         role_binding,
@@ -115,6 +118,9 @@ fn yaml(workspace: &ValidWorkspace) -> String {
         text.push_str(&serde_saphyr::to_string(&object).unwrap());
     };
     for policy in policies {
+        add(serde_json::to_value(policy).unwrap());
+    }
+    if let Some(policy) = cilium_policy {
         add(serde_json::to_value(policy).unwrap());
     }
     add(serde_json::to_value(service_account).unwrap());
@@ -141,6 +147,31 @@ fn a_workspace_in_a_cluster_whose_ranges_are_unknown() {
     insta::assert_snapshot!(yaml(&closed()));
 }
 
+/// What it may reach outside is said by name, too.
+#[test]
+fn a_workspace_policed_by_cilium() {
+    let mut workspace = plain();
+    workspace.platform.policy_backend = PolicyBackend::Cilium;
+    workspace.egress.dns.node_local = vec!["169.254.20.10".parse().unwrap()];
+    workspace.egress.cidrs = vec!["198.51.100.0/24".parse().unwrap()];
+    workspace.egress.fqdns = ["git.corp.example", "*.nexus.corp.example"]
+        .map(|name| name.parse().unwrap())
+        .into();
+    let Desired {
+        policies: [_, egress, _],
+        cilium_policy,
+        ..
+    } = desired(&workspace, None);
+    let both = [
+        serde_json::to_value(cilium_policy).unwrap(),
+        serde_json::to_value(egress).unwrap(),
+    ];
+    insta::assert_snapshot!(
+        both.map(|object| serde_saphyr::to_string(&object).unwrap())
+            .join("---\n")
+    );
+}
+
 /// Its claim has no owner, so that it outlives the Workspace, and says whose it is; its pod says which certificates it started with.
 #[test]
 fn a_workspace_with_a_retained_volume_and_certificates() {
@@ -163,10 +194,11 @@ fn the_policies_of_the_canary() {
         namespace: workspace.namespace.clone(),
         account_uid: "0b5c7a52-0000-0000-0000-000000000000".into(),
         egress: workspace.egress.clone(),
+        policy_backend: workspace.platform.policy_backend,
         gateway_namespace: workspace.platform.gateway_namespace.clone(),
         operator_namespace: "workspace-operator-system".into(),
     };
-    let policies = canary_policies(&place);
+    let (policies, _) = canary_policies(&place);
     let mut of_workspace = desired(&workspace, None).policies;
     for (policy, same) in of_workspace.iter_mut().zip(&policies) {
         let (policy, same) = (policy.spec.as_mut().unwrap(), same.spec.as_ref().unwrap());

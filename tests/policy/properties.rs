@@ -18,6 +18,7 @@ fn closed_cluster() -> Egress {
         namespaces: vec![EgressNamespace::whole("ai-system")],
         ports: [22, 443, 8080].map(|port| NonZeroU16::new(port).unwrap()).into(),
         cidrs: ["0.0.0.0/0", "::/0"].map(net).into(),
+        fqdns: vec![],
         cluster_cidrs: ["10.244.0.0/16", "10.96.0.0/16", "fd00:10::/32"].map(net).into(),
     }
 }

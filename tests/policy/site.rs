@@ -51,6 +51,18 @@ pub fn dev(user: &str) -> End {
     pod(WORKSPACES, workspace_labels(user), "10.244.0.7")
 }
 
+/// One policy of dev1.
+pub fn policy_of_dev1(spec: NetworkPolicySpec) -> NetworkPolicy {
+    NetworkPolicy {
+        metadata: ObjectMeta {
+            name: Some("dev1-workspace".to_owned()),
+            namespace: Some(WORKSPACES.to_owned()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(spec),
+    }
+}
+
 /// The policies of dev1, who may reach what `egress` says, and of dev2, who may reach nothing.
 pub fn policies(egress: &Egress) -> Vec<NetworkPolicy> {
     let of = |user: &str, egress: &Egress| {
@@ -168,7 +180,7 @@ prop_compose! {
         cluster in vec(any_net(), 0..6),
     ) -> Egress {
         let cidrs = if open { vec![net("0.0.0.0/0"), net("::/0")] } else { cidrs };
-        Egress { dns, namespaces, ports, cidrs, cluster_cidrs: cluster.into() }
+        Egress { dns, namespaces, ports, cidrs, fqdns: vec![], cluster_cidrs: cluster.into() }
     }
 }
 

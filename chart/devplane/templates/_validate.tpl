@@ -21,6 +21,13 @@
 {{- if and .Values.customCA.pem .Values.customCA.configMap.name -}}
 {{- fail (printf "customCA.pem and customCA.configMap.name are both set: certificates come from one of them; leave customCA.pem empty to use ConfigMap %s, or customCA.configMap.name" .Values.customCA.configMap.name) -}}
 {{- end -}}
+{{- if ne .Values.workspace.networkPolicyBackend "cilium" -}}
+{{- $names := .Values.workspace.ai.egressFQDNs -}}
+{{- range .Values.workspace.classes }}{{ $names = concat $names (default list .egressFQDNs) }}{{ end -}}
+{{- if $names -}}
+{{- fail (printf "workspace.ai.egressFQDNs names %s, and workspace.networkPolicyBackend is kubernetes: a NetworkPolicy knows addresses alone; list them in workspace.ai.egressCIDRs, or set workspace.networkPolicyBackend=cilium where the cluster runs Cilium" (join ", " $names)) -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.canary.holdNewWorkspaces (not .Values.canary.enabled) -}}
 {{- fail "canary.holdNewWorkspaces is true while canary.enabled is false: nobody would know whether policies are enforced, and no workspace would ever start; set canary.enabled=true" -}}
 {{- end -}}

@@ -7,4 +7,5 @@ pub mod images;
 pub mod models;
 pub mod oidc;
 mod outcome;
+pub mod policies;
 pub mod upgrade;

@@ -51,6 +51,8 @@ const OPERATOR: &[Rule] = &[
     ("LLM_NAMESPACES", "workspace.ai.egressNamespaces", Namespaces),
     ("EGRESS_PORTS", "workspace.ai.egressPorts", List),
     ("EGRESS_CIDRS", "workspace.ai.egressCIDRs", List),
+    ("EGRESS_FQDNS", "workspace.ai.egressFQDNs", Joined(",")),
+    ("NETWORK_POLICY_BACKEND", "workspace.networkPolicyBackend", Text),
     ("DNS_NAMESPACE", "workspace.dns.namespace", Text),
     ("DNS_POD_LABELS", "workspace.dns.podLabels", Labels),
     ("DNS_PORT", "workspace.dns.port", Text),
