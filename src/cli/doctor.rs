@@ -1,6 +1,7 @@
 //! `devplane doctor`: runs the checks, prints their findings, and exits by them; or lists images, or looks into recordings.
 
 use super::{ConfigFile, environment, printer, recording, runtime};
+use crate::clock::{Clock, SystemClock};
 use crate::cluster::client;
 use crate::config::{Source, gateway, operator};
 use crate::doctor::probe::Probes;
@@ -164,7 +165,12 @@ fn examine(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             Some(values) => of_values(arguments, values, client.as_ref().ok()).await,
             None => of_role(role.0, &source),
         };
-        let context = Context::new(installation, client, Probes::new(arguments.probe, run_id()));
+        let context = Context::new(
+            installation,
+            client,
+            Probes::new(arguments.probe, run_id()),
+            SystemClock.now(),
+        );
         let findings = findings(arguments, &selection, Arc::new(context)).await;
         match arguments.output {
             Output::Text => printer::data(&text::summary(&findings)),

@@ -16,12 +16,15 @@ pub struct Group {
 pub const GROUPS: &[Group] = &[
     group("DP01", "Settings and values", checks::configuration::CHECKS),
     group("DP02", "API server and definition", checks::api::CHECKS),
+    group("DP03", "Permissions", checks::permissions::CHECKS),
+    group("DP04", "Namespaces, storage and room", checks::cluster::CHECKS),
     group("DP05", "Authorities, registries and images", checks::images::CHECKS),
     group("DP06", "Identity provider", checks::oidc::CHECKS),
     group("DP07", "The way in", checks::exposure::CHECKS),
-    group("DP08", "Network", checks::policies::CHECKS),
+    group("DP08", "Names and network", checks::network::CHECKS),
     group("DP09", "Values and versions", checks::upgrade::CHECKS),
     group("DP10", "Language models and mirrors", checks::models::CHECKS),
+    group("DP11", "Health of what is installed", checks::health::CHECKS),
 ];
 
 const fn group(prefix: &'static str, title: &'static str, checks: &'static [Check]) -> Group {

@@ -4,6 +4,7 @@ use super::installation::Installation;
 use super::outside::Outside;
 use super::probe::Probes;
 use crate::cluster::client::ConnectError;
+use jiff::Timestamp;
 use kube::Client;
 
 /// Shared by all checks of one run.
@@ -12,15 +13,23 @@ pub struct Context {
     client: Result<Client, ConnectError>,
     pub probes: Probes,
     pub(super) outside: Outside,
+    /// When the run began.
+    pub now: Timestamp,
 }
 
 impl Context {
-    pub fn new(installation: Installation, client: Result<Client, ConnectError>, probes: Probes) -> Self {
+    pub fn new(
+        installation: Installation,
+        client: Result<Client, ConnectError>,
+        probes: Probes,
+        now: Timestamp,
+    ) -> Self {
         Self {
             installation,
             client,
             probes,
             outside: Outside::default(),
+            now,
         }
     }
 

@@ -99,17 +99,23 @@ impl Installation {
         let gateway = values.is_true("gateway.enabled").then(|| {
             let mut variables = settings::gateway(&values, namespace);
             let public = values.text("gateway.publicURL");
+            let mut lacks = Vec::new();
             for (name, secret_key, key) in OIDC {
                 let text = match &oidc {
                     OidcSource::Values => values.text(key),
-                    OidcSource::Secret(keys) => keys.get(secret_key).cloned().unwrap_or_default(),
+                    OidcSource::Secret(keys) => keys.get(secret_key).cloned().unwrap_or_else(|| {
+                        lacks.push(secret_key);
+                        placeholder(name, &public)
+                    }),
                     OidcSource::Unknown(_) => placeholder(name, &public),
                 };
                 variables.insert(name.to_owned(), text);
             }
-            if let OidcSource::Unknown(why) = oidc {
-                oidc_unknown = Some(why);
-            }
+            oidc_unknown = match oidc {
+                OidcSource::Unknown(why) => Some(why),
+                _ if lacks.is_empty() => None,
+                _ => Some(format!("its Secret lacks {}", lacks.join(", "))),
+            };
             read(&variables, gateway::SETTINGS, GatewayConfig::read)
         });
         let workspaces = values.text("gateway.workspaceNamespace");

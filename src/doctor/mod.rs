@@ -12,6 +12,7 @@
 //! `devplane doctor --reference > docs/reference/doctor.md`. A deliberate fault in `tests/doctor/` shows that the check finds it.
 
 pub mod access;
+pub mod amounts;
 pub mod catalog;
 mod check;
 mod checks;
@@ -21,11 +22,14 @@ pub mod images;
 pub mod installation;
 mod outside;
 pub mod probe;
+mod reading;
 pub mod recording;
 pub mod report;
+mod rights;
 pub mod run;
 pub mod select;
 pub mod values;
+mod wanted;
 
 pub use check::{Check, Claim, Failure, Finding, Fix, Severity, Status};
 pub use context::Context;

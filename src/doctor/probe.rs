@@ -3,7 +3,7 @@
 //! Each has the label [`LABEL`]. What a run that was killed has left is removed by the next one, when it is older than [`ORPHAN_AFTER`].
 
 use crate::causes::with_causes;
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams, PropagationPolicy};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, ResourceExt};

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::process::{Child, Command, Output, Stdio};
 
 fn doctor(site: &Site, user: &str) -> Output {
-    command(site, user).output().unwrap()
+    command(site, user).args(["--only", "DP01,DP02"]).output().unwrap()
 }
 
 fn command(site: &Site, user: &str) -> Command {
@@ -20,6 +20,7 @@ fn command(site: &Site, user: &str) -> Command {
         .env("KUBECONFIG", site.server.kubeconfig(user))
         .env("NAMESPACE", &site.namespace)
         .env("POD_NAMESPACE", &site.namespace)
+        .env("CLUSTER_CIDRS", "10.96.0.0/16")
         .env("WORKSPACE_IMAGE", "registry.test/devplane-workspace:1");
     command
 }

@@ -93,15 +93,28 @@ rendered() { # FILE SET [ARGUMENTS...]
 # One key for all, and 1.1's keys for one of them.
 private_ca() {
   local set=$work/private-ca.yaml
-  claim "customCA.pem is in both namespaces" test "$(grep -A3 '^kind: ConfigMap' "$set" | grep -cE 'namespace: (workspace-operator-system|workspaces)$')" = 2
+  claim "customCA.pem is in both namespaces" test "$(render private-ca --no-hooks | grep -A3 '^kind: ConfigMap' | grep -cE 'namespace: (workspace-operator-system|workspaces)$')" = 2
   claim "the gateway reads it" grep -q '/etc/devplane/ca/ca.crt' "$set"
   claim "workspaces get it" grep -A1 'DEFAULT_CA_BUNDLE_CONFIGMAP' "$set"
   claim "an existing ConfigMap reaches both" \
-    test "$(grep -cE '(name|value): "?corporate-authorities' "$work/air-gapped.yaml")" = 2
+    test "$(render air-gapped --no-hooks | grep -cE '(name|value): "?corporate-authorities')" = 2
   claim "under its key" grep -q '/etc/devplane/ca/trust-bundle.pem' "$work/air-gapped.yaml"
   claim "1.1's keys say another one for each" \
-    test "$(render private-ca --set gateway.tls.customCABundle.configMapName=of-gateway,workspace.defaultCABundle.configMapName=of-workspaces |
+    test "$(render private-ca --no-hooks --set gateway.tls.customCABundle.configMapName=of-gateway,workspace.defaultCABundle.configMapName=of-workspaces |
       grep -cE '^ +(name|value): ("of-workspaces"|of-gateway)$')" = 2
+}
+
+# What the doctor runs with in the cluster.
+doctor_in_the_cluster() {
+  denied "the doctor's values have no client secret" grep -q planted-secret "$work/minimal.yaml"
+  claim "it runs as the test of the release" grep -q 'helm.sh/hook: test$' "$work/minimal.yaml"
+  denied "and as no Job, unless it is asked to" grep -q 'kind: Job' "$work/minimal.yaml"
+  claim "as a Job after an install and an upgrade" grep -q 'helm.sh/hook: post-install,post-upgrade$' "$work/full.yaml"
+  claim "reads Secrets by their names alone" \
+    test "$(awk '/workspace-doctor/ { d = 1 } /^---/ { d = 0 } d' "$work/full.yaml" | grep -A1 'resources: .secrets.' | grep -c resourceNames)" -ge 1
+  denied "nothing of it is cluster-wide" grep -q 'devplane-doctor[.]' "$work/full.yaml"
+  claim "unless it is allowed to" grep -q 'kind: ClusterRole' <(render full --set doctor.clusterWide=true)
+  denied "it is not there when it is off" grep -q workspace-doctor <(render minimal --set doctor.test=false)
 }
 
 # A rule without would be for all ports.

@@ -48,6 +48,7 @@ bad_values
 schema_is_closed
 control_plane
 private_ca
+doctor_in_the_cluster
 settings_agree
 nothing_leaks
 images_are_listed

@@ -1,11 +1,15 @@
 //! The proofs: one file or directory for each group of the catalogue.
 
 pub mod api;
+pub mod cluster;
 pub mod configuration;
 pub mod exposure;
+pub mod health;
 pub mod images;
 pub mod models;
+pub mod network;
 pub mod oidc;
 mod outcome;
+pub mod permissions;
 pub mod policies;
 pub mod upgrade;

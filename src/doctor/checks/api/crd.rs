@@ -2,6 +2,7 @@
 
 use super::super::super::check::{Check, Claim, Fix, Status};
 use super::super::super::context::Context;
+use super::super::super::reading::{Read, judged};
 use crate::api::Workspace;
 use crate::causes::with_causes;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -20,6 +21,50 @@ const CLAIM: Claim = Claim::error(
     "`workspaces.workspace.devplane.io` is compared with what `devplane crd-gen` of this executable prints. What the API server adds by default \
      is no difference.",
 );
+
+pub const STORED: Check = Claim::error("DP0204", "the definition is in force, and one version alone is stored")
+    .needs(&["DP0202"])
+    .why("Objects that are stored in another version can't be read any more once that version is gone.")
+    .docs("The conditions `Established` and `NamesAccepted` must be True, and `status.storedVersions` may have nothing but what `spec.versions` stores.")
+    .check(|context| Box::pin(async move { judged(stored(&context).await) }));
+
+async fn stored(context: &Arc<Context>) -> Read<Status> {
+    let name = Workspace::crd_name();
+    let Some(installed) = context.find_global::<CustomResourceDefinition>(name).await? else {
+        return Ok(Status::skip("it has gone meanwhile"));
+    };
+    let status = installed.status.unwrap_or_default();
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let is_in_force = |kind: &str| conditions.iter().any(|one| one.type_ == kind && one.status == "True");
+    if let Some(missing) = ["Established", "NamesAccepted"]
+        .into_iter()
+        .find(|kind| !is_in_force(kind))
+    {
+        return Ok(Status::fail(
+            format!("the CustomResourceDefinition {name} is not in force"),
+            format!("{missing} is not True"),
+            format!("{missing}: True"),
+            Fix::words(format!(
+                "see why, mostly another definition with the same names: kubectl describe crd {name}"
+            )),
+        ));
+    }
+    let current = installed.spec.versions.iter().find(|version| version.storage);
+    let current = current.map_or("", |version| version.name.as_str());
+    let stored = status.stored_versions.unwrap_or_default();
+    let old: Vec<_> = stored.iter().filter(|version| *version != current).cloned().collect();
+    if old.is_empty() {
+        return Ok(Status::pass(current));
+    }
+    Ok(Status::fail(
+        format!("Workspaces may be stored in the old version {}", old.join(", ")),
+        format!("status.storedVersions [{}]", stored.join(", ")),
+        format!("[{current}]"),
+        Fix::command(format!(
+            "kubectl get workspaces -A -o json | kubectl replace -f -\nkubectl patch crd {name} --subresource=status --type merge -p '{{\"status\":{{\"storedVersions\":[\"{current}\"]}}}}'"
+        )),
+    ))
+}
 
 const INSTALL: &str = "devplane crd-gen | kubectl apply --server-side -f -";
 /// Helm, or whoever installed it, owns the fields by now.

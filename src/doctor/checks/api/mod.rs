@@ -12,6 +12,7 @@ pub const CHECKS: &[Check] = &[
     VERSION.check(|context| Box::pin(version(context))),
     crd::CHECK,
     permissions::CHECK,
+    crd::STORED,
 ];
 
 const VERSION: Claim = Claim::error("DP0201", "the API server answers and is Kubernetes 1.27 or newer")

@@ -1,9 +1,11 @@
 //! `SelfSubjectAccessReview`s become the claim that this identity may do what its role needs.
 
-use super::super::super::access::{Right, Subject, missing};
+use super::super::super::access::{Subject, missing};
 use super::super::super::check::{Check, Claim, Fix, Status};
 use super::super::super::context::Context;
 use super::super::super::installation::Role;
+use super::super::super::rights::{self, Extent};
+use crate::api::egress::PolicyBackend;
 use crate::causes::with_causes;
 use std::sync::Arc;
 
@@ -17,109 +19,6 @@ const CLAIM: Claim = Claim::error("DP0203", "this identity may do what its role 
          an administrator who asks, and DP03 looks at the rights of both service accounts.",
     );
 
-/// Which namespace a right is needed in.
-#[derive(Clone, Copy)]
-enum Where {
-    Workspaces,
-    Own,
-}
-
-/// One right: where, API group, resource with its subresource, verbs.
-type Need = (Where, &'static str, &'static str, &'static [&'static str]);
-
-const OPERATOR: &[Need] = &[
-    (
-        Where::Workspaces,
-        "workspace.devplane.io",
-        "workspaces",
-        &["list", "patch", "watch"],
-    ),
-    (
-        Where::Workspaces,
-        "workspace.devplane.io",
-        "workspaces/status",
-        &["patch"],
-    ),
-    (
-        Where::Workspaces,
-        "",
-        "pods",
-        &["create", "delete", "get", "list", "watch"],
-    ),
-    (
-        Where::Workspaces,
-        "",
-        "persistentvolumeclaims",
-        &["create", "get", "list", "patch", "watch"],
-    ),
-    (
-        Where::Workspaces,
-        "",
-        "services",
-        &["create", "get", "list", "patch", "watch"],
-    ),
-    (
-        Where::Workspaces,
-        "",
-        "serviceaccounts",
-        &["create", "get", "list", "patch", "watch"],
-    ),
-    (
-        Where::Workspaces,
-        "rbac.authorization.k8s.io",
-        "roles",
-        &["create", "get", "list", "patch", "watch"],
-    ),
-    (
-        Where::Workspaces,
-        "rbac.authorization.k8s.io",
-        "rolebindings",
-        &["create", "get", "list", "patch", "watch"],
-    ),
-    (
-        Where::Workspaces,
-        "networking.k8s.io",
-        "networkpolicies",
-        &["create", "get", "list", "patch", "watch"],
-    ),
-    (Where::Workspaces, "events.k8s.io", "events", &["create", "patch"]),
-    (Where::Own, "coordination.k8s.io", "leases", &["create"]),
-];
-
-const GATEWAY: &[Need] = &[
-    (
-        Where::Workspaces,
-        "workspace.devplane.io",
-        "workspaces",
-        &["create", "get", "list", "patch", "watch"],
-    ),
-    (
-        Where::Workspaces,
-        "workspace.devplane.io",
-        "workspaces/status",
-        &["patch"],
-    ),
-    (Where::Own, "", "secrets", &["create"]),
-];
-
-/// What the role needs, in its own namespace and in that of the Workspaces.
-pub fn rights(role: Role, namespace: &str, workspaces: &str) -> Vec<Right> {
-    let needs = match role {
-        Role::Operator => OPERATOR,
-        Role::Gateway => GATEWAY,
-    };
-    let rights = needs.iter().flat_map(|&(place, group, resource, verbs)| {
-        let namespace = match place {
-            Where::Workspaces => workspaces,
-            Where::Own => namespace,
-        };
-        verbs
-            .iter()
-            .map(move |verb| Right::within(namespace, group, resource, verb))
-    });
-    rights.collect()
-}
-
 async fn check(context: Arc<Context>) -> Status {
     let Ok(client) = context.client() else {
         return Status::skip("there is no client");
@@ -128,7 +27,16 @@ async fn check(context: Arc<Context>) -> Status {
     let Some(role) = installation.role() else {
         return Status::skip("values are checked here, not a role that runs");
     };
-    let rights = rights(role, &installation.namespace, &installation.workspaces);
+    let operator = installation.operator();
+    let extent = Extent {
+        terminal_tls: match role {
+            Role::Operator => operator.is_some_and(|config| config.terminal_tls),
+            Role::Gateway => installation.gateway().is_some_and(|config| config.edge.terminal_tls),
+        },
+        finds_ranges: operator.is_some_and(|config| config.cluster_cidrs.is_empty()),
+        cilium: operator.is_some_and(|config| config.workspace.common.policy_backend == PolicyBackend::Cilium),
+    };
+    let rights = rights::of_role(role, &installation.namespace, &installation.workspaces, extent);
     let total = rights.len();
     match missing(client, &Subject::Caller, rights).await {
         Ok(missing) if missing.is_empty() => Status::pass(format!("all {total} rights are there")),

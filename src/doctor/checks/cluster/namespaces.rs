@@ -1,0 +1,101 @@
+//! Namespaces become the claims that they are there, and that the workspaces' admits workspaces and nothing worse.
+
+use super::super::super::check::{Check, Claim, Fix, Status};
+use super::super::super::context::Context;
+use super::super::super::reading::{Read, judged};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::ResourceExt;
+use std::sync::Arc;
+
+pub const EXIST: Check = Claim::error("DP0401", "the namespaces are there, or will be made")
+    .needs(&["DP0201"])
+    .why("What belongs into a namespace that is missing, or that is being deleted, can't be made.")
+    .docs(
+        "The release's namespace may be missing before the installation: `helm install --create-namespace` makes it. The workspaces' is made by \
+         the chart, unless `gateway.createWorkspaceNamespace` is false. One that is being deleted takes nothing new.",
+    )
+    .check(|context| Box::pin(async move { judged(exist(&context).await) }));
+
+pub const SECURITY: Check = Claim::warning("DP0402", "the workspaces' namespace enforces the Pod Security level of the values")
+    .needs(&["DP0401"])
+    .why("Workspaces satisfy `restricted`; a laxer level lets through pods that others may make there, a mistyped one is none.")
+    .docs(
+        "The label `pod-security.kubernetes.io/enforce` of the namespace is compared with `workspace.namespacePodSecurity`, or with `restricted` \
+         where there are no values. Namespaces that were there before the release keep their labels: the chart does not touch them.",
+    )
+    .check(|context| Box::pin(async move { judged(security(&context).await) }));
+
+const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+
+async fn exist(context: &Arc<Context>) -> Read<Status> {
+    let installation = &context.installation;
+    let values = installation.values.as_ref();
+    let is_made = values.is_some_and(|values| values.is_true("gateway.createWorkspaceNamespace"));
+    let mut evidence = Vec::new();
+    for (name, is_made, by) in [
+        (
+            &installation.namespace,
+            values.is_some(),
+            "helm install --create-namespace",
+        ),
+        (&installation.workspaces, is_made, "the chart"),
+    ] {
+        let found: Option<Namespace> = context.find_global(name).await?;
+        let ends = found
+            .as_ref()
+            .is_some_and(|found| found.metadata.deletion_timestamp.is_some());
+        match found {
+            Some(_) if ends => {
+                return Ok(Status::fail(
+                    format!("the namespace {name} is being deleted"),
+                    "Terminating",
+                    "Active",
+                    Fix::words(format!(
+                        "wait until it is gone, or see what holds it: kubectl get namespace {name} -o jsonpath='{{.status.conditions}}'"
+                    )),
+                ));
+            }
+            Some(_) => evidence.push(format!("{name} is there")),
+            None if is_made => evidence.push(format!("{name} will be made by {by}")),
+            None => {
+                return Ok(Status::fail(
+                    format!("there is no namespace {name}, and nothing makes it"),
+                    "none",
+                    format!("the namespace {name}"),
+                    Fix::command(format!(
+                        "kubectl create namespace {name}\nkubectl label namespace {name} {ENFORCE}={}",
+                        level(context)
+                    )),
+                ));
+            }
+        }
+    }
+    Ok(Status::pass(evidence.join(", ")))
+}
+
+/// The level that the values name.
+fn level(context: &Context) -> String {
+    let values = context.installation.values.as_ref();
+    let level = values.map(|values| values.text("workspace.namespacePodSecurity"));
+    level
+        .filter(|level| !level.is_empty())
+        .unwrap_or_else(|| "restricted".to_owned())
+}
+
+async fn security(context: &Arc<Context>) -> Read<Status> {
+    let name = &context.installation.workspaces;
+    let Some(namespace) = context.find_global::<Namespace>(name).await? else {
+        return Ok(Status::skip(format!("the namespace {name} is not there yet")));
+    };
+    let wanted = level(context);
+    let found = namespace.labels().get(ENFORCE);
+    if found == Some(&wanted) {
+        return Ok(Status::pass(format!("{name} enforces {wanted}")));
+    }
+    Ok(Status::fail(
+        format!("the namespace {name} does not enforce the Pod Security level {wanted}"),
+        found.map_or("no level", String::as_str),
+        wanted.clone(),
+        Fix::command(format!("kubectl label --overwrite namespace {name} {ENFORCE}={wanted}")),
+    ))
+}

@@ -1,0 +1,234 @@
+//! Nodes and what runs on them become the claim that one default workspace has a place.
+
+use super::super::super::amounts::{milli, text};
+use super::super::super::check::{Check, Claim, Fix, Status};
+use super::super::super::context::Context;
+use super::super::super::reading::{Read, judged};
+use super::super::super::wanted::Wanted;
+use crate::api::pod_settings::PodSettings;
+use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, Pod, Taint, Toleration};
+use kube::ResourceExt;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub const FIT: Check = Claim::error("DP0409", "a node has room for a workspace")
+    .needs(&["DP0101", "DP0201"])
+    .why("A workspace that fits nowhere stays `Creating` with the reason `Unschedulable`.")
+    .docs(
+        "Of the nodes that are ready and not cordoned, those are taken that `workspace.pod` selects (node selector, required node affinity) and whose \
+         taints it tolerates. One of them must have left, of what is allocatable, as much processor time and memory as a default workspace requests. \
+         Without the right to list all pods, what runs on the nodes is not counted.",
+    )
+    .check(|context| Box::pin(async move { judged(fit(&context).await) }));
+
+/// Why a node is not for workspaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Unfit {
+    NotReady,
+    Cordoned,
+    NotSelected,
+    Tainted,
+    Full,
+}
+
+async fn fit(context: &Arc<Context>) -> Read<Status> {
+    let wanted = Wanted::of(context)?;
+    let nodes: Vec<Node> = context.list_global().await?;
+    let pods: Option<Vec<Pod>> = context.list("", "").await.ok();
+    let used = used(pods.as_deref().unwrap_or_default());
+    let mut unfit: BTreeMap<Unfit, Vec<String>> = BTreeMap::new();
+    let mut best: Option<(i128, i128, String)> = None;
+    for node in &nodes {
+        let name = node.name_any();
+        if let Some(why) = hindrance(node, wanted.pod) {
+            unfit.entry(why).or_default().push(name);
+            continue;
+        }
+        let (cpu, memory) = left(node, used.get(&name).copied().unwrap_or_default());
+        if cpu >= wanted.requested_cpu && memory >= wanted.requested_memory {
+            return Ok(Status::pass(format!(
+                "{name} has {} CPU and {} of memory left{}",
+                text(cpu),
+                text(memory),
+                if pods.is_some() {
+                    ""
+                } else {
+                    ", not counting what runs there"
+                }
+            )));
+        }
+        best = best.max(Some((memory, cpu, name.clone())));
+        unfit.entry(Unfit::Full).or_default().push(name);
+    }
+    let needed = format!(
+        "{} CPU and {} of memory",
+        text(wanted.requested_cpu),
+        text(wanted.requested_memory)
+    );
+    let found: Vec<_> = unfit
+        .iter()
+        .map(|(why, names)| format!("{}: {}", why.told(), names.join(", ")))
+        .collect();
+    let found = if nodes.is_empty() {
+        "no node".to_owned()
+    } else {
+        found.join("; ")
+    };
+    Ok(Status::fail(
+        format!("no node has room for one workspace with {needed}"),
+        found,
+        format!("a node with {needed} left"),
+        fix(&unfit, best.as_ref(), &wanted),
+    ))
+}
+
+impl Unfit {
+    fn told(self) -> &'static str {
+        match self {
+            Self::NotReady => "not ready",
+            Self::Cordoned => "cordoned",
+            Self::NotSelected => "not selected by workspace.pod",
+            Self::Tainted => "with taints that workspace.pod does not tolerate",
+            Self::Full => "full or too small",
+        }
+    }
+}
+
+fn fix(unfit: &BTreeMap<Unfit, Vec<String>>, best: Option<&(i128, i128, String)>, wanted: &Wanted<'_>) -> Fix {
+    const MEBI: i128 = 1000 << 20;
+    // The best node of those that are for workspaces, if it has anything to give.
+    if let Some((memory, cpu, _)) = best.filter(|(memory, cpu, _)| *memory >= 256 * MEBI && *cpu >= 100) {
+        let cpu = text((*cpu).min(wanted.requested_cpu));
+        let memory = text((memory / MEBI * MEBI).min(wanted.requested_memory));
+        return Fix::values(format!(
+            "workspace:\n  defaultResources:\n    cpu: \"{cpu}\"\n    memory: {memory}\n"
+        ));
+    }
+    if let Some(names) = unfit.get(&Unfit::Cordoned) {
+        return Fix::command(format!("kubectl uncordon {}", names[0]));
+    }
+    if let Some(names) = unfit.get(&Unfit::NotSelected)
+        && !wanted.pod.node_selector.is_empty()
+    {
+        let labels: Vec<_> = wanted
+            .pod
+            .node_selector
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        return Fix::command(format!(
+            "kubectl label --overwrite node {} {}",
+            names[0],
+            labels.join(" ")
+        ));
+    }
+    Fix::words("add a node, or change workspace.pod (nodeSelector, affinity, tolerations) to take in one that there is")
+}
+
+/// Requests of the pods on each node: CPU and memory. As the scheduler counts them: the larger of the containers together and each init container.
+fn used(pods: &[Pod]) -> BTreeMap<String, (i128, i128)> {
+    let mut used: BTreeMap<String, (i128, i128)> = BTreeMap::new();
+    for pod in pods {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        let Some(spec) = pod
+            .spec
+            .as_ref()
+            .filter(|_| !matches!(phase, Some("Succeeded" | "Failed")))
+        else {
+            continue;
+        };
+        let Some(node) = &spec.node_name else { continue };
+        let request = |name: &str| {
+            let of = |container: &k8s_openapi::api::core::v1::Container| {
+                let requests = container.resources.as_ref()?.requests.as_ref()?;
+                milli(&requests.get(name)?.0)
+            };
+            let together: i128 = spec.containers.iter().filter_map(of).sum();
+            let inits = spec.init_containers.iter().flatten().filter_map(of);
+            inits.max().unwrap_or_default().max(together)
+        };
+        let entry = used.entry(node.clone()).or_default();
+        entry.0 += request("cpu");
+        entry.1 += request("memory");
+    }
+    used
+}
+
+fn left(node: &Node, used: (i128, i128)) -> (i128, i128) {
+    let allocatable = |name: &str| {
+        let amounts = node.status.as_ref()?.allocatable.as_ref()?;
+        milli(&amounts.get(name)?.0)
+    };
+    (
+        allocatable("cpu").unwrap_or_default() - used.0,
+        allocatable("memory").unwrap_or_default() - used.1,
+    )
+}
+
+fn hindrance(node: &Node, pod: &PodSettings) -> Option<Unfit> {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let is_ready = conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let spec = node.spec.clone().unwrap_or_default();
+    if !is_ready {
+        return Some(Unfit::NotReady);
+    }
+    if spec.unschedulable == Some(true) {
+        return Some(Unfit::Cordoned);
+    }
+    let labels = node.labels();
+    let is_selected = pod
+        .node_selector
+        .iter()
+        .all(|(key, value)| labels.get(key) == Some(value));
+    let affinity = pod
+        .affinity
+        .as_ref()
+        .and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
+    let is_near = required.is_none_or(|required| {
+        required.node_selector_terms.iter().any(|term| {
+            let requirements = term.match_expressions.iter().flatten();
+            requirements.clone().next().is_some() && requirements.clone().all(|one| meets(labels, one))
+        })
+    });
+    if !is_selected || !is_near {
+        return Some(Unfit::NotSelected);
+    }
+    let taints = spec
+        .taints
+        .into_iter()
+        .flatten()
+        .filter(|taint| taint.effect != "PreferNoSchedule");
+    let mut intolerable = taints.filter(|taint| !pod.tolerations.iter().any(|toleration| tolerates(toleration, taint)));
+    intolerable.next().map(|_| Unfit::Tainted)
+}
+
+fn meets(labels: &BTreeMap<String, String>, one: &NodeSelectorRequirement) -> bool {
+    let value = labels.get(&one.key);
+    let values = one.values.as_deref().unwrap_or_default();
+    let number = |text: Option<&String>| text.and_then(|text| text.parse::<i64>().ok());
+    match one.operator.as_str() {
+        "In" => value.is_some_and(|value| values.contains(value)),
+        "NotIn" => !value.is_some_and(|value| values.contains(value)),
+        "Exists" => value.is_some(),
+        "DoesNotExist" => value.is_none(),
+        "Gt" => number(value).zip(number(values.first())).is_some_and(|(a, b)| a > b),
+        "Lt" => number(value).zip(number(values.first())).is_some_and(|(a, b)| a < b),
+        _ => false,
+    }
+}
+
+fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+    let effect = toleration.effect.as_deref().unwrap_or_default();
+    let key = toleration.key.as_deref().unwrap_or_default();
+    let same_value = || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();
+    (effect.is_empty() || effect == taint.effect)
+        && (key.is_empty() || key == taint.key)
+        && match toleration.operator.as_deref() {
+            Some("Exists") => true,
+            _ => key == taint.key && same_value(),
+        }
+}
