@@ -109,7 +109,7 @@ doctor_in_the_cluster() {
   denied "the doctor's values have no client secret" grep -q planted-secret "$work/minimal.yaml"
   claim "it runs as the test of the release" grep -q 'helm.sh/hook: test$' "$work/minimal.yaml"
   denied "and as no Job, unless it is asked to" grep -q 'kind: Job' "$work/minimal.yaml"
-  claim "as a Job after an install and an upgrade" grep -q 'helm.sh/hook: post-install,post-upgrade$' "$work/full.yaml"
+  claim "as a Job after an install and an upgrade" grep -q 'helm.sh/hook: post-install,post-upgrade$' <(render full --set doctor.hook=true)
   claim "reads Secrets by their names alone" \
     test "$(awk '/workspace-doctor/ { d = 1 } /^---/ { d = 0 } d' "$work/full.yaml" | grep -A1 'resources: .secrets.' | grep -c resourceNames)" -ge 1
   denied "nothing of it is cluster-wide" grep -q 'devplane-doctor[.]' "$work/full.yaml"
