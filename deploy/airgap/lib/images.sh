@@ -60,7 +60,7 @@ rename() {
 add_chart() {
   local pack=$work/chart file=devplane-$version.tgz digest
   mkdir -p "$pack" "$layout/chart"
-  tar -C "$chart/.." --exclude-from="$chart/.helmignore" --exclude=tests --sort=name --owner=0 --group=0 --numeric-owner \
+  tar -C "$chart/.." --exclude-from="$chart/.helmignore" --sort=name --owner=0 --group=0 --numeric-owner \
     --mode='u=rwX,go=rX' --mtime=@0 -cf - devplane | gzip -n >"$pack/$file"
   # The plain keys of Chart.yaml are all that registries and helm read.
   sed -nE 's/^([a-zA-Z]+): *"?([^"[{]+)"?$/\1\t\2/p' "$chart/Chart.yaml" | jq -Rn '[inputs / "\t" | {(.[0]): .[1]}] | add' >"$pack/config.json"

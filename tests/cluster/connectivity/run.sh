@@ -147,7 +147,7 @@ found() {
 # The state that the metric tells, and that alone.
 measured() {
   local pod
-  pod=$(kubectl -n "$SYSTEM_NS" get pods -l app=workspace-operator -o 'jsonpath={.items[0].metadata.name}')
+  pod=$(kubectl -n "$SYSTEM_NS" get pods -l app=workspace-operator,app.kubernetes.io/name -o 'jsonpath={.items[0].metadata.name}')
   kubectl get --raw "/api/v1/namespaces/$SYSTEM_NS/pods/$pod:8080/proxy/metrics" |
     sed -n 's/^devplane_operator_policy_enforcement{state="\([a-z_]*\)"} 1$/\1/p'
 }
