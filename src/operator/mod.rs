@@ -1,7 +1,7 @@
 //! Workspaces become pods, volumes, Services and policies, and stay as they should be.
 //!
 //! `Workspace -> validate -> observe -> desired -> wanted -> plan(now) -> apply -> status`, driven by [`reconcile`]. Every module but
-//! `observe`, `apply`, `report`, `reconcile`, the watches, `administered`, `terminal_authorities`, `canary` and `workspace_writes` is pure. Watches bring every change; nothing is polled, but for the canary.
+//! `observe`, `apply`, `report`, `reconcile`, `finalizer`, the watches, `administered`, `terminal_authorities`, `canary` and `workspace_writes` is pure. Watches bring every change; nothing is polled, but for the canary.
 
 mod administered;
 mod apply;
@@ -14,6 +14,7 @@ mod egress;
 mod ended;
 mod enforcement;
 mod failure;
+mod finalizer;
 mod memory;
 mod observe;
 mod plan;

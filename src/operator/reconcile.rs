@@ -1,9 +1,10 @@
 //! The driver: one Workspace goes through validate, observe, desired, wanted, plan, apply and status.
 
-use super::apply::{Applied, Voucher, WriteError, apply, creates, release_claim};
+use super::apply::{Applied, Voucher, WriteError, apply, creates};
 use super::canary::Canary;
 use super::enforcement::Enforcement;
 use super::failure::{Meaning, error_text, meaning};
+use super::finalizer::{keep_volume, let_go_of_all, set_finalizer};
 use super::memory::{Memory, WantedOf};
 use super::observe::Caches;
 use super::plan::{Plan, State, Step, plan};
@@ -18,7 +19,6 @@ use super::validate::validate;
 use super::volume::{Refusal, Size};
 use super::wanted::Wanted;
 use super::workspace_writes;
-use crate::api::workspace::ReclaimPolicy;
 use crate::api::{Phase, Reason, Workspace, WorkspaceStatus};
 use crate::certificates::Authorities;
 use crate::clock::{Clock, until};
@@ -58,6 +58,7 @@ pub struct Context {
 
 /// Why a pass did not get to its end. What went wrong with the user's objects is in the status instead.
 #[derive(Debug, Snafu)]
+#[snafu(visibility(pub(super)))]
 pub enum ReconcileError {
     #[snafu(display("the watches have ended: {source}"))]
     Watches { source: RecvError },
@@ -447,51 +448,6 @@ fn started(workspace: &Workspace, pass: &Pass) -> Option<Timestamp> {
     let before = workspace.status.as_ref().and_then(|status| status.phase);
     let starts = pass.state.phase == Phase::Running && before != Some(Phase::Running);
     pass.began_at.filter(|_| starts)
-}
-
-/// A volume that is to outlive its Workspace has lost its owner long ago, unless that was asked for a moment ago.
-async fn keep_volume(workspace: &Workspace, ctx: &Context) -> Result<(), ReconcileError> {
-    let Ok(valid) = validate(workspace, &ctx.settings) else {
-        return Ok(());
-    };
-    if valid.reclaim_policy == ReclaimPolicy::Delete {
-        return Ok(());
-    }
-    let observed = ctx.caches.observe(&valid, &WorkspaceStatus::default());
-    let desired = desired(&valid, None);
-    match release_claim(&ctx.client, &valid.namespace, &desired, &observed).await {
-        Ok(()) => Ok(()),
-        Err(WriteError::Api {
-            source: kube::Error::Api(status),
-        }) if status.code == 404 => Ok(()),
-        Err(source) => Err(source).context(ReleaseSnafu {
-            name: workspace.name_any(),
-        }),
-    }
-}
-
-async fn set_finalizer(
-    ctx: &Context,
-    workspace: &Workspace,
-    wanted: bool,
-) -> Result<Option<Workspace>, ReconcileError> {
-    let written = workspace_writes::set_finalizer(&ctx.client, workspace, wanted).await;
-    written.context(FinalizerSnafu {
-        name: workspace.name_any(),
-    })
-}
-
-/// Takes our finalizer off every Workspace: the namespace is being deleted, and our own rights in it may go at any moment, before the
-/// Workspaces. Nobody could take it off then, and the namespace would never end.
-async fn let_go_of_all(ctx: &Context) -> Result<(), ReconcileError> {
-    tracing::info!("the namespace is being deleted: nothing more is made in it");
-    for lean in ctx.workspaces.state() {
-        let Ok(workspace) = &lean.object else { continue };
-        if ctx.memory.let_go(&workspace.uid().unwrap_or_default()) {
-            set_finalizer(ctx, workspace, false).await?;
-        }
-    }
-    Ok(())
 }
 
 /// When to try again after an error.
