@@ -32,7 +32,11 @@ fn main() {
     println!("cargo:rerun-if-env-changed=DEVPLANE_WEB_DIST");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
     let built = match std::env::var_os("DEVPLANE_WEB_DIST") {
-        Some(directory) => Ok(PathBuf::from(directory)),
+        Some(directory) => {
+            let directory = PathBuf::from(directory);
+            println!("cargo:rerun-if-changed={}", directory.join("index.txt").display());
+            Ok(directory)
+        }
         None => build_web(&out),
     };
     let listed = built.and_then(|directory| assets(&directory));
@@ -109,7 +113,6 @@ fn assets(directory: &Path) -> Result<String, String> {
         .canonicalize()
         .map_err(|error| format!("can't find the pages in {}: {error}", directory.display()))?;
     let index = directory.join("index.txt");
-    println!("cargo:rerun-if-changed={}", index.display());
     let (mut files, mut names) = (String::new(), String::new());
     for line in read(&index)?.lines() {
         let (name, file) = line
