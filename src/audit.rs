@@ -177,13 +177,13 @@ pub enum Event<'a> {
         field_manager: Option<&'a str>,
         session: Option<&'a str>,
     },
-    /// The operator wrote a NetworkPolicy: `old` is what was there before.
+    /// The operator wrote a policy, or took one away: `old` is what was there before, `new` what is there now.
     PolicyChanged {
         target: Target<'a>,
         user_id: &'a str,
         policy: &'a str,
         old: Option<&'a str>,
-        new: &'a str,
+        new: Option<&'a str>,
     },
     PhaseTransition {
         target: Target<'a>,
@@ -225,7 +225,7 @@ struct Config<'a> {
 struct Policy<'a> {
     name: &'a str,
     old: Option<&'a str>,
-    new: &'a str,
+    new: Option<&'a str>,
 }
 
 struct Transition<'a> {
@@ -372,7 +372,11 @@ impl<'a> From<&Event<'a>> for Line<'a> {
                 old,
                 new,
             } => Line {
-                action: Some(if old.is_some() { Action::Update } else { Action::Create }),
+                action: Some(match (old, new) {
+                    (_, None) => Action::Delete,
+                    (Some(_), Some(_)) => Action::Update,
+                    (None, Some(_)) => Action::Create,
+                }),
                 policy: Some(Policy { name: policy, old, new }),
                 ..operator("devplane.audit.workspace.policy_changed", "", user_id, target)
             },
@@ -449,6 +453,6 @@ pub fn emit(event: &Event<'_>) {
         fieldManager = field_manager,
         policy = policy.map(|policy| policy.name),
         oldHash = policy.and_then(|policy| policy.old),
-        newHash = policy.map(|policy| policy.new),
+        newHash = policy.and_then(|policy| policy.new),
     });
 }

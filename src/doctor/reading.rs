@@ -4,7 +4,8 @@ use super::check::{Fix, Status};
 use super::context::Context;
 use crate::causes::with_causes;
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
-use kube::api::ListParams;
+use kube::api::{ApiResource, ListParams};
+use kube::core::Object;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
@@ -62,7 +63,7 @@ impl Context {
         } else {
             Api::namespaced(client, namespace)
         };
-        list(api, labels).await
+        list(api, labels, &kind::<K>()).await
     }
 
     /// All objects of a kind that is in no namespace.
@@ -73,7 +74,21 @@ impl Context {
     where
         K: Resource<Scope = ClusterResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
-        list(Api::all(self.reader()?), "").await
+        list(Api::all(self.reader()?), "", &kind::<K>()).await
+    }
+
+    /// The same, of any scope, of which no more is read than `K` has.
+    ///
+    /// # Errors
+    /// [`Status::Skip`] when the caller may not list them.
+    pub async fn list_parts<Whole, Spec, State>(&self) -> Read<Vec<Object<Spec, State>>>
+    where
+        Whole: Resource<DynamicType = ()>,
+        Spec: Clone + Debug + DeserializeOwned,
+        State: Clone + Debug + Default + DeserializeOwned,
+    {
+        let resource = ApiResource::erase::<Whole>(&());
+        list(Api::all_with(self.reader()?, &resource), "", &kind::<Whole>()).await
     }
 }
 
@@ -87,15 +102,19 @@ where
         .map_err(|error| unread(&format!("{kind} {name}"), &error))
 }
 
-async fn list<K>(api: Api<K>, labels: &str) -> Read<Vec<K>>
+fn kind<K: Resource<DynamicType = ()>>() -> String {
+    format!("objects of kind {}", K::kind(&()))
+}
+
+async fn list<K>(api: Api<K>, labels: &str, what: &str) -> Read<Vec<K>>
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    K: Clone + Debug + DeserializeOwned,
 {
     let mut parameters = ListParams::default().limit(PAGE).labels(labels);
     let mut all = Vec::new();
     loop {
         let page = api.list(&parameters).await;
-        let page = page.map_err(|error| unread(&format!("objects of kind {}", K::kind(&())), &error))?;
+        let page = page.map_err(|error| unread(what, &error))?;
         all.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),
@@ -104,7 +123,8 @@ where
     }
 }
 
-fn unread(what: &str, error: &kube::Error) -> Status {
+/// Why a check goes without `what`, or that it can't be read at all.
+pub fn unread(what: &str, error: &kube::Error) -> Status {
     match error {
         kube::Error::Api(status) if status.code == 403 => {
             Status::skip(format!("this identity may not read {what}; ask as an administrator"))

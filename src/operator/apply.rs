@@ -6,7 +6,8 @@ use super::pod_state::shortened;
 use super::retain;
 use crate::certificates::{Authorities, CertificateError, terminal_name};
 use crate::labels::{ISSUED_AT, OWNER_ID, TERMINAL_AUTHORITY};
-use crate::render::{Desired, ValidWorkspace, terminal_secret};
+use crate::policy::cilium::CiliumNetworkPolicy;
+use crate::render::{Desired, ValidWorkspace, policy_names, terminal_secret};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
@@ -106,6 +107,13 @@ pub async fn apply(
                 Some(policy) => writer.write(policy, observed.cilium_policy.is_some()).await,
                 None => Ok(()),
             },
+            Step::DeleteCiliumPolicy => match observed.cilium_policy.as_deref().and_then(|seen| seen.uid.as_deref()) {
+                Some(uid) => {
+                    let [_, egress, _] = policy_names(&workspace.user);
+                    writer.delete::<CiliumNetworkPolicy>(&egress, uid).await
+                }
+                None => Ok(()),
+            },
             Step::ApplyServiceAccount => {
                 writer
                     .write(&desired.service_account, observed.service_account.is_some())
@@ -133,7 +141,7 @@ pub async fn apply(
             },
             Step::CreatePod => writer.create(&desired.pod).await,
             Step::DeletePod => match observed.pod.as_deref() {
-                Some(pod) => writer.delete(&desired.pod, &pod.uid).await,
+                Some(pod) => writer.delete::<Pod>(&desired.pod.name_any(), &pod.uid).await,
                 None => Ok(()),
             },
         };
@@ -152,7 +160,11 @@ pub fn creates(step: Step, observed: &Observed) -> bool {
         Step::ApplyRoleBinding => observed.role_binding.is_none(),
         Step::ApplyService => observed.service.is_none(),
         Step::CreateVolumeClaim | Step::CreatePod => true,
-        Step::SetVolumeClaimOwner | Step::GrowVolumeClaim | Step::IssueCertificate | Step::DeletePod => false,
+        Step::SetVolumeClaimOwner
+        | Step::GrowVolumeClaim
+        | Step::IssueCertificate
+        | Step::DeletePod
+        | Step::DeleteCiliumPolicy => false,
     }
 }
 
@@ -277,7 +289,7 @@ impl Writer<'_> {
         }
     }
 
-    async fn delete(&self, pod: &Pod, uid: &str) -> Result<(), WriteError> {
+    async fn delete<K: Object>(&self, name: &str, uid: &str) -> Result<(), WriteError> {
         let parameters = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: Some(uid.to_owned()),
@@ -285,7 +297,7 @@ impl Writer<'_> {
             }),
             ..DeleteParams::default()
         };
-        self.api::<Pod>().delete(&pod.name_any(), &parameters).await?;
+        self.api::<K>().delete(name, &parameters).await?;
         Ok(())
     }
 }

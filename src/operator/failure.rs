@@ -54,7 +54,7 @@ pub fn meaning(step: Step, error: &WriteError) -> Meaning {
         };
     };
     // Server-side apply that is forced has no conflicts, so a 409 is always about an object that is, or is not, there already.
-    if status.code == 409 || (status.code == 404 && step == Step::DeletePod) {
+    if status.code == 409 || (status.code == 404 && matches!(step, Step::DeletePod | Step::DeleteCiliumPolicy)) {
         return Meaning::Stale;
     }
     if namespace_ends(status) {
@@ -85,7 +85,9 @@ fn classified(status: &Status) -> Option<Reason> {
 
 fn by_kind(step: Step) -> Reason {
     match step {
-        Step::ApplyPolicy(_) | Step::ApplyCiliumPolicy => Reason::NetworkPolicyReconcileFailed,
+        Step::ApplyPolicy(_) | Step::ApplyCiliumPolicy | Step::DeleteCiliumPolicy => {
+            Reason::NetworkPolicyReconcileFailed
+        }
         Step::ApplyServiceAccount | Step::ApplyRole | Step::ApplyRoleBinding => Reason::RBACReconcileFailed,
         Step::ApplyService => Reason::ServiceEnsureFailed,
         Step::CreateVolumeClaim | Step::SetVolumeClaimOwner | Step::GrowVolumeClaim => Reason::PVCCreateFailed,
@@ -126,7 +128,7 @@ mod tests {
 
     #[test]
     fn the_server_s_word_comes_first_then_the_kind() {
-        use Step::{ApplyPolicy, ApplyRole, ApplyService, CreatePod, CreateVolumeClaim, DeletePod};
+        use Step::{ApplyPolicy, ApplyRole, ApplyService, CreatePod, CreateVolumeClaim, DeleteCiliumPolicy, DeletePod};
         for (step, code, message, expected) in [
             (
                 CreatePod,
@@ -156,6 +158,8 @@ mod tests {
             (CreatePod, 409, "already exists", None),
             (DeletePod, 404, "not found", None),
             (DeletePod, 409, "uid differs", None),
+            (DeleteCiliumPolicy, 404, "not found", None),
+            (DeleteCiliumPolicy, 500, "", Some(Reason::NetworkPolicyReconcileFailed)),
         ] {
             assert_eq!(reason(step, &api(code, message)), expected, "{step:?} {code}");
         }

@@ -1,7 +1,7 @@
 //! Workspaces become pods, volumes, Services and policies, and stay as they should be.
 //!
 //! `Workspace -> validate -> observe -> desired -> wanted -> plan(now) -> apply -> status`, driven by [`reconcile`]. Every module but
-//! `observe`, `apply`, `report`, `reconcile`, `finalizer`, the watches, `administered`, `terminal_authorities`, `canary` and `workspace_writes` is pure. Watches bring every change; nothing is polled, but for the canary.
+//! `observe`, `apply`, `report`, `reconcile`, `finalizer`, the watches, `administered`, `other_backend`, `terminal_authorities`, `canary` and `workspace_writes` is pure. Watches bring every change; nothing is polled, but for the canary.
 
 mod administered;
 mod apply;
@@ -15,13 +15,14 @@ mod ended;
 mod enforcement;
 mod failure;
 mod finalizer;
+mod known_ranges;
 mod memory;
 mod observe;
+mod other_backend;
 mod plan;
 mod pod_state;
 mod queue;
 mod range_watches;
-mod ranges;
 mod reconcile;
 mod report;
 mod requests;
@@ -54,6 +55,7 @@ use kube::runtime::reflector::{self, Store};
 use kube::runtime::{Controller, WatchStreamExt, controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use memory::Memory;
+use other_backend::Cilium;
 use queue::Queue;
 use range_watches::Ranges;
 use reconcile::Context;
@@ -182,7 +184,8 @@ async fn work(
     let queue = Arc::new(Queue::new(metrics.queue_depth.clone()));
     let (workspaces, workspace_stream) =
         workspaces(&client, &config.namespace, Arc::clone(&queue), Administered::default());
-    let (caches, changes) = watches::start(&client, &config, &workspaces);
+    let cilium = Cilium::of(&client, &config).await;
+    let (caches, changes) = watches::start(&client, &config, &workspaces, cilium);
     count_phases(&metrics, workspaces.clone());
     let ranges = if config.cluster_cidrs.is_empty() {
         Ranges::follow(&client, Arc::clone(&metrics))

@@ -5,6 +5,7 @@ use super::enforcement::{Enforcement, Gate};
 use super::retain;
 use super::seen::{Seen, SeenPod};
 use crate::api::WorkspaceStatus;
+use crate::api::egress::PolicyBackend;
 use crate::api::status::TerminalSession;
 use crate::names::{
     AccountName, DenyAllPolicyName, EgressPolicyName, IngressPolicyName, PodName, PvcName, ServiceName,
@@ -25,7 +26,7 @@ pub struct Caches {
     pub roles: Cache<Arc<Seen>>,
     pub role_bindings: Cache<Arc<Seen>>,
     pub policies: Cache<Arc<Seen>>,
-    /// With that backend alone. It is not waited for: a cluster may not know the kind, and then nothing starts.
+    /// With that backend, or where it may have left some. It is not waited for: a cluster may not know the kind, and then nothing starts.
     pub cilium_policies: Option<Cache<Arc<Seen>>>,
     pub services: Cache<Arc<Seen>>,
     pub claims: Cache<Arc<PersistentVolumeClaim>>,
@@ -83,6 +84,10 @@ impl Caches {
     pub fn observe(&self, workspace: &ValidWorkspace, last: &WorkspaceStatus) -> Observed {
         let user = &workspace.user;
         let account = AccountName::of(user);
+        let cilium_policies = self.cilium_policies.as_ref();
+        let by_cilium = workspace.platform.policy_backend == PolicyBackend::Cilium;
+        // With the other backend those of others are no concern of ours.
+        let concerns = |policy: &Arc<Seen>| by_cilium || policy.controller.as_deref() == Some(workspace.uid.as_str());
         Observed {
             service_account: self.service_accounts.get(account.as_str()),
             role: self.roles.get(account.as_str()),
@@ -92,14 +97,10 @@ impl Caches {
                 self.policies.get(EgressPolicyName::of(user).as_str()),
                 self.policies.get(IngressPolicyName::of(user).as_str()),
             ],
-            cilium_policy: self
-                .cilium_policies
-                .as_ref()
-                .and_then(|policies| policies.get(EgressPolicyName::of(user).as_str())),
-            policies_unreadable: self
-                .cilium_policies
-                .as_ref()
-                .is_some_and(|policies| !policies.is_filled()),
+            cilium_policy: cilium_policies
+                .and_then(|policies| policies.get(EgressPolicyName::of(user).as_str()))
+                .filter(concerns),
+            policies_unreadable: by_cilium && cilium_policies.is_none_or(|policies| !policies.is_filled()),
             service: self.services.get(ServiceName::of(user).as_str()),
             pvc: self.claims.get(PvcName::of(user).as_str()),
             pod: self.pods.get(PodName::of(user).as_str()),

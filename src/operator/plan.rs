@@ -36,6 +36,8 @@ const UPDATE_WHEN_IDLE_FOR: SignedDuration = SignedDuration::from_mins(5);
 pub enum Step {
     ApplyPolicy(usize),
     ApplyCiliumPolicy,
+    /// What another backend has left, and would go on to allow.
+    DeleteCiliumPolicy,
     ApplyServiceAccount,
     ApplyRole,
     ApplyRoleBinding,
@@ -353,6 +355,10 @@ fn missing_or_different(workspace: &ValidWorkspace, wanted: &Wanted, observed: &
     let mut steps: Vec<Step> = cilium_policy.map(|_| Step::ApplyCiliumPolicy).into_iter().collect();
     let different = policies.filter(|(_, (there, wanted))| !holds(there, *wanted));
     steps.extend(different.map(|(index, _)| Step::ApplyPolicy(index)));
+    // Behind the policy that takes its place: what both allow is never cut off.
+    if wanted.cilium_policy.is_none() && observed.cilium_policy.is_some() {
+        steps.push(Step::DeleteCiliumPolicy);
+    }
     if !holds(&observed.service_account, wanted.service_account) {
         steps.push(Step::ApplyServiceAccount);
     }

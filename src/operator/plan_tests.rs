@@ -537,6 +537,12 @@ fn nothing_starts_where_a_policy_can_t_be_seen_and_it_comes_before_the_one_that_
         planned_for(&workspace, &before, &accessed(0), None, 10).steps,
         [Step::ApplyCiliumPolicy, Step::ApplyPolicy(1)]
     );
+    // And back.
+    let back = with_pod(&cilium, ready());
+    assert_eq!(
+        planned_for(&valid(), &back, &accessed(0), None, 10).steps,
+        [Step::ApplyPolicy(1), Step::DeleteCiliumPolicy]
+    );
 }
 
 #[test]

@@ -1,25 +1,21 @@
 //! Watches of Nodes, ServiceCIDRs and the API server's endpoint become the cluster's own ranges, followed for as long as the process runs.
 
-use super::ranges::{Change, Facts, Known, NodeFacts, Told, holds};
+use super::known_ranges::{Change, Facts, Known, Told};
 use super::{backoff, watches};
 use crate::config::operator::CLUSTER_CIDRS;
+use crate::policy::ranges::{self, API_SERVER_ENDPOINTS, NodeFacts, SlimNode, holds};
 use crate::telemetry::metrics::OperatorMetrics;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, future};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::ApiResource;
-use kube::core::Object;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_objects};
 use kube::{Api, Client, Resource, ResourceExt};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::net::IpAddr;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch::error::RecvError;
@@ -29,7 +25,7 @@ use tokio::time::{Instant, timeout_at};
 /// Changes that come so close together are one: of a group of nodes that join, and of a pod that is heard of before its node.
 const GATHER_FOR: Duration = Duration::from_secs(1);
 
-/// A Node is some ten kilobytes, mostly the names of images, which are not read into memory; a page of them is small enough.
+/// A Node is some ten kilobytes, most of which is not read into memory; a page of them is small enough.
 const PAGE: u32 = 50;
 
 /// What is known of the ranges, as it changes; clones follow the same.
@@ -137,92 +133,30 @@ async fn follow(
     }
 }
 
-/// What is read of a Node.
-type SlimNode = Object<NodeSpec, NodeStatus>;
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct NodeSpec {
-    #[serde(rename = "podCIDRs")]
-    pod_cidrs: Vec<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct NodeStatus {
-    addresses: Vec<NodeAddress>,
-    conditions: Vec<NodeCondition>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct NodeAddress {
-    #[serde(rename = "type")]
-    kind: String,
-    address: String,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct NodeCondition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
-}
-
 fn nodes(client: &Client) -> BoxStream<'static, Change> {
     let api: Api<SlimNode> = Api::all_with(client.clone(), &ApiResource::erase::<Node>(&()));
-    told(api, watcher::Config::default(), "Node", node_facts, Change::Node)
-}
-
-fn node_facts(node: &SlimNode) -> NodeFacts {
-    let pods = parsed::<IpNet>(&node.spec.pod_cidrs);
-    let status = node.status.clone().unwrap_or_default();
-    let is_ready = |condition: &NodeCondition| condition.kind == "Ready" && condition.status == "True";
-    NodeFacts {
-        // A node gets them some moments after it has joined, and is not ready before.
-        hides_pods: pods.is_empty() && status.conditions.iter().any(is_ready),
-        pods,
-        // The others are names.
-        addresses: status
-            .addresses
-            .iter()
-            .filter(|address| matches!(address.kind.as_str(), "InternalIP" | "ExternalIP"))
-            .filter_map(|address| address.address.parse().ok())
-            .collect(),
-    }
+    told(api, watcher::Config::default(), "Node", NodeFacts::of, Change::Node)
 }
 
 fn service_ranges(client: &Client) -> BoxStream<'static, Change> {
-    let ranges = |object: &ServiceCIDR| {
-        let spec = object.spec.as_ref();
-        parsed(spec.and_then(|spec| spec.cidrs.as_deref()).unwrap_or_default())
-    };
     told(
         Api::all(client.clone()),
         watcher::Config::default(),
         "ServiceCIDR",
-        ranges,
+        ranges::of_services,
         Change::Services,
     )
 }
 
-/// The API server keeps the addresses of itself and its siblings in `default/kubernetes`.
 fn api_server(client: &Client) -> BoxStream<'static, Change> {
-    let config = watcher::Config::default().fields("metadata.name=kubernetes");
-    let addresses = |slice: &EndpointSlice| {
-        let addresses = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
-        addresses.filter_map(|address| address.parse().ok()).collect()
-    };
+    let (namespace, name) = API_SERVER_ENDPOINTS;
     told(
-        Api::namespaced(client.clone(), "default"),
-        config,
+        Api::namespaced(client.clone(), namespace),
+        watcher::Config::default().fields(&format!("metadata.name={name}")),
         "EndpointSlice",
-        addresses,
+        ranges::of_api_server,
         Change::ApiServer,
     )
-}
-
-fn parsed<T: FromStr>(texts: &[String]) -> Vec<T> {
-    texts.iter().filter_map(|text| text.parse().ok()).collect()
 }
 
 /// Of each object, what `keep` makes of it.
@@ -262,37 +196,5 @@ fn refusal(error: &watcher::Error) -> Option<String> {
             Some(status.message.clone())
         }
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn of_a_node_no_more_is_read_than_its_ranges_and_addresses() {
-        let node = |spec, ready| {
-            let node = json!({
-                "apiVersion": "v1", "kind": "Node", "metadata": {"name": "a"}, "spec": spec,
-                "status": {
-                    "addresses": [{"type": "InternalIP", "address": "192.168.7.11"}, {"type": "Hostname", "address": "10.9.9.9"}],
-                    "conditions": [{"type": "Ready", "status": ready, "lastHeartbeatTime": "2030-01-01T00:00:00Z"}],
-                    "images": [{"names": ["a"], "sizeBytes": 1}], "nodeInfo": {"kubeletVersion": "v1"},
-                },
-            });
-            node_facts(&serde_json::from_value(node).unwrap())
-        };
-        let facts = node(
-            json!({"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24", "fd00::/64"], "providerID": "x"}),
-            "True",
-        );
-        assert_eq!(
-            facts.pods,
-            ["10.244.0.0/24", "fd00::/64"].map(|range| range.parse().unwrap())
-        );
-        assert_eq!(facts.addresses, ["192.168.7.11".parse::<IpAddr>().unwrap()]);
-        assert!(!facts.hides_pods);
-        assert!(node(json!({}), "True").hides_pods && !node(json!({}), "False").hides_pods);
     }
 }

@@ -280,10 +280,10 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
     for step in done.clone() {
         let names = policy_names(&valid.user);
         let written = match step {
-            Step::ApplyPolicy(index) => Some((&names[index], &observed.policies[index], wanted.policies[index])),
-            Step::ApplyCiliumPolicy => wanted
-                .cilium_policy
-                .map(|new| (&names[1], &observed.cilium_policy, new)),
+            Step::ApplyPolicy(index) => Some((&names[index], &observed.policies[index], Some(wanted.policies[index]))),
+            Step::ApplyCiliumPolicy | Step::DeleteCiliumPolicy => {
+                Some((&names[1], &observed.cilium_policy, wanted.cilium_policy))
+            }
             _ => None,
         };
         if let Some((name, there, new)) = written {

@@ -95,8 +95,8 @@ impl Reporter {
     }
 
     /// What a workspace may reach, and who may reach it, is another thing than before.
-    pub fn policy_written(&self, workspace: &Workspace, policy: &str, old: Option<Content>, new: Content) {
-        let old = old.map(Content::text);
+    pub fn policy_written(&self, workspace: &Workspace, policy: &str, old: Option<Content>, new: Option<Content>) {
+        let [old, new] = [old, new].map(|content| content.map(Content::text));
         audit::emit(&audit::Event::PolicyChanged {
             target: audit::Target {
                 namespace: &workspace.namespace().unwrap_or_default(),
@@ -105,7 +105,7 @@ impl Reporter {
             user_id: &workspace.spec.user.id,
             policy,
             old: old.as_deref(),
-            new: &new.text(),
+            new: new.as_deref(),
         });
     }
 

@@ -27,6 +27,8 @@ pub struct Seen {
     /// The uid of the object that it belongs to (Kubernetes API: the owner with `controller: true`).
     pub controller: Option<Arc<str>>,
     pub content: Content,
+    /// Its own, where it may have to be deleted.
+    pub uid: Option<Box<str>>,
 }
 
 impl Seen {
@@ -34,6 +36,14 @@ impl Seen {
         Self {
             controller: controller(object).map(Arc::from),
             content: object.content(),
+            uid: None,
+        }
+    }
+
+    pub fn deletable<K: Decided>(object: &K) -> Self {
+        Self {
+            uid: object.meta().uid.as_deref().map(Box::from),
+            ..Self::of(object)
         }
     }
 }

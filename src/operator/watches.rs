@@ -4,9 +4,9 @@ use super::Workspaces;
 use super::cache::{self, Cache, Told};
 use super::content::Decided;
 use super::observe::Caches;
+use super::other_backend::Cilium;
 use super::seen::{self, Seen, SeenPod};
 use crate::api::Workspace;
-use crate::api::egress::PolicyBackend;
 use crate::cluster::lean::Lean;
 use crate::config::OperatorConfig;
 use crate::config::operator::WorkspaceSettings;
@@ -33,6 +33,7 @@ pub fn start(
     client: &Client,
     config: &OperatorConfig,
     workspaces: &Workspaces,
+    cilium: Cilium,
 ) -> (Caches, impl Stream<Item = WorkspaceRef> + Send + 'static) {
     let mut watches = Watches {
         client,
@@ -40,10 +41,7 @@ pub fn start(
         changes: vec![],
     };
     let namespace = config.namespace.as_str();
-    let cilium_policies = match config.workspace.common.policy_backend {
-        PolicyBackend::Kubernetes => None,
-        PolicyBackend::Cilium => Some(watches.late::<CiliumNetworkPolicy>(namespace)),
-    };
+    let cilium_policies = (cilium == Cilium::Followed).then(|| watches.late::<CiliumNetworkPolicy>(namespace));
     let settings = config.workspace.clone();
     let caches = Caches {
         service_accounts: watches.compared::<ServiceAccount>(namespace),
@@ -139,18 +137,25 @@ impl Watches<'_> {
     where
         K: Decided + Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
     {
-        let keep = |object: K| Some(Arc::new(Seen::of(&object)));
+        self.kept(namespace, Seen::of::<K>)
+    }
+
+    fn kept<K>(&mut self, namespace: &str, seen: fn(&K) -> Seen) -> Cache<Arc<Seen>>
+    where
+        K: Decided + Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let keep = move |object: K| Some(Arc::new(seen(&object)));
         self.add(namespace, managed(), keep, |object, _| owners(object))
     }
 }
 
 impl Watches<'_> {
-    /// The same, of a kind that nobody waits for: when its first list comes, all Workspaces have to be looked at.
+    /// The same, of a kind that nobody waits for and that may have to go: when its first list comes, all Workspaces have to be looked at.
     fn late<K>(&mut self, namespace: &str) -> Cache<Arc<Seen>>
     where
         K: Decided + Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
     {
-        let cache = self.compared::<K>(namespace);
+        let cache = self.kept(namespace, Seen::deletable::<K>);
         let (filled, workspaces) = (cache.clone(), self.workspaces.clone());
         let first = stream::once(async move { filled.filled().await })
             .flat_map(move |filled| stream::iter(filled.map(|()| self::all(&workspaces)).unwrap_or_default()));

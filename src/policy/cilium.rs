@@ -50,6 +50,9 @@ pub struct EgressRule {
     pub to_cidr_set: Vec<Range>,
     #[serde(rename = "toFQDNs", default, skip_serializing_if = "Vec::is_empty")]
     pub to_fqdns: Vec<Name>,
+    /// What Cilium knows by itself, such as `host`: the pod's own node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub to_entities: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub to_ports: Vec<Ports>,
 }
@@ -167,6 +170,13 @@ fn resolving(dns: &Dns) -> Vec<EgressRule> {
         let caches = node_local.iter().map(|address| range(IpNet::from(*address), &[]));
         rules.push(EgressRule {
             to_cidr_set: caches.collect(),
+            to_ports: both(DNS_PORT),
+            ..EgressRule::default()
+        });
+        // An address that an interface of the node has is the node to Cilium, and no range means it ("CIDR rules do not apply to traffic
+        // where both sides of the connection are either managed by Cilium or use an IP belonging to a node in the cluster").
+        rules.push(EgressRule {
+            to_entities: vec!["host".to_owned()],
             to_ports: both(DNS_PORT),
             ..EgressRule::default()
         });

@@ -5,6 +5,7 @@
 //! of ours for addresses outside the cluster ever has one.
 
 pub mod cilium;
+pub mod ranges;
 
 use crate::api::egress::{Dns, EgressNamespace, Fqdn};
 use crate::labels;

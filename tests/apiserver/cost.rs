@@ -3,14 +3,18 @@
 
 use crate::apiserver::ApiServer;
 use crate::eventually::eventually;
-use crate::operator::{Operator, Site};
+use crate::operator::{Operator, Site, spec};
 use crate::requests::{Counts, counts, since};
 use devplane::api::Phase;
+use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 const WORKSPACES: usize = 20;
+/// Of which a central change concerns every other one.
+const POLICED: usize = 200;
 
 /// Everything that the operator reads or writes, but for its Lease.
 const KINDS: &[&str] = &[
@@ -35,8 +39,15 @@ fn of_our_kinds(counts: &Counts) -> Vec<String> {
         .collect()
 }
 
-/// Waits until no pass has been made for two seconds, and at least one for each Workspace.
-async fn quiet(operator: &Operator) {
+fn writes(counts: &Counts) -> Vec<String> {
+    let reads = [" WATCH ", " LIST ", " GET "];
+    let ours = of_our_kinds(counts).into_iter();
+    ours.filter(|what| !reads.iter().any(|read| what.contains(read)))
+        .collect()
+}
+
+/// Waits until no pass has been made for two seconds, and at least one for each of so many Workspaces.
+async fn quiet(operator: &Operator, workspaces: usize) {
     let passes = || {
         let metrics = operator.metrics();
         let line = metrics
@@ -47,7 +58,7 @@ async fn quiet(operator: &Operator) {
     let done = eventually(async || {
         let before = passes();
         tokio::time::sleep(Duration::from_secs(2)).await;
-        before >= WORKSPACES && passes() == before
+        before >= workspaces && passes() == before
     });
     assert!(done.await, "{}", operator.log());
 }
@@ -86,7 +97,7 @@ async fn idle_workspaces_cost_no_request_and_a_restart_no_write() {
             .all(|workspace| workspace.status.as_ref().and_then(|status| status.phase) == Some(Phase::Running))
     });
     assert!(all_run.await, "{}", operator.log());
-    quiet(&operator).await;
+    quiet(&operator, WORKSPACES).await;
 
     let before = counts(&site.client).await;
     tokio::time::sleep(Duration::from_secs(15)).await;
@@ -102,15 +113,59 @@ async fn idle_workspaces_cost_no_request_and_a_restart_no_write() {
     let before = counts(&site.client).await;
     assert_eq!(operator.stop(), Some(0));
     let operator = site.operator(&settings);
-    quiet(&operator).await;
+    quiet(&operator, WORKSPACES).await;
     let restarted = since(&before, &counts(&site.client).await);
-    let reads = [" WATCH ", " LIST ", " GET "];
-    let writes: Vec<String> = of_our_kinds(&restarted)
-        .into_iter()
-        .filter(|what| !reads.iter().any(|read| what.contains(read)))
-        .collect();
-    assert_eq!(writes, Vec::<String>::new(), "by a restarted operator");
+    assert_eq!(writes(&restarted), Vec::<String>::new(), "by a restarted operator");
     let listed = restarted.get(&("LIST".to_owned(), "pods".to_owned())).copied();
     assert!(listed.is_some(), "the new one has read: {restarted:?}");
     operator.assert_never_forbidden();
+}
+
+/// A change of the settings costs one write for each Workspace that it makes a difference to, and none for the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_central_change_of_policies_is_one_write_for_each_that_differs_and_no_pod_is_restarted() {
+    let server: &'static ApiServer = Box::leak(Box::new(ApiServer::start()));
+    let site = Site::at(server, "cost-policies").await;
+    let first = site.operator(&[("EGRESS_PORTS", "443")]);
+    for index in 0..POLICED {
+        let id = format!("dev{index}");
+        let mut spec = spec(&id);
+        if index % 2 == 1 {
+            spec["aiConfig"]["egressPorts"] = json!([22]);
+        }
+        site.create(&id, &spec).await;
+    }
+    let pods = async || {
+        let all = site.pods().list(&ListParams::default()).await.unwrap();
+        all.iter().filter_map(ResourceExt::uid).collect::<BTreeSet<_>>()
+    };
+    let pods_made = async || {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let counts = counts(&site.client).await;
+        counts
+            .get(&("POST".to_owned(), "pods".to_owned()))
+            .copied()
+            .unwrap_or_default()
+    };
+    // On a machine that is busy with others it takes more than a minute.
+    let made = eventually(async || pods_made().await >= POLICED as u64);
+    let made = made.await || eventually(async || pods_made().await >= POLICED as u64).await;
+    assert!(made, "{} pods are made", pods_made().await);
+    quiet(&first, POLICED).await;
+    assert_eq!(first.stop(), Some(0));
+    let pods_before = pods().await;
+    assert_eq!(pods_before.len(), POLICED);
+
+    let before = counts(&site.client).await;
+    let second = site.operator(&[("EGRESS_PORTS", "8443")]);
+    quiet(&second, POLICED).await;
+    let changed = since(&before, &counts(&site.client).await);
+    assert_eq!(
+        writes(&changed),
+        [format!("{} x APPLY networkpolicies", POLICED / 2)],
+        "{}",
+        second.log()
+    );
+    assert_eq!(pods().await, pods_before, "no pod is restarted");
+    second.assert_never_forbidden();
 }

@@ -11,6 +11,8 @@ mod audit_schema;
 mod canary;
 mod chart;
 mod cilium;
+#[path = "../harness/cilium.rs"]
+mod cilium_definition;
 mod cost;
 mod doctor;
 mod egress;

@@ -172,6 +172,9 @@ nothing_leaks() {
   local set
   denied "with clusterCIDRs no rule of RBAC is cluster-wide" grep -q 'kind: ClusterRole' "$work/full.yaml"
   denied "nor in another namespace than its own two" grep -qx '  namespace: default' "$work/full.yaml"
+  render minimal --api-versions cilium.io/v2/CiliumNetworkPolicy -s templates/operator-rbac.yaml >"$work/knows-cilium.yaml"
+  claim "what Cilium's backend has left may be deleted where the cluster knows it" grep -A2 -x -- '- apiGroups: \[cilium.io\]' "$work/knows-cilium.yaml"
+  denied "nowhere else" grep -q 'cilium' <(render minimal -s templates/operator-rbac.yaml)
   claim "without, one ClusterRole reads the cluster's ranges" test "$(grep -c '^kind: ClusterRole$' "$work/minimal.yaml")" = 1
   denied "no rule of RBAC has a wildcard" grep -nE "(verbs|resources|apiGroups): .*['\"]?\\*" "$work/full.yaml"
   for set in minimal full; do

@@ -9,6 +9,8 @@
 mod apiserver;
 #[path = "../harness/authority.rs"]
 mod authority;
+#[path = "../harness/cilium.rs"]
+mod cilium_definition;
 mod cluster;
 mod outside;
 #[allow(dead_code, reason = "other tiers do more with it")]
@@ -33,6 +35,7 @@ fn unread(report: &Value) -> Vec<String> {
 #[test]
 fn each_fault_in_the_cluster_is_found_and_mended() {
     let site = Site::new("cluster", cluster::VALUES);
+    site.file("cilium.yaml", &cilium_definition::definition());
     site.script(cluster::HEALTHY);
     site.settle();
     site.expect_healthy(GROUPS);

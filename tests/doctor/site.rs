@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// One fault.
@@ -37,7 +37,7 @@ pub struct Site {
     server: &'static ApiServer,
     directory: tempfile::TempDir,
     base: PathBuf,
-    renews: &'static AtomicBool,
+    renews: &'static Mutex<bool>,
     /// Helm has installed other values than the site's.
     is_changed: Cell<bool>,
 }
@@ -56,6 +56,11 @@ settle() {
     set -- $found
     status "deployment/$name" "{\"status\":{\"observedGeneration\":$1,\"replicas\":$2,\"updatedReplicas\":$2,\"readyReplicas\":$2,\"availableReplicas\":$2}}" merge workspace-operator-system
   done
+}
+with_cilium() {
+  kubectl create -f ~/cilium.yaml >/dev/null
+  kubectl wait --for=condition=Established crd/ciliumnetworkpolicies.cilium.io --timeout=20s >/dev/null
+  until kubectl get ciliumnetworkpolicies.cilium.io -n workspaces >/dev/null 2>&1; do sleep 0.2; done
 }
 upgrade() { # VALUES...
   local files=() file
@@ -79,7 +84,7 @@ impl Site {
             server,
             directory,
             base,
-            renews: Box::leak(Box::new(AtomicBool::new(true))),
+            renews: Box::leak(Box::new(Mutex::new(true))),
             is_changed: Cell::new(false),
         };
         site.helm(&[]);
@@ -91,7 +96,8 @@ impl Site {
         format!("{}/chart/devplane", env!("CARGO_MANIFEST_DIR"))
     }
 
-    fn file(&self, name: &str, text: &str) -> PathBuf {
+    /// A file in the directory that scripts call `~`.
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.directory.path().join(name);
         std::fs::write(&path, text).unwrap();
         path
@@ -180,7 +186,9 @@ impl Site {
         let (server, renews) = (self.server, self.renews);
         std::thread::spawn(move || {
             for transition in 1_u64.. {
-                if renews.load(Ordering::Relaxed) {
+                // Held until it is renewed, so that none comes behind the end of it.
+                let leads = renews.lock().unwrap();
+                if *leads {
                     let patch = format!("{{\"spec\":{{\"leaseTransitions\":{}}}}}", transition % 1_000_000);
                     let arguments = [
                         "patch",
@@ -195,6 +203,7 @@ impl Site {
                     ];
                     server.kubectl(&arguments, None);
                 }
+                drop(leads);
                 std::thread::sleep(Duration::from_millis(400));
             }
         });
@@ -202,7 +211,7 @@ impl Site {
 
     /// Whether an operator leads.
     pub fn lead(&self, leads: bool) {
-        self.renews.store(leads, Ordering::Relaxed);
+        *self.renews.lock().unwrap() = leads;
     }
 
     /// What the doctor reports, with values over those of the site.

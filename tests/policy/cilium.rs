@@ -23,7 +23,8 @@ fn translated(spec: &CiliumNetworkPolicySpec) -> NetworkPolicySpec {
         egress: Some(
             spec.egress
                 .iter()
-                .filter(|rule| rule.to_fqdns.is_empty())
+                // What is the node to Cilium is a range to others: the rule for the cache's address stands beside.
+                .filter(|rule| rule.to_fqdns.is_empty() && rule.to_entities.is_empty())
                 .map(rule)
                 .collect(),
         ),
@@ -151,6 +152,19 @@ proptest! {
         }
         // Where it is not known what the cluster is, nobody knows what a name leads to.
         prop_assert!(!settings.cluster_cidrs.is_empty() || spec.egress.iter().all(|rule| rule.to_fqdns.is_empty()));
+    }
+
+    #[test]
+    fn of_the_node_a_cache_of_names_is_reached_and_nothing_else(settings in any_egress()) {
+        let spec = by_cilium(&named(settings.clone()));
+        let entities: Vec<&EgressRule> = spec.egress.iter().filter(|rule| !rule.to_entities.is_empty()).collect();
+        prop_assert_eq!(entities.len(), usize::from(!settings.dns.node_local.is_empty()));
+        for rule in entities {
+            prop_assert_eq!(&rule.to_entities, &["host"]);
+            prop_assert!(rule.to_endpoints.is_empty() && rule.to_cidr_set.is_empty() && rule.to_fqdns.is_empty());
+            prop_assert_eq!(rule.to_ports.len(), 1);
+            prop_assert!(rule.to_ports[0].ports.iter().all(|port| port.port == "53") && rule.to_ports[0].rules.is_some());
+        }
     }
 
     #[test]

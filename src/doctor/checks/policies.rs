@@ -3,7 +3,6 @@
 use super::super::check::{Check, Claim, Fix, Status};
 use super::super::context::Context;
 use super::super::probe::{ProbeError, Probes};
-use crate::api::egress::PolicyBackend;
 use crate::api::pod_settings::PodSettings;
 use crate::causes::with_causes;
 use crate::clock::{Clock, SystemClock};
@@ -11,12 +10,10 @@ use crate::config::OperatorConfig;
 use crate::connectivity::Verdict;
 use crate::labels::{APP, MANAGED_BY, MANAGED_BY_DEVPLANE};
 use crate::names::TERMINAL_PORT;
-use crate::policy::cilium::CiliumNetworkPolicy;
 use crate::policy::{self, Egress};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicySpec;
-use kube::api::ListParams;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -24,12 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-pub const CHECKS: &[Check] = &[
-    ENFORCED.check(|context| Box::pin(enforced(context))),
-    BACKEND.check(|context| Box::pin(backend(context))),
-];
-
-const ENFORCED: Claim = Claim::error("DP0810", "NetworkPolicies are enforced")
+pub const ENFORCED: Check = Claim::error("DP0810", "NetworkPolicies are enforced")
     .needs(&["DP0201"])
     .why("Where they are not, every workspace reaches the API server, other workspaces and whatever else the network lets it, whatever the settings say.")
     .docs(
@@ -39,43 +31,13 @@ const ENFORCED: Claim = Claim::error("DP0810", "NetworkPolicies are enforced")
          Ctrl-C, and what an earlier run has left. It takes the right to make and delete pods and NetworkPolicies there.",
     )
     .probe()
-    .patience(180);
-
-const BACKEND: Claim = Claim::error("DP0811", "the cluster knows the policies that the settings choose")
-    .needs(&["DP0201"])
-    .why("Without the kind no workspace starts: its policies come before its pod.")
-    .docs("With `workspace.networkPolicyBackend: cilium` the API server is asked for CiliumNetworkPolicies (`cilium.io/v2`) in the namespace of the workspaces.");
+    .patience(180)
+    .check(|context| Box::pin(enforced(context)));
 
 /// For an image to be pulled, and a pod to run.
 const READY_WITHIN: Duration = Duration::from_secs(75);
 const ASKED_WITHIN: Duration = Duration::from_secs(90);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-async fn backend(context: Arc<Context>) -> Status {
-    let (Ok(client), Some(operator)) = (context.client(), context.installation.operator()) else {
-        return Status::skip("the operator's settings are not known");
-    };
-    if operator.workspace.common.policy_backend == PolicyBackend::Kubernetes {
-        return Status::pass("NetworkPolicies, which every cluster knows");
-    }
-    let policies = Api::<CiliumNetworkPolicy>::namespaced(client.clone(), &context.installation.workspaces);
-    match policies.list(&ListParams::default().limit(1)).await {
-        Ok(_) => Status::pass("CiliumNetworkPolicies are known (cilium.io/v2)"),
-        Err(kube::Error::Api(status)) if status.code == 404 => Status::fail(
-            "the cluster does not know CiliumNetworkPolicies",
-            "no kind CiliumNetworkPolicy of cilium.io/v2",
-            "Cilium's definitions, as Cilium installs them",
-            Fix::values("workspace:\n  networkPolicyBackend: kubernetes\n  ai:\n    egressFQDNs: []\n"),
-        ),
-        Err(kube::Error::Api(status)) if status.code == 403 => {
-            Status::skip("this identity may not list CiliumNetworkPolicies")
-        }
-        Err(error) => Status::skip(format!(
-            "CiliumNetworkPolicies can't be listed: {}",
-            with_causes(&error)
-        )),
-    }
-}
 
 async fn enforced(context: Arc<Context>) -> Status {
     let (Ok(client), Some(operator)) = (context.client(), context.installation.operator()) else {

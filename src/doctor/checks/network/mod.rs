@@ -1,5 +1,7 @@
 //! DP08: names, the cluster's own address ranges, and who enforces policies.
 
+mod backend;
+mod enforcer;
 mod names;
 mod ranges;
 
@@ -10,7 +12,8 @@ pub const CHECKS: &[Check] = &[
     names::DOMAIN,
     ranges::KNOWN,
     names::NODE_LOCAL,
-    ranges::ENFORCER,
-    super::policies::CHECKS[0],
-    super::policies::CHECKS[1],
+    enforcer::CHECK,
+    super::policies::ENFORCED,
+    backend::CHOSEN,
+    backend::USED,
 ];

@@ -1,8 +1,9 @@
-//! What Nodes, ServiceCIDRs and the API server's endpoint say becomes the cluster's own address ranges, or why they are not known. Pure.
+//! What the watches tell, one thing after the other, becomes what is known of the cluster's own address ranges at the moment. Pure.
 //!
-//! Nothing is guessed: a range that is missing here would be open to every workspace.
+//! Which they are is decided by [`crate::policy::ranges`].
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use crate::policy::ranges::{NodeFacts, Statements};
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,15 +19,6 @@ pub struct Known {
     pub pods: Vec<IpNet>,
     /// Why they are not known.
     pub unknown: Option<Arc<str>>,
-}
-
-/// What matters of a Node.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct NodeFacts {
-    pub pods: Vec<IpNet>,
-    pub addresses: Vec<IpAddr>,
-    /// It runs pods, and does not say which addresses they have.
-    pub hides_pods: bool,
 }
 
 /// Something that was said.
@@ -121,12 +113,6 @@ impl<V: PartialEq> Source<V> {
     }
 }
 
-/// The ranges of pods, and those of Services, nodes and the API server.
-struct Found {
-    pods: Vec<IpNet>,
-    others: Vec<IpNet>,
-}
-
 impl Facts {
     /// Gives whether anything has changed by it.
     pub fn take(&mut self, change: Change) -> bool {
@@ -140,16 +126,13 @@ impl Facts {
 
     /// What is known now, and of which revision it is when it differs from `last`; `None` while an answer is still to come.
     pub fn known(&self, last: &Known) -> Option<Known> {
-        let mut known = match self.found()? {
-            Ok(Found { pods, others }) => {
-                let all: Vec<IpNet> = pods.iter().copied().chain(others).collect();
-                Known {
-                    revision: 0,
-                    all: IpNet::aggregate(&all).into(),
-                    pods,
-                    unknown: None,
-                }
-            }
+        let mut known = match self.statements()?.found() {
+            Ok(found) => Known {
+                revision: 0,
+                all: found.all().into(),
+                pods: found.pods,
+                unknown: None,
+            },
             Err(why) => Known {
                 unknown: Some(why.into()),
                 ..Known::default()
@@ -162,56 +145,24 @@ impl Facts {
         Some(known)
     }
 
-    fn found(&self) -> Option<Result<Found, String>> {
-        let (nodes, services, api_server) = (self.nodes.answer()?, self.services.answer()?, self.api_server.answer()?);
-        Some((|| {
-            let nodes = nodes.map_err(|why| format!("Nodes can't be read: {why}"))?;
-            let services = services.map_err(|why| format!("ServiceCIDRs can't be read: {why}"))?;
-            let api_server =
-                api_server.map_err(|why| format!("the API server's EndpointSlice can't be read: {why}"))?;
-            if let Some((name, _)) = nodes.iter().find(|(_, node)| node.hides_pods) {
-                return Err(format!(
-                    "Node {name} has no podCIDRs: its pods' addresses come from elsewhere"
-                ));
-            }
-            let pods: Vec<IpNet> = nodes.values().flat_map(|node| &node.pods).copied().collect();
-            let services: Vec<IpNet> = services.values().flatten().copied().collect();
-            let api_server: Vec<IpAddr> = api_server.values().flatten().copied().collect();
-            for (nothing, what) in [
-                (pods.is_empty(), "no Node has podCIDRs"),
-                (services.is_empty(), "there is no ServiceCIDR"),
-                (
-                    api_server.is_empty(),
-                    "the API server's EndpointSlice default/kubernetes has no address",
-                ),
-            ] {
-                if nothing {
-                    return Err(what.to_owned());
-                }
-            }
-            let pods = IpNet::aggregate(&pods);
-            if let Some(address) = self.pod.filter(|address| !holds(&pods, *address)) {
-                return Err(format!(
-                    "a pod has the address {address}, which is in no Node's podCIDRs: the network plugin gives addresses of its own"
-                ));
-            }
-            let nodes = nodes.values().flat_map(|node| &node.addresses);
-            let addresses = nodes.copied().chain(api_server).map(IpNet::from);
-            // Pods may have addresses of a family that no Node speaks of, from the network plugin itself: then all of it may be theirs.
-            let unspoken = [Ipv4Net::default().into(), Ipv6Net::default().into()]
-                .into_iter()
-                .filter(|family: &IpNet| !pods.iter().any(|range| family.contains(range)))
-                .collect::<Vec<_>>();
-            Ok(Found {
-                pods,
-                others: services.into_iter().chain(addresses).chain(unspoken).collect(),
-            })
-        })())
+    /// `None` while an answer is still to come.
+    fn statements(&self) -> Option<Statements<'_>> {
+        Some(Statements {
+            nodes: self
+                .nodes
+                .answer()?
+                .map(|nodes| nodes.iter().map(|(name, node)| (name.as_str(), node)).collect()),
+            services: self
+                .services
+                .answer()?
+                .map(|ranges| ranges.values().flatten().copied().collect()),
+            api_server: self
+                .api_server
+                .answer()?
+                .map(|slices| slices.values().flatten().copied().collect()),
+            pods: self.pod.as_slice(),
+        })
     }
-}
-
-pub fn holds(ranges: &[IpNet], address: IpAddr) -> bool {
-    ranges.iter().any(|range| range.contains(&address))
 }
 
 #[cfg(test)]
