@@ -33,8 +33,10 @@ use http_body_util::{BodyExt, Empty};
 use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL, USER_AGENT};
 use hyper::upgrade::Upgraded;
 use hyper::{HeaderMap, Response};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tokio::net::TcpStream;
@@ -83,7 +85,7 @@ pub async fn open(gateway: &Arc<Gateway>, asked: &mut Asked) -> Result<Answer, R
     let (answer, upgraded) = upgrade(&mut asked.request).map_err(|_| Rejection::BadHandshake)?;
     let recording = recording::begin(gateway, asked, &caller, &name).await?;
     let answer = accepted(answer);
-    let terminal = Terminal {
+    let terminal = Box::new(Terminal {
         gateway: Arc::clone(gateway),
         request: asked.without_request(),
         session: session(asked, caller.session_id(), &gateway.workspaces.pod_name),
@@ -91,7 +93,7 @@ pub async fn open(gateway: &Arc<Gateway>, asked: &mut Asked) -> Result<Answer, R
         caller,
         workspace: name,
         _place: place,
-    };
+    });
     gateway.drain.spawn(terminal.run(upgraded, backend, recording));
     Ok(answer)
 }
@@ -173,7 +175,8 @@ fn client_socket(upgraded: Upgraded) -> Socket {
 }
 
 impl Terminal {
-    async fn run(self, upgraded: UpgradeFut, backend: Upgraded, recording: Option<Recording>) {
+    /// Most terminals are quiet most of the time: what is done before and after has memory of its own.
+    async fn run(self: Box<Self>, upgraded: UpgradeFut, backend: Upgraded, recording: Option<Recording>) {
         let client = match upgraded.await {
             Ok(client) => client_socket(client.into_inner().into_inner()),
             // The client left before it had its 101.
@@ -185,14 +188,14 @@ impl Terminal {
                 return;
             }
         };
-        let Self { gateway, workspace, .. } = &self;
-        let actor = self.caller.actor(&self.request);
-        let target = gateway.target(workspace);
-        let recording_id = recording.as_ref().map(|recording| recording.id.clone());
+        let Self { gateway, workspace, .. } = &*self;
         audit::emit(&Event::SessionStart {
-            actor,
-            target,
-            recorded: recording_id.as_deref().map(|id| Recorded { id, final_hash: None }),
+            actor: self.caller.actor(&self.request),
+            target: gateway.target(workspace),
+            recorded: recording.as_ref().map(|recording| Recorded {
+                id: &recording.id,
+                final_hash: None,
+            }),
         });
         let metrics = &gateway.metrics;
         metrics.open_sessions.inc();
@@ -220,23 +223,41 @@ impl Terminal {
             recording::recorders(recording, &*gateway.clock)
         });
         let told = AtomicBool::new(false);
-        let stop = self.stop(&present, recording.as_ref(), &told);
-        let end = relay(client, backend, typed, printed, recorders, stop).await;
+        let end = {
+            let stop = pin!(self.stop(&present, recording.as_ref(), &told));
+            relay(client, backend, typed, printed, recorders, stop).await
+        };
         let last_input = present.last_input();
         drop(present);
         metrics.open_sessions.dec();
+        let recording = recording.map(|recording| (recording, told.into_inner()));
+        Box::pin(async {
+            self.ended(end, recording).await;
+            self.note_use(last_input).await;
+            if let Some(size) = size.filter(|_| end.is_departure()) {
+                self.listen(size).await;
+            }
+        })
+        .await;
+    }
+
+    /// Tells of the end. Of a recording's failure it may have been told already.
+    async fn ended(&self, end: End, recording: Option<(Recording, bool)>) {
+        let Self { gateway, workspace, .. } = self;
         let (reason, code) = (end.reason(), close_code(end));
-        metrics.terminal_closes.get_or_create(&TerminalClose { reason }).inc();
+        let closes = &gateway.metrics.terminal_closes;
+        closes.get_or_create(&TerminalClose { reason }).inc();
+        let recording_id = recording.as_ref().map(|(recording, _)| recording.id.clone());
         let closed = match recording {
-            Some(recording) => {
-                let (asked, caller, told) = (&self.request, &self.caller, told.into_inner());
+            Some((recording, told)) => {
+                let (asked, caller) = (&self.request, &self.caller);
                 recording::end(gateway, asked, caller, workspace, recording, reason, told).await
             }
             None => None,
         };
         audit::emit(&Event::SessionEnd {
-            actor,
-            target,
+            actor: self.caller.actor(&self.request),
+            target: gateway.target(workspace),
             reason,
             recorded: recording_id.as_deref().map(|id| Recorded {
                 id,
@@ -253,17 +274,24 @@ impl Terminal {
             code,
             "a terminal was closed"
         );
-        if let (Some(session), Some(used)) = (&self.caller.session, last_input) {
-            let (name, now) = (workspace, gateway.clock.now());
-            if let Err(error) = gateway.workspaces.note_use(name, session, used, now).await {
-                tracing::debug!(session_id = session.id, %error, "the last use of a session can't be noted");
-            }
+    }
+
+    /// Where its session is looked up, that it was used is kept.
+    async fn note_use(&self, last_input: Option<Timestamp>) {
+        let (Some(session), Some(used)) = (&self.caller.session, last_input) else {
+            return;
+        };
+        let workspaces = &self.gateway.workspaces;
+        let now = self.gateway.clock.now();
+        if let Err(error) = workspaces.note_use(&self.workspace, session, used, now).await {
+            tracing::debug!(session_id = session.id, %error, "the last use of a session can't be noted");
         }
-        if let Some(size) = size
-            && self.stays_awake_by_output
-            && end.is_departure()
-            && !gateway.presence.is_occupied(workspace)
-        {
+    }
+
+    /// Goes on listening in the place of a user who left, where that keeps the workspace awake.
+    async fn listen(&self, size: ScreenSize) {
+        let Self { gateway, workspace, .. } = self;
+        if self.stays_awake_by_output && !gateway.presence.is_occupied(workspace) {
             let listening = gateway.presence.enter(gateway, workspace, None);
             keep_alive::listen(gateway, workspace, size, listening).await;
         }
@@ -394,6 +422,17 @@ mod tests {
         deleted.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
         assert_eq!(why_it_stops(Some(&deleted)), Some(Stop::Deleted));
         assert_eq!(why_it_stops(None), Some(Stop::Deleted));
+    }
+
+    /// Ten thousand of them are open in one gateway. What is awaited in [`Terminal::run`] has its place in every terminal's task for as
+    /// long as that lives: what is rare is to be boxed.
+    #[test]
+    fn an_open_terminal_takes_little_memory() {
+        fn task_of<A, B, C, D, F: Future>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size_of::<Terminal>() + task_of(Terminal::run);
+        assert!(bytes <= 5632, "{bytes} bytes");
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl Outgoing {
         if let Some(back) = back {
             back.is_unread.store(true, Ordering::Relaxed);
         }
-        let done = timeout(STALLED_AFTER, step).await;
+        let done = Box::pin(timeout(STALLED_AFTER, step)).await;
         if let Some(back) = back {
             back.is_read_again();
         }
@@ -155,9 +155,9 @@ impl Outgoing {
                 return Cause::Silent;
             }
             // Not given up in the middle: other frames may follow a ping that was late.
-            let mut sending = pin!(self.send(Opcode::Ping, &[]));
+            let mut sending = Box::pin(self.send(Opcode::Ping, &[]));
             loop {
-                match timeout(every, &mut sending).await {
+                match Box::pin(timeout(every, &mut sending)).await {
                     Ok(Ok(())) => break,
                     Ok(Err(cause)) => return cause,
                     Err(_) if self.is_there() => {}

@@ -162,6 +162,8 @@ impl End {
 
 /// Carries messages until one side ends, or `stop` does. `on_message` sees how each message of the client begins, and
 /// `on_output` each of the workspace; `recorders` see all of it. When this returns, both sides were told and closed.
+///
+/// Most conversations are quiet most of the time: what is rare has memory of its own while it lasts.
 pub async fn relay(
     client: Socket,
     workspace: Socket,
@@ -212,7 +214,7 @@ pub async fn relay(
             discard(unheard),
         )
     };
-    let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
+    let _ = Box::pin(timeout(CLOSE_TIMEOUT, goodbye)).await;
     end
 }
 
@@ -287,31 +289,34 @@ impl<'a> Incoming<'a> {
     }
 
     /// Passes on what comes; gives how that ended, and what is left to read.
-    async fn forward(mut self, mut seen: impl FnMut(&[u8])) -> (Reader, End) {
-        let (from, to) = (self.back.to, self.to.to);
-        loop {
-            let (whole, next) = self.scan(&mut seen);
-            if whole > 0 {
-                // A large frame may belong to the same message.
-                let amid_message = match next {
-                    Next::Large(_) => true,
-                    Next::Refused { amid_message } => amid_message,
-                    _ => self.sequence.is_amid_message(),
-                };
-                if let Err(cause) = self.pass(whole, amid_message).await {
-                    return (self.reader, End::By(to, cause));
+    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    fn forward(mut self, mut seen: impl FnMut(&[u8])) -> impl Future<Output = (Reader, End)> {
+        async move {
+            let (from, to) = (self.back.to, self.to.to);
+            loop {
+                let (whole, next) = self.scan(&mut seen);
+                if whole > 0 {
+                    // A large frame may belong to the same message.
+                    let amid_message = match next {
+                        Next::Large(_) => true,
+                        Next::Refused { amid_message } => amid_message,
+                        _ => self.sequence.is_amid_message(),
+                    };
+                    if let Err(cause) = self.pass(whole, amid_message).await {
+                        return (self.reader, End::By(to, cause));
+                    }
                 }
-            }
-            let done = match next {
-                Next::Part => self.read().await,
-                Next::Large(head) => self.pass_large(&head).await,
-                Next::Control(head) => self.answer(&head).await.map_err(|cause| End::By(from, cause)),
-                Next::Violation(Violation::Protocol) => Err(End::By(from, Cause::ProtocolError)),
-                Next::Violation(Violation::TooBig) => Err(End::By(from, Cause::TooBig)),
-                Next::Refused { .. } => Err(End::Stopped(Stop::NotRecorded)),
-            };
-            if let Err(end) = done {
-                return (self.reader, end);
+                let done = match next {
+                    Next::Part => self.read().await,
+                    Next::Large(head) => Box::pin(self.pass_large(&head)).await,
+                    Next::Control(head) => Box::pin(self.answer(&head)).await.map_err(|cause| End::By(from, cause)),
+                    Next::Violation(Violation::Protocol) => Err(End::By(from, Cause::ProtocolError)),
+                    Next::Violation(Violation::TooBig) => Err(End::By(from, Cause::TooBig)),
+                    Next::Refused { .. } => Err(End::Stopped(Stop::NotRecorded)),
+                };
+                if let Err(end) = done {
+                    return (self.reader, end);
+                }
             }
         }
     }

@@ -105,6 +105,7 @@ impl Browser {
         let mut sender = connect(&url, self.authorities.as_deref()).await.unwrap();
         for _ in 0..count {
             let request = self.head(Method::GET, &url, &[]).body(Full::new(Bytes::new()));
+            sender.ready().await.unwrap();
             let response = sender.send_request(request.unwrap()).await.unwrap();
             assert_eq!(response.status(), 200);
             response.into_body().collect().await.unwrap();
