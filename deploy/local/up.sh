@@ -67,7 +67,7 @@ mkdir -p "$STATE"/{conf,logs,pids,images} "$BIN/store"
 trap report_exit EXIT
 require_machine
 claim_machine
-# Two runs at once would start everything twice. Daemons do not inherit the lock (process.sh closes it).
+# Two runs at once would start everything twice. Daemons do not inherit the lock (`alone` in process.sh).
 exec 8>"$RUN/lock"
 flock -n 8 || fail "another up.sh or down.sh is at work on this machine" "wait until it ends"
 export PATH=$BIN:$PATH KUBECONFIG=$STATE/conf/admin.kubeconfig

@@ -159,10 +159,7 @@ pub fn to_install(values: &Values, namespace: &str) -> Vec<Right> {
     if is("monitoring.dashboard.enabled") || values.makes_authorities() || has_doctor {
         own.add("", &["configmaps"], VERBS);
     }
-    if is("doctor.test") {
-        own.add("", &["pods"], VERBS);
-    }
-    if is("doctor.hook") {
+    if has_doctor {
         own.add("batch", &["jobs"], VERBS);
     }
     if values.makes_authorities() {

@@ -108,12 +108,14 @@ private_ca() {
 doctor_in_the_cluster() {
   denied "the doctor's values have no client secret" grep -q planted-secret "$work/minimal.yaml"
   claim "it runs as the test of the release" grep -q 'helm.sh/hook: test$' "$work/minimal.yaml"
-  denied "and as no Job, unless it is asked to" grep -q 'kind: Job' "$work/minimal.yaml"
-  claim "as a Job after an install and an upgrade" grep -q 'helm.sh/hook: post-install,post-upgrade$' <(render full --set doctor.hook=true)
+  denied "and after no install, unless it is asked to" grep -q 'helm.sh/hook: post-install' "$work/minimal.yaml"
+  claim "after an install and an upgrade" grep -q 'helm.sh/hook: post-install,post-upgrade$' <(render full --set doctor.hook=true)
   claim "reads Secrets by their names alone" \
     test "$(awk '/workspace-doctor/ { d = 1 } /^---/ { d = 0 } d' "$work/full.yaml" | grep -A1 'resources: .secrets.' | grep -c resourceNames)" -ge 1
   denied "nothing of it is cluster-wide" grep -q 'devplane-doctor[.]' "$work/full.yaml"
   claim "unless it is allowed to" grep -q 'kind: ClusterRole' <(render full --set doctor.clusterWide=true)
+  claim "a Job of it that has failed goes by itself" \
+    test "$(render full --set doctor.hook=true | grep -cE '^kind: Job|^  ttlSecondsAfterFinished: ')" = 4
   denied "it is not there when it is off" grep -q workspace-doctor <(render minimal --set doctor.test=false)
 }
 

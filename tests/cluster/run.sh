@@ -91,5 +91,7 @@ check "another user's objects stay" phase dev2 Running
 
 check "every audit line is as its schema says" audit_lines_fit
 
+. tests/cluster/releases.sh
+
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" = 0 ]

@@ -1,5 +1,5 @@
 {{/* Turns the values into what the doctor runs with in the cluster: as the test of the release, and as a hook of it. Everything here is a hook itself, made before
-     the doctor runs and removed when it has found nothing wrong. */}}
+     the doctor runs and removed after it. */}}
 
 {{/* When it is there. */}}
 {{- define "devplane.doctor.hooks" -}}
@@ -28,6 +28,33 @@ annotations:
 {{- $values := omit (deepCopy .Values) "extraObjects" "global" -}}
 {{- $_ := unset $values.gateway.oidc "clientSecret" -}}
 {{ toJson $values }}
+{{- end }}
+
+{{/* The Job that it runs as. Takes (dict "root" $ "name" NAME "hook" EVENTS "retries" NUMBER). Helm removes it when nothing is wrong. When something is, it stays
+     for an hour, to be looked at, and then Kubernetes removes it, as helm uninstall removes no hooks. What it says is printed by Helm 3.18 and newer. */}}
+{{- define "devplane.doctor.job" -}}
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: {{ .name }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "devplane.labels" (dict "root" .root "component" "workspace-doctor") | nindent 4 }}
+  annotations:
+    helm.sh/hook: {{ .hook }}
+    helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+    helm.sh/hook-output-log-policy: hook-succeeded,hook-failed
+spec:
+  backoffLimit: {{ .retries }}
+  activeDeadlineSeconds: 300
+  ttlSecondsAfterFinished: 3600
+  template:
+    metadata:
+      labels:
+        app: workspace-doctor
+        {{- include "devplane.labels" (dict "root" .root "component" "workspace-doctor") | nindent 8 }}
+    spec:
+      {{- include "devplane.doctor.pod" .root | nindent 6 }}
 {{- end }}
 
 {{/* The pod's spec. */}}

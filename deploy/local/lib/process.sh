@@ -28,6 +28,17 @@ running() {
   [ -n "$start" ] && [ "$(start_time "$pid")" = "$start" ]
 }
 
+# alone COMMAND...: becomes COMMAND with none of this shell's files open but the first three. A lock that is one of them, of this script or of whoever
+# called it, would be held for as long as the command runs.
+alone() {
+  local file
+  for file in "/proc/$BASHPID/fd"/*; do
+    file=${file##*/}
+    [ "$file" -le 2 ] || exec {file}>&-
+  done
+  exec "$@"
+}
+
 # start NAME [--reads FILE]... -- COMMAND...: one log and one pid file per NAME.
 start() {
   local name=$1 pid started key reads=()
@@ -48,7 +59,7 @@ start() {
     note "$name restarts: its settings changed"
     stop "$name"
   fi
-  setsid "$@" >>"$STATE/logs/$name.log" 2>&1 </dev/null 8>&- 9>&- &
+  alone setsid "$@" >>"$STATE/logs/$name.log" 2>&1 </dev/null &
   pid=$!
   started=$(start_time "$pid")
   echo "$pid $started $key" >"$STATE/pids/$name"

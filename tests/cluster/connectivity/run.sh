@@ -34,7 +34,7 @@ outside_up() {
   local listen
   # By UDP an answer must come from the address that was asked.
   for listen in TCP-LISTEN:443 TCP-LISTEN:25 TCP-LISTEN:80 "UDP-LISTEN:53,bind=$ALLOWED" "UDP-LISTEN:53,bind=$METADATA"; do
-    ip netns exec "$OUTSIDE" socat "$listen,fork,reuseaddr" EXEC:cat >/dev/null 2>&1 </dev/null &
+    alone ip netns exec "$OUTSIDE" socat "$listen,fork,reuseaddr" EXEC:cat >/dev/null 2>&1 </dev/null &
   done
 }
 
