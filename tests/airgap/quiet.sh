@@ -87,10 +87,13 @@ counted() {
   wait "$watcher" || no_counter "has failed"
 }
 
+# Executables for any recent Debian or Ubuntu.
+RUST=$(rustc --print sysroot)
+more=()
 # A workspace as its pod has it: the image, a user's volume, the mounted authority, and the environment that the operator gives.
 workspace() { # COMMAND...
   ip netns exec "$inside" buildah run --isolation chroot --network host --user 1000:1000 --volume "$work/home:/workspace" \
-    --volume "$work/authority:/etc/ssl/certs/custom:ro" --volume "$repo/tests/airgap/quiet:/day:ro" --volume "$work/tmp:/tmp" \
+    --volume "$work/authority:/etc/ssl/certs/custom:ro" --volume "$repo/tests/airgap/quiet:/day:ro" --volume "$work/tmp:/tmp" --volume "$RUST:/opt/rust:ro" "${more[@]}" \
     --env USER_ID=dev1 --env USER_EMAIL=dev1@example.test --env CUSTOM_CA_MOUNTED=true --env TERM=xterm-256color \
     --env AI_PROVIDERS_JSON='[{"name":"local","endpoint":"http://models.example.test:8000","models":["fixed-answer"]}]' \
     --env PIP_INDEX_URL=https://packages.example.test/pypi --env npm_config_registry=https://packages.example.test/npm \
@@ -101,7 +104,7 @@ make_network
 ip netns exec "$outside" python3 tests/image/mirror.py "$address" 443 "$work/tls/server.crt" "$work/tls/server.key" "$work/site" >"$work/mirror.log" 2>&1 & disown
 ip netns exec "$outside" "$work/fixed-answer-llm" -listen "$address:8000" >"$work/models.log" 2>&1 & disown
 buildah from --pull-never --name "$container" "$WORKSPACE_IMAGE" >/dev/null
-mkdir -p "$work/home" "$work/tmp"
+mkdir -p "$work/home" "$work/tmp" "$work/no-cargo-settings"
 chown 1000:1000 "$work/home"
 chmod 1777 "$work/tmp"
 
@@ -133,10 +136,11 @@ used() { # TOOL: the model was sent what the tool gave back
 }
 for tool in write read bash; do claim "opencode used its tool $tool" used "$tool"; done
 
+more=(--volume "$work/no-cargo-settings:/.cargo:ro")
 counted loud workspace bash /day/loud.sh >"$work/loud.log" 2>&1
 names_outside() { [ "$(grep -c '^foreign.question' "$work/loud")" -ge "$1" ] || { cat "$work/loud" && return 1; }; }
 claim "without the image's settings opencode asks outside" names_outside 1
-claim "for models and for packages" names_outside 2
+claim "for models, for packages, and cargo for crates" names_outside 3
 
 printf '%d passed, %d failed\n' "$PASSED" "$FAILED"
 [ "$FAILED" -eq 0 ]

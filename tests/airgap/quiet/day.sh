@@ -7,10 +7,11 @@ exec 2>&1
 # A step ends at its first command that fails. In a condition bash would go on to the last one; so there is none around it, and steps put
 # one command on a line instead of joining them.
 step() { # NAME COMMAND...
-  local name=$1 status
+  local name=$1 status began=$SECONDS
   shift
   (set -e; "$@")
   status=$?
+  echo "$((SECONDS - began)) s: $name"
   if [ "$status" = 0 ]; then echo "done: $name"; else echo "NOT done: $name (status $status)"; fi
 }
 
@@ -22,7 +23,7 @@ prompt() {
 }
 
 until_there() { # COMMAND...
-  local deadline=$((SECONDS + 40))
+  local deadline=$((SECONDS + 90))
   until "$@" >/dev/null 2>&1; do [ "$SECONDS" -lt "$deadline" ] && sleep 0.2 || return 1; done
 }
 
@@ -75,7 +76,7 @@ PROMPT
 
 rust_project() {
   project rust-project
-  mkdir src
+  mkdir src .cargo
   printf '[package]\nname = "app"\nversion = "0.1.0"\nedition = "2024"\n' >Cargo.toml
   echo 'fn main() {}' >src/main.rs
   prompt <<'PROMPT'
@@ -84,8 +85,14 @@ call read {"filePath":"/workspace/rust-project/src/main.rs"}
 call write {"filePath":"/workspace/rust-project/src/main.rs","content":"fn main() {\n    println!(\"hello\");\n}\n"}
 PROMPT
   grep -q hello src/main.rs
-  # An image of a site's own may have it.
-  if command -v cargo >/dev/null; then cargo build --offline; fi
+  printf '[source.crates-io]\nreplace-with = "site"\n[source.site]\nregistry = "sparse+https://packages.example.test/cargo/"\n' >.cargo/config.toml
+  cargo add devplane-trial
+  printf 'const _: () = assert!(devplane_trial::HERE);\n\nfn main() {}\n' >src/main.rs
+  cargo check
+  cargo update
+  cargo tree --locked
+  cargo metadata --format-version 1 >/tmp/metadata
+  grep -q devplane-trial-1.0.0 /tmp/metadata
 }
 
 python_project() {
@@ -167,6 +174,13 @@ without_go() {
   cd ~/go-project
   refused GOPROXY=off go get example.test/other
 }
+without_cargo() {
+  mkdir -p ~/rust-bare/src
+  cd ~/rust-bare
+  printf '[package]\nname = "bare"\nversion = "0.1.0"\nedition = "2024"\n\n[dependencies]\nanything = "1"\n' >Cargo.toml
+  echo 'fn main() {}' >src/main.rs
+  refused no-cargo-mirror-is-configured cargo check
+}
 without_pip() {
   unset PIP_INDEX_URL
   refused no-pip-mirror-is-configured ~/python-project/.venv/bin/pip install requests
@@ -177,6 +191,9 @@ opencode_without() {
   cd ~/bare
   echo hello | prompt
 }
+
+# The image has no Rust toolchain: that of the machine is mounted, as an image of a site's own has one.
+export PATH=$PATH:/opt/rust/bin
 
 step 'the workspace starts' start
 # What shells read.
@@ -191,4 +208,5 @@ step 'the tools of the image' tools
 step 'npm without a mirror fails at once' without_npm
 step 'Go without a mirror fails at once' without_go
 step 'pip without a mirror fails at once' without_pip
+step 'cargo without a mirror fails at once' without_cargo
 step 'opencode works without mirrors' opencode_without

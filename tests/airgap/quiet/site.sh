@@ -1,12 +1,12 @@
 # shellcheck shell=bash disable=SC2154  # work comes from quiet.sh
-# Turns nothing into a site: a repository, a Go module, a wheel and a package of npm, below one address, with a private authority.
+# Turns nothing into a site: a repository, a Go module, a wheel, a package of npm and a crate, below one address, with a private authority.
 
 # shellcheck disable=SC2034  # of quiet.sh
 NAMES=(models.example.test packages.example.test)
 
 make_site() {
   local site=$work/site key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes)
-  mkdir -p "$site"/{git,npm,pypi/devplane-trial,go/example.test/greet/@v} "$work"/{authority,tls,trial}
+  mkdir -p "$site"/{git,npm,pypi/devplane-trial,go/example.test/greet/@v,cargo/de/vp} "$work"/{authority,tls,trial}
   openssl req -x509 "${key[@]}" -days 1 -subj /CN=site -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign \
     -keyout "$work/tls/site.key" -out "$work/authority/ca.crt" 2>/dev/null
   openssl req "${key[@]}" -subj /CN=packages.example.test -keyout "$work/tls/server.key" -out "$work/tls/server.csr" 2>/dev/null
@@ -27,6 +27,15 @@ make_site() {
   jq -n --arg url "https://packages.example.test/npm/$tarball" --arg sum "sha512-$(openssl dgst -sha512 -binary "$site/npm/$tarball" | base64 -w0)" '{
     name: "devplane-trial", "dist-tags": {latest: "1.0.0"},
     versions: {"1.0.0": {name: "devplane-trial", version: "1.0.0", dist: {tarball: $url, integrity: $sum}}}}' >"$site/npm/devplane-trial"
+
+  local crate=devplane-trial-1.0.0
+  mkdir -p "$work/trial/$crate/src"
+  printf '[package]\nname = "devplane-trial"\nversion = "1.0.0"\nedition = "2021"\n' >"$work/trial/$crate/Cargo.toml"
+  echo 'pub const HERE: bool = true;' >"$work/trial/$crate/src/lib.rs"
+  tar -C "$work/trial" -czf "$site/cargo/$crate.crate" "$crate"
+  echo '{"dl": "https://packages.example.test/cargo/{crate}-{version}.crate"}' >"$site/cargo/config.json"
+  jq -nc --arg sum "$(sha256sum <"$site/cargo/$crate.crate" | cut -c1-64)" \
+    '{name: "devplane-trial", vers: "1.0.0", deps: [], cksum: $sum, features: {}, yanked: false}' >"$site/cargo/de/vp/devplane-trial"
 
   python3 - "$site" <<'PYTHON'
 import json, pathlib, sys, zipfile
