@@ -4,12 +4,14 @@
 //! with nobody of its own accord, and has no right at all in the cluster.
 
 use crate::config::CanaryConfig;
-use crate::connectivity::canary::Ports;
+use crate::connectivity::canary::{Ports, Question};
 use crate::connectivity::dial::Asks;
-use crate::connectivity::{self, Report, Target, Verdict, dial::dial};
+use crate::connectivity::report::Tried;
+use crate::connectivity::{self, Outcome, Report, Target, Verdict, dial::dial};
 use crate::names::{CANARY_REPORT_PORT, TERMINAL_PORT};
 use crate::serve::listener::{ListenError, listen};
 use crate::serve::shutdown;
+use futures::future::join_all;
 use snafu::{OptionExt, ResultExt, Snafu};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,6 +20,8 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
+
+pub use crate::connectivity::Place;
 
 /// What is said at the terminal port, to anybody.
 const GREETING: &[u8] = b"devplane canary: this is no terminal\n";
@@ -46,20 +50,15 @@ pub enum CanaryError {
     NoNameServer { path: PathBuf },
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT. `places` are tried too, for each report.
 ///
 /// # Errors
 /// When a port can't be listened on, or it is not known where names are resolved.
-pub async fn run(config: CanaryConfig) -> Result<(), CanaryError> {
+pub async fn run(config: CanaryConfig, places: Vec<Place>) -> Result<(), CanaryError> {
+    let name_server = resolver_of(&config)?;
     let CanaryConfig {
-        address,
-        api_server,
-        name_server,
+        address, api_server, ..
     } = config;
-    let name_server = match name_server {
-        Some(configured) => configured,
-        None => resolver(RESOLV_CONF.into())?,
-    };
     let terminal = listen((address, TERMINAL_PORT).into()).await?;
     let report = listen((address, CANARY_REPORT_PORT).into()).await?;
     tracing::info!(%api_server, %name_server, "the canary listens");
@@ -67,6 +66,7 @@ pub async fn run(config: CanaryConfig) -> Result<(), CanaryError> {
         own_terminal: (loopback(address), TERMINAL_PORT).into(),
         name_server,
         api_server,
+        places,
     };
     tokio::select! {
         () = greet(terminal) => {}
@@ -80,22 +80,35 @@ pub async fn run(config: CanaryConfig) -> Result<(), CanaryError> {
 const SETTLES_WITHIN: Duration = Duration::from_secs(30);
 const BETWEEN_ROUNDS: Duration = Duration::from_secs(2);
 
-/// Asks the canary at `addresses` until policies are shown to be enforced, or it has had its time. `api_server` is what no workspace may reach.
-pub async fn ask(addresses: &[IpAddr], api_server: SocketAddr) -> Verdict {
-    let ports = Ports {
-        terminal: TERMINAL_PORT,
-        report: CANARY_REPORT_PORT,
+/// Asks the canary at `addresses`, which was told of the same `places`, until policies are shown to be enforced, or it has had its time.
+///
+/// # Errors
+/// When it is not known where names are resolved.
+pub async fn ask(config: &CanaryConfig, addresses: &[IpAddr], places: &[Place]) -> Result<Outcome, CanaryError> {
+    let question = Question {
+        who: "another pod",
+        addresses,
+        ports: Ports {
+            terminal: TERMINAL_PORT,
+            report: CANARY_REPORT_PORT,
+        },
+        api_server: config.api_server,
+        places,
+        name_server: Some(resolver_of(config)?),
     };
     let until = Instant::now() + SETTLES_WITHIN;
     loop {
-        let verdict = connectivity::canary::ask("another pod", addresses, ports, api_server)
-            .await
-            .verdict();
-        if verdict == Verdict::Enforced || Instant::now() > until {
-            return verdict;
+        let outcome = Outcome::of(connectivity::canary::ask(question).await);
+        if outcome.verdict == Verdict::Enforced || Instant::now() > until {
+            return Ok(outcome);
         }
         sleep(BETWEEN_ROUNDS).await;
     }
+}
+
+/// As it is set, or the first of the resolver's servers.
+fn resolver_of(config: &CanaryConfig) -> Result<SocketAddr, CanaryError> {
+    config.name_server.map_or_else(|| resolver(RESOLV_CONF.into()), Ok)
 }
 
 /// An address at which a listener on `address` hears itself.
@@ -166,11 +179,11 @@ async fn say(mut stream: TcpStream, words: Vec<u8>) {
 }
 
 /// What it tries.
-#[derive(Clone, Copy)]
 struct Tries {
     own_terminal: SocketAddr,
     name_server: SocketAddr,
     api_server: SocketAddr,
+    places: Vec<Place>,
 }
 
 impl Tries {
@@ -179,18 +192,27 @@ impl Tries {
             own_terminal,
             name_server,
             api_server,
+            ref places,
         } = *self;
         let to = |address, asks| dial(Target { address, asks });
-        let (own_terminal, names, observed) = tokio::join!(
+        let to_places = places.iter().map(|place| async move {
+            Tried {
+                place: place.clone(),
+                observed: dial(place.target(TERMINAL_PORT)).await,
+            }
+        });
+        let (own_terminal, names, observed, places) = tokio::join!(
             to(own_terminal, Asks::Nothing),
             to(name_server, Asks::Name),
             to(api_server, Asks::Http),
+            join_all(to_places),
         );
         Report {
             own_terminal,
             names,
             api_server: observed,
             api_server_address: api_server,
+            places,
         }
     }
 }

@@ -8,10 +8,17 @@
 //! | the canary | the cluster's DNS | answer | |
 //! | whoever asks | the API server | answer | |
 //! | the canary | the API server | refusal | both |
+//! | whoever asks | each other place | answer | |
+//! | the canary | each other place | refusal | that, and the cluster's DNS |
+//!
+//! Other places are a probe's, which has a pod for them that nobody polices. One at a terminal port shows for the canary's own, too, that nothing
+//! but a policy closes that port.
 
 use super::dial::{Asks, Observed, Target, dial};
 use super::matrix::{Attempt, Expected, Verdict, judge};
+use super::place::Place;
 use super::report::Report;
+use futures::future::{OptionFuture, join_all};
 use std::net::{IpAddr, SocketAddr};
 
 /// Where a canary listens, and what it listens for.
@@ -29,6 +36,25 @@ pub struct Round {
     pub attempts: Vec<Attempt>,
     /// Why a canary has told nothing.
     pub trouble: Option<String>,
+    /// Other places where nobody answers anybody, so that nothing is shown.
+    pub not_shown: Vec<String>,
+    /// What policies allow and the canary did not get, although who asks it did.
+    pub refused_too_much: Vec<String>,
+}
+
+/// Whom to ask, and what else to try.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Who asks, such as `the operator`.
+    pub who: &'a str,
+    /// Of the canary, one of each family.
+    pub addresses: &'a [IpAddr],
+    pub ports: Ports,
+    pub api_server: SocketAddr,
+    /// Which a canary that was told of them tries, too.
+    pub places: &'a [Place],
+    /// Where who asks resolves names.
+    pub name_server: Option<SocketAddr>,
 }
 
 impl Round {
@@ -39,10 +65,36 @@ impl Round {
             (verdict, _) => verdict,
         }
     }
+
+    /// Where nobody is who answers, there is nothing to refuse.
+    fn look_at(&mut self, who: &str, place: &Place, report: Option<&Report>, from_here: Observed) {
+        let tried = report.and_then(|report| report.places.iter().find(|tried| tried.place == *place));
+        let observed = tried.map_or(Observed::Refused, |tried| tried.observed);
+        let control = to_place(who, place);
+        if [observed, from_here].contains(&Observed::Answered) {
+            self.attempts.push(Attempt {
+                name: to_place("the canary", place),
+                expected: Expected::Refusal,
+                observed,
+                shown_by: vec![NAMES.to_owned(), control.clone()],
+            });
+            self.attempts.push(allowed(control, from_here));
+        } else {
+            self.not_shown.push(place.to_string());
+        }
+    }
 }
 
-/// Asks a canary at its addresses, one of each family, and tries what is forbidden to `who`ever calls this, such as `the operator`.
-pub async fn ask(who: &str, addresses: &[IpAddr], ports: Ports, api_server: SocketAddr) -> Round {
+/// Asks a canary, and tries itself what is forbidden to who asks, and what shows that a target answers.
+pub async fn ask(question: Question<'_>) -> Round {
+    let Question {
+        who,
+        addresses,
+        ports,
+        api_server,
+        places,
+        name_server,
+    } = question;
     let to_api_server = Target {
         address: api_server,
         asks: Asks::Http,
@@ -56,21 +108,45 @@ pub async fn ask(who: &str, addresses: &[IpAddr], ports: Ports, api_server: Sock
         let (terminal, report) = tokio::join!(dial(terminal), report);
         (*address, terminal, report)
     });
-    let (at_addresses, to_api_server) = tokio::join!(futures::future::join_all(at_addresses), dial(to_api_server));
+    let to_places = places.iter().map(|place| dial(place.target(ports.terminal)));
+    let to_names = name_server.map(|address| {
+        dial(Target {
+            address,
+            asks: Asks::Name,
+        })
+    });
+    let (at_addresses, to_api_server, to_places, to_names) = tokio::join!(
+        join_all(at_addresses),
+        dial(to_api_server),
+        join_all(to_places),
+        OptionFuture::from(to_names)
+    );
     let mut round = Round {
         attempts: vec![],
         trouble: None,
+        not_shown: vec![],
+        refused_too_much: vec![],
     };
+    // That who asks gets into another pod by the same port.
+    let same_port = places.iter().find(|place| place.address.port() == ports.terminal);
+    let same_port = same_port.map(|place| to_place(who, place));
     let mut reports = Vec::new();
     for (address, terminal, report) in at_addresses {
         let report = report.map_err(|error| round.trouble = Some(error.to_string())).ok();
-        round.attempts.extend(into(who, address, terminal, report.as_ref()));
+        let mut attempts = into(who, address, terminal, report.as_ref());
+        attempts[0].shown_by.extend(same_port.clone());
+        round.attempts.extend(attempts);
         reports.extend(report);
     }
     // The same pod has made them: one is as good as another.
-    round
-        .attempts
-        .extend(out_of(who, reports.first(), api_server, to_api_server));
+    let report = reports.first();
+    round.attempts.extend(out_of(who, report, api_server, to_api_server));
+    for (place, from_here) in places.iter().zip(to_places) {
+        round.look_at(who, place, report, from_here);
+    }
+    if to_names == Some(Observed::Answered) && report.is_some_and(|report| report.names != Observed::Answered) {
+        round.refused_too_much.push(NAMES.to_owned());
+    }
     round
 }
 
@@ -96,7 +172,7 @@ fn into(who: &str, address: IpAddr, terminal: Observed, report: Option<&Report>)
 
 /// The canary, to elsewhere.
 fn out_of(who: &str, report: Option<&Report>, api_server: SocketAddr, from_here: Observed) -> [Attempt; 3] {
-    let names = "the canary to the cluster's DNS".to_owned();
+    let names = NAMES.to_owned();
     let control = format!("{who} to the API server at {api_server}");
     // Another address than the one that is known to answer shows nothing.
     let same = report.is_some_and(|report| report.api_server_address == api_server);
@@ -113,6 +189,12 @@ fn out_of(who: &str, report: Option<&Report>, api_server: SocketAddr, from_here:
     ]
 }
 
+const NAMES: &str = "the canary to the cluster's DNS";
+
+fn to_place(who: &str, place: &Place) -> String {
+    format!("{who} to {place}")
+}
+
 fn allowed(name: String, observed: Observed) -> Attempt {
     Attempt {
         name,
@@ -124,6 +206,7 @@ fn allowed(name: String, observed: Observed) -> Attempt {
 
 #[cfg(test)]
 mod tests {
+    use super::super::report::Tried;
     use super::*;
 
     const CANARY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
@@ -138,6 +221,7 @@ mod tests {
             names: Observed::Answered,
             api_server: Observed::Refused,
             api_server_address: api_server(),
+            places: vec![],
         }
     }
 
@@ -210,5 +294,36 @@ mod tests {
             verdict(Refused, Some(&out), Answered),
             passed("the canary to the API server at 192.0.2.1:443")
         );
+    }
+
+    #[test]
+    fn another_place_counts_where_somebody_answers() {
+        use Observed::{Answered, Refused};
+        let place: Place = "a node's kubelet=192.0.2.9:10250".parse().unwrap();
+        let look = |there, from_here| {
+            let tried = Tried {
+                place: place.clone(),
+                observed: there,
+            };
+            let report = Report {
+                places: vec![tried],
+                ..report()
+            };
+            let mut round = Round {
+                attempts: Vec::from(out_of("another pod", Some(&report), api_server(), Answered)),
+                trouble: None,
+                not_shown: vec![],
+                refused_too_much: vec![],
+            };
+            round.look_at("another pod", &place, Some(&report), from_here);
+            (round.verdict(), round.not_shown.len())
+        };
+        assert_eq!(look(Refused, Answered), (Verdict::Enforced, 0));
+        assert_eq!(look(Refused, Refused), (Verdict::Enforced, 1), "there is nobody there");
+        let passed = Verdict::NotEnforced {
+            passed: vec!["the canary to a node's kubelet at 192.0.2.9:10250".to_owned()],
+        };
+        assert_eq!(look(Answered, Answered), (passed.clone(), 0));
+        assert_eq!(look(Answered, Refused), (passed, 0));
     }
 }

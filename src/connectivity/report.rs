@@ -1,6 +1,7 @@
 //! What a pod has tried becomes one line of JSON, for whoever connects to its report port.
 
 use super::dial::{LONGEST_ATTEMPT, Observed};
+use super::place::Place;
 use serde::{Deserialize, Serialize};
 use snafu::{ResultExt, Snafu};
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use tokio::time::timeout;
 
 /// The attempts are made while one waits; somebody else may be waiting too.
 const LONGEST_REPORT: Duration = LONGEST_ATTEMPT.saturating_mul(2).saturating_add(Duration::from_secs(2));
-const MOST_BYTES: u64 = 4096;
+const MOST_BYTES: u64 = 16_384;
 
 /// What a canary has tried, a moment ago.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -26,6 +27,17 @@ pub struct Report {
     pub api_server: Observed,
     /// Where it has looked for the API server.
     pub api_server_address: SocketAddr,
+    /// Other places that it was told of, as those of a probe are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<Tried>,
+}
+
+/// Another place that a canary has tried.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tried {
+    pub place: Place,
+    pub observed: Observed,
 }
 
 /// Why there is none.

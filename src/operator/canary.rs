@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::config::OperatorConfig;
 use crate::config::canary::Watching;
 use crate::connectivity::Verdict;
-use crate::connectivity::canary::{Ports, Round, ask};
+use crate::connectivity::canary::{Ports, Question, Round, ask};
 use crate::labels::CANARY_SELECTOR;
 use crate::names::{CANARY, CANARY_REPORT_PORT, TERMINAL_PORT};
 use crate::policy::cilium::CiliumNetworkPolicy;
@@ -187,7 +187,15 @@ impl Watcher {
             terminal: TERMINAL_PORT,
             report: CANARY_REPORT_PORT,
         };
-        let round = ask("the operator", &addresses(pod), ports, api_server).await;
+        let round = ask(Question {
+            who: "the operator",
+            addresses: &addresses(pod),
+            ports,
+            api_server,
+            places: &[],
+            name_server: None,
+        })
+        .await;
         Ok((round, pod.object_ref(&())))
     }
 

@@ -7,6 +7,7 @@ use crate::operator::{Operator, Site, phase, reason, spec};
 use crate::workspaces::versions;
 use devplane::api::status::ConditionType;
 use devplane::api::{Phase, Workspace};
+use devplane::connectivity::report::Tried;
 use devplane::connectivity::{Observed, Report};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -58,6 +59,7 @@ impl Network {
             names: Observed::Answered,
             api_server: Observed::Refused,
             api_server_address: api_server,
+            places: vec![],
         }));
         let (pod, told) = (address(2), Arc::clone(&report));
         let listeners = vec![
@@ -292,7 +294,11 @@ async fn the_canary_tells_what_it_reaches() {
         }
     });
     let mut process = Command::new(env!("CARGO_BIN_EXE_devplane"))
-        .arg("canary")
+        .args([
+            "canary",
+            "--place=a node's kubelet=127.74.0.5:10250",
+            "--place=nobody=127.74.0.6:80",
+        ])
         .env_clear()
         .env("CANARY_ADDRESS", address(2).to_string())
         .env("CANARY_NAME_SERVER", names_at.to_string())
@@ -302,6 +308,11 @@ async fn the_canary_tells_what_it_reaches() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
+    let kubelet = speaks((address(5), 10250).into()).await;
+    let tried = |place: &str, observed| Tried {
+        place: place.parse().unwrap(),
+        observed,
+    };
     let report = SocketAddr::from((address(2), REPORT));
     assert!(eventually(async || TcpStream::connect((address(2), TERMINAL)).await.is_ok()).await);
     let mut greeting = String::new();
@@ -313,6 +324,10 @@ async fn the_canary_tells_what_it_reaches() {
         names: Observed::Answered,
         api_server: Observed::Refused,
         api_server_address: (address(1), 6443).into(),
+        places: vec![
+            tried("a node's kubelet=127.74.0.5:10250", Observed::Answered),
+            tried("nobody=127.74.0.6:80", Observed::Refused),
+        ],
     };
     assert_eq!(Report::fetch(report).await.unwrap(), expected);
     let api_server = speaks((address(1), 6443).into()).await;
@@ -325,6 +340,7 @@ async fn the_canary_tells_what_it_reaches() {
     };
     assert_eq!(Report::fetch(report).await.unwrap(), expected);
     api_server.abort();
+    kubelet.abort();
 
     let pid = process.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());

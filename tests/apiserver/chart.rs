@@ -7,6 +7,11 @@ use std::process::Command;
 
 /// What the chart makes of a set of values of its own tests, in a release's namespace of this test.
 pub fn rendered(server: &ApiServer, values: &str, system: &str, workspaces: &str) -> Vec<Value> {
+    rendered_with(server, values, system, workspaces, &[])
+}
+
+/// The same with other values, each as `key=value`.
+pub fn rendered_with(server: &ApiServer, values: &str, system: &str, workspaces: &str, others: &[&str]) -> Vec<Value> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let output = Command::new(server.binary("helm"))
         .args(["template", "devplane"])
@@ -15,6 +20,7 @@ pub fn rendered(server: &ApiServer, values: &str, system: &str, workspaces: &str
         .arg(format!("gateway.workspaceNamespace={workspaces}"))
         .arg("-f")
         .arg(root.join(format!("tests/chart/values/{values}.yaml")))
+        .args(others.iter().flat_map(|other| ["--set", *other]))
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

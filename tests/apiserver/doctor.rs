@@ -1,5 +1,6 @@
 //! The doctor against a real API server: as an administrator, under the operator's own rights, and with faults made on purpose.
 
+use crate::chart;
 use crate::eventually::eventually;
 use crate::operator::Site;
 use k8s_openapi::api::core::v1::Pod;
@@ -114,18 +115,26 @@ fn left(site: &Site) -> String {
 /// What a node and the pods would do, and then the doctor's answer.
 async fn probed(site: &Site, saw: &Value) -> (Option<i32>, String) {
     let child = probing(site);
-    let canary = probe_pod(site, "canary").await;
-    assert_eq!(
-        canary.spec.unwrap().containers[0].image_pull_policy.as_deref(),
-        Some("Never")
-    );
-    let ready = json!({
-        "phase": "Running", "podIP": "192.0.2.7", "podIPs": [{"ip": "192.0.2.7"}, {"ip": "2001:db8::7"}],
-        "conditions": [{"type": "Ready", "status": "True"}],
-    });
-    site.set_pod_status(canary.metadata.name.as_deref().unwrap(), &ready)
-        .await
-        .unwrap();
+    for (what, addresses) in [
+        ("neighbour", ["192.0.2.6", "2001:db8::6"]),
+        ("canary", ["192.0.2.7", "2001:db8::7"]),
+    ] {
+        let pod = probe_pod(site, what).await;
+        let spec = pod.spec.unwrap();
+        assert_eq!(spec.containers[0].image_pull_policy.as_deref(), Some("Never"));
+        assert_eq!(
+            spec.service_account_name.as_deref(),
+            Some("workspace-canary"),
+            "whom alone its image is allowed"
+        );
+        let ready = json!({
+            "phase": "Running", "hostIP": "192.168.7.11", "podIP": addresses[0], "podIPs": addresses.map(|address| json!({"ip": address})),
+            "conditions": [{"type": "Ready", "status": "True"}],
+        });
+        site.set_pod_status(pod.metadata.name.as_deref().unwrap(), &ready)
+            .await
+            .unwrap();
+    }
     let asker = probe_pod(site, "asker").await;
     let arguments = asker.spec.unwrap().containers[0].args.clone().unwrap();
     assert_eq!(
@@ -134,7 +143,11 @@ async fn probed(site: &Site, saw: &Value) -> (Option<i32>, String) {
             "canary",
             "--result=/dev/termination-log",
             "--ask=192.0.2.7",
-            "--ask=2001:db8::7"
+            "--ask=2001:db8::7",
+            "--place=another workspace's terminal port=192.0.2.6:7681",
+            "--place=another workspace's terminal port=[2001:db8::6]:7681",
+            "--place=a node's kubelet=192.168.7.11:10250",
+            "--place=the metadata service=169.254.169.254:80",
         ]
     );
     assert_eq!(left(site).matches("networkpolicy").count(), 4);
@@ -155,14 +168,55 @@ async fn probed(site: &Site, saw: &Value) -> (Option<i32>, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_tells_what_its_pods_saw_and_leaves_nothing() {
     let site = installed("doctor-probe").await;
+    // The chart's account and policy of images. A policy takes effect some moments after it was made.
+    let values = [
+        "image=registry.test/devplane:1",
+        "workspace.allowedImages={registry.test/workspace:1}",
+    ];
+    let mut chart = chart::rendered_with(site.server, "minimal", "elsewhere", &site.namespace, &values);
+    chart.retain(|object| object["metadata"]["namespace"] != "elsewhere");
+    let kinds = [
+        "ServiceAccount",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+    ];
+    let objects = chart::of_kinds(&chart, &kinds).to_string();
+    site.server.kubectl_ok(&["apply", "-f", "-"], Some(&objects));
+    let stranger = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "stranger"},
+        "spec": {
+            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "a", "image": "registry.test/devplane:1",
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+            }],
+        },
+    });
+    let refuses = eventually(async || {
+        let said = site.server.kubectl(
+            &["create", "--dry-run=server", "-n", &site.namespace, "-f", "-"],
+            Some(&stranger.to_string()),
+        );
+        String::from_utf8_lossy(&said.stderr).contains("workspace.allowedImages")
+    });
+    assert!(refuses.await, "nobody but the canary has that image");
+    let saw = |verdict: Value| json!({"verdict": verdict, "lines": [{"name": "the canary to a node's kubelet", "observed": "refused"}], "notShown": ["the metadata service"], "refusedTooMuch": []});
+    let mut refused = saw(json!({"unknown": {"why": "no names"}}));
+    refused["refusedTooMuch"] = json!(["the canary to the cluster's DNS"]);
     for (saw, code, told) in [
-        (json!("enforced"), 0, "ok   DP0810"),
         (
-            json!({"notEnforced": {"passed": ["another pod to the canary's terminal port"]}}),
+            saw(json!("enforced")),
+            0,
+            "refused: the canary to a node's kubelet; not shown, as nobody answers there: the metadata service",
+        ),
+        (
+            saw(json!({"notEnforced": {"passed": ["another pod to the canary's terminal port"]}})),
             1,
             "another pod to the canary's terminal port",
         ),
-        (json!({"unknown": {"why": "the way is broken"}}), 0, "skip DP0810"),
+        (saw(json!({"unknown": {"why": "the way is broken"}})), 0, "skip DP0810"),
+        (refused, 1, "what NetworkPolicies allow is refused"),
+        (json!("an older image"), 0, "skip DP0810"),
     ] {
         let (exit, output) = probed(&site, &saw).await;
         assert!(exit == Some(code) && output.contains(told), "{exit:?} {output}");
@@ -174,7 +228,7 @@ async fn a_probe_tells_what_its_pods_saw_and_leaves_nothing() {
 async fn an_interrupted_probe_leaves_nothing() {
     let site = installed("doctor-interrupted").await;
     let child = probing(&site);
-    probe_pod(&site, "canary").await;
+    probe_pod(&site, "neighbour").await;
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     tokio::task::spawn_blocking(|| child.wait_with_output().unwrap())

@@ -545,4 +545,25 @@ END
 status workspace/alice '{"status":{"phase":"Failed","message":"the image is not there","remediationHint":"Check the image."}}' merge workspaces"#,
         )
     },
+    // The operator's port is one that the chart lets nobody reach unless it is told to: that nobody answers there is no fault.
+    Row {
+        // Both pods have the one address that is there.
+        mend: Script("delete_pods workspace-operator-0; serve devplane_gateway_up"),
+        undo: "stop_serving; delete_pods workspace-gateway-0",
+        ..row(
+            "a gateway without metrics",
+            "DP1107",
+            "running_pod workspace-operator; running_pod workspace-gateway",
+        )
+    },
+    Row {
+        values: "networkPolicy: {enabled: false}",
+        mend: Script("serve devplane_operator_leader"),
+        undo: "stop_serving; delete_pods workspace-operator-0",
+        ..row(
+            "an operator whose metrics are another's",
+            "DP1106",
+            "running_pod workspace-operator; serve other_total; upgrade ~/values.yaml ~/fault.yaml",
+        )
+    },
 ];

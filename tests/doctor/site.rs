@@ -57,6 +57,28 @@ settle() {
     status "deployment/$name" "{\"status\":{\"observedGeneration\":$1,\"replicas\":$2,\"updatedReplicas\":$2,\"readyReplicas\":$2,\"availableReplicas\":$2}}" merge workspace-operator-system
   done
 }
+# An address that the API server connects to: it never does to loopback.
+own_address() { ip -4 -o address show scope global | awk 'NR == 1 { sub("/.*", "", $4); print $4 }'; }
+# A pod of this app, of which the address alone is real.
+running_pod() { # APP
+  kubectl apply -f - >/dev/null <<END
+apiVersion: v1
+kind: Pod
+metadata: {name: $1-0, namespace: workspace-operator-system, labels: {app: $1}}
+spec: {hostNetwork: true, containers: [{name: a, image: "registry.example.test/a:1"}]}
+END
+  status "pod/$1-0" "{\"status\":{\"phase\":\"Running\",\"podIP\":\"$(own_address)\",\"podIPs\":[{\"ip\":\"$(own_address)\"}]}}" merge workspace-operator-system
+}
+delete_pods() { kubectl delete pod -n workspace-operator-system --force --grace-period=0 "$@" >/dev/null 2>&1; }
+# Metrics of one name, on the port of operator and gateway.
+serve() { # NAME
+  stop_serving
+  mkdir -p ~/metrics && echo "$1 1" > ~/metrics/metrics
+  python3 -m http.server 8080 --bind "$(own_address)" --directory ~/metrics >/dev/null 2>&1 </dev/null &
+  echo $! > ~/metrics.pid
+  until curl -fs "http://$(own_address):8080/metrics" >/dev/null; do sleep 0.1; done
+}
+stop_serving() { if [ -e ~/metrics.pid ]; then kill "$(cat ~/metrics.pid)"; rm ~/metrics.pid; fi; }
 with_cilium() {
   kubectl create -f ~/cilium.yaml >/dev/null
   kubectl wait --for=condition=Established crd/ciliumnetworkpolicies.cilium.io --timeout=20s >/dev/null

@@ -11,5 +11,4 @@ pub mod network;
 pub mod oidc;
 mod outcome;
 pub mod permissions;
-pub mod policies;
 pub mod upgrade;

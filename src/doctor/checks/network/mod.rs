@@ -1,8 +1,10 @@
 //! DP08: names, the cluster's own address ranges, and who enforces policies.
 
 mod backend;
+mod enforced;
 mod enforcer;
 mod names;
+mod probe_pods;
 mod ranges;
 
 use super::super::check::Check;
@@ -13,7 +15,7 @@ pub const CHECKS: &[Check] = &[
     ranges::KNOWN,
     names::NODE_LOCAL,
     enforcer::CHECK,
-    super::policies::ENFORCED,
+    enforced::CHECK,
     backend::CHOSEN,
     backend::USED,
 ];
