@@ -44,7 +44,9 @@ pub fn remediation(reason: Reason) -> &'static str {
             "Check the free CPU and memory, taints and labels of the nodes, and the volume's zone, for what the message names; a new node is used by itself."
         }
         Reason::PodFailed => "Check the pod's events and its last log lines; the node may have evicted it.",
-        Reason::PodUnknown => "Check the node that runs the pod: the control plane has lost contact with it.",
+        Reason::PodUnknown => {
+            "Check the node that runs the pod: the control plane has lost contact with it; if it is gone for good, taint it with node.kubernetes.io/out-of-service=nodeshutdown:NoExecute, or delete the pod with --grace-period=0 --force."
+        }
         Reason::ImagePullBackOff | Reason::ErrImagePull => {
             "Check that the image exists in the registry, that the node reaches it, and that the pull secret is valid."
         }

@@ -32,8 +32,8 @@ pub struct WorkspaceStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remediation_hint: String,
     /// `Ready` and the steps towards it: `VolumeBound`, `PodScheduled`, `ImagePulled`, `ContainerStarted`. And
-    /// `VolumeSizeAsRequested`, `UpdatePending`, `WithinCeilings`, `EgressAsConfigured`, and, where a canary runs,
-    /// `PolicyEnforced`.
+    /// `VolumeSizeAsRequested`, `UpdatePending`, `WithinCeilings`, `EgressAsConfigured`, where a canary runs
+    /// `PolicyEnforced`, and while a running workspace's objects can't be put right `ObjectsApplied`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -251,6 +251,8 @@ pub enum ConditionType {
     EgressAsConfigured,
     /// What NetworkPolicies forbid is refused, as the canary has tried.
     PolicyEnforced,
+    /// The objects beside a pod that runs are as they should be. It is there only while they are not.
+    ObjectsApplied,
 }
 
 impl ConditionType {
@@ -266,6 +268,7 @@ impl ConditionType {
             Self::WithinCeilings => "WithinCeilings",
             Self::EgressAsConfigured => "EgressAsConfigured",
             Self::PolicyEnforced => "PolicyEnforced",
+            Self::ObjectsApplied => "ObjectsApplied",
         }
     }
 }

@@ -16,7 +16,7 @@ use kube::core::{PartialObjectMeta, Request};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
-use serde_json::json;
+use serde_json::{Value, json};
 use snafu::{ResultExt, Snafu};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -172,16 +172,8 @@ pub fn creates(step: Step, observed: &Observed) -> bool {
 ///
 /// # Errors
 /// When the API server does not take it.
-pub async fn release_claim(
-    client: &Client,
-    namespace: &str,
-    desired: &Desired,
-    observed: &Observed,
-) -> Result<(), WriteError> {
-    match observed.pvc.as_deref() {
-        Some(claim) => Writer { client, namespace }.set_owner(claim, desired).await,
-        None => Ok(()),
-    }
+pub async fn release_claim(client: &Client, namespace: &str, name: &str, patch: Value) -> Result<(), WriteError> {
+    Writer { client, namespace }.patch_claim(name, patch).await
 }
 
 /// Writes to one namespace.
@@ -217,12 +209,37 @@ impl Writer<'_> {
         let Err(error) = created.await else { return Ok(()) };
         if matches!(&error, kube::Error::Api(status) if status.code == 409) {
             let there = self.api::<K>().get_metadata_opt(&object.name_any()).await?;
-            if there.is_some_and(|there| !is_same(&there, object)) {
-                let object = format!("{} {}", K::kind(&()), object.name_any());
-                return ForeignSnafu { object }.fail();
+            if let Some(there) = there {
+                if !is_same(&there, object) {
+                    let object = format!("{} {}", K::kind(&()), object.name_any());
+                    return ForeignSnafu { object }.fail();
+                }
+                self.show(&there, object).await?;
             }
         }
         Err(error.into())
+    }
+
+    /// An object of ours that somebody has taken the labels off is not told of by our watches, and a pod without them is outside of its
+    /// policies. They are put on again; a pod is deleted, for the operator may not change pods.
+    async fn show<K: Object>(&self, there: &PartialObjectMeta<K>, object: &K) -> Result<(), WriteError> {
+        let wanted = object.labels();
+        if wanted.iter().all(|(key, value)| there.labels().get(key) == Some(value)) {
+            return Ok(());
+        }
+        let name = object.name_any();
+        tracing::warn!(kind = %K::kind(&()), name, "an object had lost its labels");
+        if K::kind(&()) == Pod::kind(&()) {
+            return self.delete::<K>(&name, &there.uid().unwrap_or_default()).await;
+        }
+        let patch = Patch::Merge(json!({"metadata": {"uid": there.uid(), "labels": wanted}}));
+        let patched = self.client.request::<IgnoredAny>(
+            Request::new(K::url_path(&(), Some(self.namespace)))
+                .patch(&name, &patch_as_operator(), &patch)
+                .map_err(kube::Error::BuildRequest)?,
+        );
+        patched.await?;
+        Ok(())
     }
 
     /// Writes the certificate for the next pod. No watch of ours shows Secrets, so one of an earlier pod is in the way: it is changed if
@@ -265,10 +282,12 @@ impl Writer<'_> {
         let Some(patch) = retain::patch(claim, &desired.pvc, uid) else {
             return Ok(());
         };
+        self.patch_claim(&claim.name_any(), patch).await
+    }
+
+    async fn patch_claim(&self, name: &str, patch: Value) -> Result<(), WriteError> {
         let claims = self.api::<PersistentVolumeClaim>();
-        claims
-            .patch(&claim.name_any(), &patch_as_operator(), &Patch::Merge(patch))
-            .await?;
+        claims.patch(name, &patch_as_operator(), &Patch::Merge(patch)).await?;
         Ok(())
     }
 

@@ -46,6 +46,10 @@ impl<V: Clone> Cache<V> {
         self.objects().get(name).cloned()
     }
 
+    pub fn all(&self) -> Vec<V> {
+        self.objects().values().cloned().collect()
+    }
+
     pub fn contains(&self, name: &str) -> bool {
         self.objects().contains_key(name)
     }

@@ -105,6 +105,18 @@ pub fn common(defaults: &WorkspaceDefaults) -> Egress {
     within(asked, defaults, "").0
 }
 
+/// But for DNS.
+pub fn nothing(defaults: &WorkspaceDefaults) -> Egress {
+    Egress {
+        dns: defaults.dns.clone(),
+        namespaces: vec![],
+        ports: vec![],
+        cidrs: vec![],
+        fqdns: vec![],
+        cluster_cidrs: Arc::default(),
+    }
+}
+
 /// A namespace of which the settings allow some parts stays one of which these may be reached, whoever names it.
 fn as_settled(own: &EgressNamespace, settled: &[EgressNamespace]) -> Vec<EgressNamespace> {
     let parts = allowed(std::slice::from_ref(own), settled);

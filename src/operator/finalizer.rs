@@ -2,41 +2,40 @@
 
 use super::apply::{WriteError, release_claim};
 use super::reconcile::{Context, FinalizerSnafu, ReconcileError, ReleaseSnafu};
-use super::validate::validate;
+use super::retain::{self, Leaver};
 use super::workspace_writes;
-use crate::api::workspace::ReclaimPolicy;
-use crate::api::{Workspace, WorkspaceStatus};
-use crate::render::desired;
+use crate::api::Workspace;
+use crate::cluster::lean::Lean;
 use kube::ResourceExt;
 use snafu::ResultExt;
 
-/// A volume that is to outlive its Workspace has lost its owner long ago, unless that was asked for a moment ago.
-pub async fn keep_volume(workspace: &Workspace, ctx: &Context) -> Result<(), ReconcileError> {
-    let Ok(valid) = validate(workspace, &ctx.settings) else {
-        return Ok(());
-    };
-    if valid.reclaim_policy == ReclaimPolicy::Delete {
-        return Ok(());
+/// A volume that is to outlive its Workspace has lost its owner long ago, unless that was asked for a moment ago, or while something in
+/// the spec was wrong. Only what this Workspace controls is let go of: a volume of its name may be another one's. What can't be read may
+/// have asked for its volume to be kept, so it is.
+pub async fn keep_volume(lean: &Lean<Workspace>, ctx: &Context) -> Result<(), ReconcileError> {
+    let Some(leaver) = Leaver::of(lean) else { return Ok(()) };
+    let namespace = lean.namespace().unwrap_or_default();
+    for claim in ctx.caches.claims.all() {
+        let Some(patch) = retain::release(&claim, &leaver) else {
+            continue;
+        };
+        match release_claim(&ctx.client, &namespace, &claim.name_any(), patch).await {
+            Ok(()) => {}
+            Err(WriteError::Api {
+                source: kube::Error::Api(status),
+            }) if status.code == 404 => {}
+            Err(source) => return Err(source).context(ReleaseSnafu { name: lean.name_any() }),
+        }
     }
-    let observed = ctx.caches.observe(&valid, &WorkspaceStatus::default());
-    let desired = desired(&valid, None);
-    match release_claim(&ctx.client, &valid.namespace, &desired, &observed).await {
-        Ok(()) => Ok(()),
-        Err(WriteError::Api {
-            source: kube::Error::Api(status),
-        }) if status.code == 404 => Ok(()),
-        Err(source) => Err(source).context(ReleaseSnafu {
-            name: workspace.name_any(),
-        }),
-    }
+    Ok(())
 }
 
 /// Puts our finalizer on a Workspace, or takes it off: see [`workspace_writes::set_finalizer`].
 pub async fn set_finalizer(
     ctx: &Context,
-    workspace: &Workspace,
+    workspace: &Lean<Workspace>,
     wanted: bool,
-) -> Result<Option<Workspace>, ReconcileError> {
+) -> Result<Option<Lean<Workspace>>, ReconcileError> {
     let written = workspace_writes::set_finalizer(&ctx.client, workspace, wanted).await;
     written.context(FinalizerSnafu {
         name: workspace.name_any(),
@@ -48,9 +47,8 @@ pub async fn set_finalizer(
 pub async fn let_go_of_all(ctx: &Context) -> Result<(), ReconcileError> {
     tracing::info!("the namespace is being deleted: nothing more is made in it");
     for lean in ctx.workspaces.state() {
-        let Ok(workspace) = &lean.object else { continue };
-        if ctx.memory.let_go(&workspace.uid().unwrap_or_default()) {
-            set_finalizer(ctx, workspace, false).await?;
+        if ctx.memory.let_go(&lean.uid().unwrap_or_default()) {
+            set_finalizer(ctx, &lean, false).await?;
         }
     }
     Ok(())

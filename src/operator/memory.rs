@@ -28,6 +28,7 @@ struct Remembered {
     failures: u32,
     try_again_at: Option<Timestamp>,
     written: Option<u64>,
+    written_at: Option<Timestamp>,
     /// The watch has not shown our own last write yet.
     echo_expected: bool,
     let_go: bool,
@@ -112,11 +113,12 @@ impl Memory {
     }
 
     /// Notes the version that our own write has made.
-    pub fn wrote(&self, uid: &str, resource_version: Option<&str>) {
+    pub fn wrote(&self, uid: &str, resource_version: Option<&str>, now: Timestamp) {
         let version = resource_version.and_then(|version| version.parse().ok());
         let mut workspaces = self.lock();
         let remembered = workspaces.entry(uid.to_owned()).or_default();
         remembered.written = version;
+        remembered.written_at = Some(now);
         remembered.echo_expected = true;
     }
 
@@ -129,11 +131,14 @@ impl Memory {
         self.lock().get(uid)?.told_at
     }
 
-    /// Whether a cached version is older than our own last write. Versions that are no numbers are never old.
-    pub fn is_stale(&self, uid: &str, resource_version: Option<&str>) -> bool {
-        let written = self.lock().get(uid).and_then(|remembered| remembered.written);
-        let cached = resource_version.and_then(|version| version.parse::<u64>().ok());
-        matches!((cached, written), (Some(cached), Some(written)) if cached < written)
+    /// Until when a cached version is to be taken for older than our own last write. Versions that are no numbers are never old; and
+    /// where etcd was restored from a backup, versions go back, so that this is not believed for ever.
+    pub fn stale_until(&self, uid: &str, resource_version: Option<&str>, now: Timestamp) -> Option<Timestamp> {
+        let workspaces = self.lock();
+        let remembered = workspaces.get(uid)?;
+        let cached: u64 = resource_version?.parse().ok()?;
+        let until = remembered.written_at? + LONGEST_LAG;
+        (cached < remembered.written? && now < until).then_some(until)
     }
 
     /// Notes objects that were created now, of which the watches have not told yet.
@@ -193,9 +198,9 @@ mod tests {
     fn what_we_said_of_a_failure_ourselves_brings_no_pass_about() {
         let memory = Memory::default();
         let now = Timestamp::UNIX_EPOCH;
-        memory.wrote("a", Some("7"));
+        memory.wrote("a", Some("7"), now);
         assert_eq!(memory.is_echo("a", Some("7")), None, "no failure");
-        memory.wrote("a", Some("8"));
+        memory.wrote("a", Some("8"), now);
         let at = memory.failed("a", now);
         assert_eq!(memory.is_echo("a", Some("9")), None, "someone changed it");
         assert_eq!(memory.is_echo("a", Some("8")), Some(at));
@@ -205,13 +210,20 @@ mod tests {
     #[test]
     fn a_cache_behind_our_own_write_is_stale() {
         let memory = Memory::default();
-        assert!(!memory.is_stale("a", Some("5")));
-        memory.wrote("a", Some("7"));
-        assert!(memory.is_stale("a", Some("5")));
-        assert!(!memory.is_stale("a", Some("7")) && !memory.is_stale("a", Some("9")));
-        assert!(!memory.is_stale("a", Some("opaque")));
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        assert_eq!(memory.stale_until("a", Some("5"), at(0)), None);
+        memory.wrote("a", Some("7"), at(0));
+        assert_eq!(memory.stale_until("a", Some("5"), at(1)), Some(at(10)));
+        assert_eq!(
+            memory.stale_until("a", Some("5"), at(10)),
+            None,
+            "a watch that lags so long has gone back"
+        );
+        for version in ["7", "9", "opaque"] {
+            assert_eq!(memory.stale_until("a", Some(version), at(1)), None);
+        }
         memory.forget("a");
-        assert!(!memory.is_stale("a", Some("5")));
+        assert_eq!(memory.stale_until("a", Some("5"), at(1)), None);
     }
 
     #[test]

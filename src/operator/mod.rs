@@ -8,7 +8,9 @@ mod apply;
 mod backoff;
 mod cache;
 mod canary;
+mod contain;
 mod content;
+mod differences;
 mod drift;
 mod egress;
 mod ended;
@@ -43,6 +45,7 @@ use crate::clock::Clock;
 use crate::cluster::lean::Lean;
 use crate::cluster::lease::{self, Elector, LeaseError};
 use crate::config::OperatorConfig;
+use crate::config::operator::POD_NAME;
 use crate::serve::listener::ListenError;
 use crate::serve::probes::{self, Page};
 use crate::serve::shutdown;
@@ -115,7 +118,11 @@ pub async fn run(config: OperatorConfig, client: Client, clock: Arc<dyn Clock>) 
     tokio::pin!(stop);
 
     let elector = config.leader_elect.then(|| {
-        let settings = lease::Settings::new(&config.pod_namespace, "workspace-operator", &config.pod_name);
+        let settings = lease::Settings::new(
+            &config.pod_namespace,
+            "workspace-operator",
+            &candidate(&config.pod_name),
+        );
         Elector::new(client.clone(), settings, Arc::clone(&clock))
     });
     // A standby that waits for the Lease is as ready as it can be.
@@ -152,6 +159,14 @@ pub async fn run(config: OperatorConfig, client: Client, clock: Arc<dyn Clock>) 
     drop(pages);
     tracing::info!("the operator stops");
     result
+}
+
+/// Two that were not told their names must not take each other's Lease for their own.
+fn candidate(pod_name: &str) -> String {
+    if Some(pod_name) == POD_NAME.default {
+        return format!("{pod_name}-{:08x}", rand::random::<u32>());
+    }
+    pod_name.to_owned()
 }
 
 /// The metrics and probe listeners; they end when the result is dropped.
@@ -303,4 +318,16 @@ fn count_phases(metrics: &OperatorMetrics, workspaces: Workspaces) {
         let names = PHASES.map(|phase| phase.map_or("None", Phase::as_str));
         names.into_iter().zip(counts).collect()
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_without_names_are_two_candidates() {
+        assert_eq!(candidate("operator-7d9"), "operator-7d9");
+        let unnamed = POD_NAME.default.unwrap();
+        assert_ne!(candidate(unnamed), candidate(unnamed));
+    }
 }

@@ -5,21 +5,21 @@
 //! decision. So an operator that dies in between, or a cache that lags, can't start again what was stopped, and whoever is
 //! in the terminal is told why before it goes.
 
-use super::content::Content;
+use super::contain::{contain, is_being_deleted, let_go_of_claim, own_pod};
+use super::differences::{missing_or_different, own_policies};
 use super::drift;
 use super::ended::{Ended, ended};
 use super::enforcement::{Enforcement, Gate};
 use super::observe::Observed;
 use super::pod_state::PodState;
 use super::requests::Requests;
-use super::retain;
-use super::seen::{Seen, SeenPod};
+use super::seen::SeenPod;
 use super::volume::{self, Refusal, Size, SizePlan};
 use super::wanted::Wanted;
 use crate::api::status::{StopReason, TerminalSession};
 use crate::api::workspace::{KeepAlive, UpdatePolicy};
 use crate::api::{Phase, Reason, WorkspaceStatus};
-use crate::render::{self, ValidWorkspace};
+use crate::render::ValidWorkspace;
 use crate::units::go_duration::GoDuration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -30,6 +30,9 @@ const LOOK_AT_CONFLICT_AFTER: SignedDuration = SignedDuration::from_secs(10);
 
 /// With [`UpdatePolicy::WhenIdle`], how long nobody must have typed.
 const UPDATE_WHEN_IDLE_FOR: SignedDuration = SignedDuration::from_mins(5);
+
+/// How long after the end of its grace period a pod may still be there.
+const LOST_WHEN_OVERDUE_FOR: SignedDuration = SignedDuration::from_mins(1);
 
 /// One write to the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,10 +93,28 @@ pub struct State {
     pub limited: Vec<String>,
     /// Why nothing outside the cluster is reached, though that is allowed.
     pub egress_refused: Option<Arc<str>>,
+    /// Why an object is not as it should be, while the terminal takes connections all the same.
+    pub not_applied: Option<(Reason, String)>,
     pub enforcement: Enforcement,
     pub sessions: Vec<TerminalSession>,
 }
 
+impl State {
+    /// A write was refused. A terminal that takes connections goes on doing so: whatever could not be changed was there before its pod was
+    /// made.
+    pub fn after_failure(self, reason: Reason, message: String) -> Self {
+        if self.phase == Phase::Running {
+            return Self {
+                not_applied: Some((reason, message)),
+                ..self
+            };
+        }
+        failed(self, reason, message)
+    }
+}
+
+/// `invalid` is what is wrong with the spec; `workspace` is then what could be made of the rest of it.
+#[expect(clippy::too_many_arguments, reason = "all that decides, and nothing else")]
 pub fn plan(
     workspace: &ValidWorkspace,
     wanted: &Wanted,
@@ -101,6 +122,7 @@ pub fn plan(
     last: &WorkspaceStatus,
     requests: Requests,
     refusal: Option<&Refusal>,
+    invalid: Option<&str>,
     now: Timestamp,
 ) -> Plan {
     let SizePlan {
@@ -129,6 +151,7 @@ pub fn plan(
         outdated: vec![],
         limited: workspace.limited.clone(),
         egress_refused: None,
+        not_applied: None,
         enforcement: observed.enforcement.clone(),
         sessions: observed.sessions.clone(),
     };
@@ -138,24 +161,47 @@ pub fn plan(
         stop: None,
         look_again_at,
     };
+    let contained = |steps, state: State, look_again_at| {
+        // What was asked for is not done yet.
+        let restarted_at = last.restarted_at.as_ref().map(|done| done.0);
+        let state = State { restarted_at, ..state };
+        contain(
+            workspace,
+            observed,
+            last,
+            requests,
+            now,
+            plan(steps, state, look_again_at),
+        )
+    };
+    if let Some(message) = invalid {
+        let state = State {
+            volume_size: Size::Unbound,
+            limited: vec![],
+            ..failed(state, Reason::ValidationFailed, message.to_owned())
+        };
+        return contained(own_policies(workspace, wanted, observed), state, None);
+    }
     let foreign = observed.foreign(workspace);
     if !foreign.is_empty() {
         let message = format!("{} of this name does not belong to this Workspace", foreign.join(", "));
         let state = failed(state, Reason::NameConflict, message);
-        return plan(vec![], state, Some(now + LOOK_AT_CONFLICT_AFTER));
+        let steps = own_policies(workspace, wanted, observed);
+        return contained(steps, state, Some(now + LOOK_AT_CONFLICT_AFTER));
     }
     if observed.policies_unreadable {
         let message = "CiliumNetworkPolicies can't be read, and NETWORK_POLICY_BACKEND is cilium: the cluster does not know the kind (cilium.io/v2), or the operator may not list it";
-        return plan(
-            vec![],
-            failed(state, Reason::NetworkPolicyReconcileFailed, message.to_owned()),
-            None,
-        );
+        let state = failed(state, Reason::NetworkPolicyReconcileFailed, message.to_owned());
+        return contained(own_policies(workspace, wanted, observed), state, None);
     }
     let mut steps = missing_or_different(workspace, wanted, observed);
     if observed.pvc.as_deref().is_some_and(|pvc| claim_phase(pvc) == "Lost") {
         let message = "the volume behind the claim is gone".to_owned();
-        return plan(steps, failed(state, Reason::PVCLost, message), None);
+        let mut plan = contained(steps, failed(state, Reason::PVCLost, message), None);
+        if observed.pvc.as_deref().is_some_and(is_being_deleted) && plan.state.stopped_at.is_none() {
+            plan = let_go_of_claim(own_pod(workspace, observed), last, plan);
+        }
+        return plan;
     }
     if grow {
         steps.push(Step::GrowVolumeClaim);
@@ -187,12 +233,13 @@ fn stopped_without_pod(workspace: &ValidWorkspace, last: &WorkspaceStatus, mut p
 }
 
 /// It is stopped, and the pod has to go, once the status has told why.
-fn stop(workspace: &ValidWorkspace, pod: &SeenPod, last: &WorkspaceStatus, plan: Plan) -> Plan {
+pub(super) fn stop(workspace: &ValidWorkspace, pod: &SeenPod, last: &WorkspaceStatus, plan: Plan) -> Plan {
     let mut plan = stopped_without_pod(workspace, last, plan);
     let is_told = last.stopped_at.is_some() && last.stop_reason == plan.state.stop_reason;
-    let ends = pod.state == PodState::Ending;
+    let ends = pod.state.is_ending();
     plan.stop = plan.state.stop_reason.filter(|_| is_told && !ends);
-    plan.steps.extend(plan.stop.map(|_| Step::DeletePod));
+    // First: no refusal of something else keeps it running.
+    plan.steps.splice(0..0, plan.stop.map(|_| Step::DeletePod));
     plan
 }
 
@@ -238,11 +285,17 @@ fn keep(
 ) -> Plan {
     let pod_state = pod.state.clone();
     let state = &mut plan.state;
-    if pod_state == PodState::Ending {
+    if pod_state.is_ending() {
         state.outdated.clear();
     } else if state.container_started {
         // What was stopped is past.
         state.stop_reason = None;
+    }
+    // Behind a gate nothing is due; when it opens, all are looked at.
+    let waits_for_idleness = workspace.update_policy == UpdatePolicy::WhenIdle && state.sessions.is_empty();
+    if waits_for_idleness && !state.outdated.is_empty() && since.gate == Gate::Open {
+        let due = since.active + UPDATE_WHEN_IDLE_FOR;
+        plan.look_again_at = earlier(plan.look_again_at, Some(due).filter(|due| *due > since.now));
     }
     let if_told = |reason| Some(reason).filter(|reason| last.stop_reason == Some(*reason));
     // What could not start again goes on.
@@ -251,7 +304,16 @@ fn keep(
         state.restarted_at = last.restarted_at.as_ref().map(|done| done.0);
     }
     match pod_state {
-        PodState::Ending => "Waiting for the last pod to end".clone_into(&mut state.message),
+        PodState::Ending { due, node } => {
+            let lost_at = due + LOST_WHEN_OVERDUE_FOR;
+            if since.now >= lost_at {
+                let message = format!("the last pod should have ended at {due}, and its node {node} has not said so");
+                plan.state = failed(plan.state, Reason::PodUnknown, message);
+            } else {
+                "Waiting for the last pod to end".clone_into(&mut state.message);
+                plan.look_again_at = earlier(plan.look_again_at, Some(lost_at));
+            }
+        }
         _ if restart && !waits => {
             "Restarting: the user or an administrator asked for it".clone_into(&mut state.message);
             state.stop_reason = Some(StopReason::Restart);
@@ -303,9 +365,6 @@ fn run(workspace: &ValidWorkspace, last: &WorkspaceStatus, since: Since, mut pla
     state.reason = Reason::Running;
     state.stop_reason = None;
     "The terminal takes connections".clone_into(&mut state.message);
-    if workspace.update_policy == UpdatePolicy::WhenIdle && !state.outdated.is_empty() && state.sessions.is_empty() {
-        plan.look_again_at = earlier(plan.look_again_at, Some(since.active + UPDATE_WHEN_IDLE_FOR));
-    }
     match idle_deadline(workspace, state, since.active) {
         Some(deadline) if since.now > deadline => {
             state.stopped_at = Some(since.now);
@@ -339,46 +398,8 @@ fn update_is_due(workspace: &ValidWorkspace, last: &WorkspaceStatus, state: &Sta
 }
 
 /// The earlier of two times, either of which may be never.
-fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+pub(super) fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
     one.into_iter().chain(other).min()
-}
-
-/// In the order in which they must be: nothing may run before the policies are there.
-fn missing_or_different(workspace: &ValidWorkspace, wanted: &Wanted, observed: &Observed) -> Vec<Step> {
-    let holds =
-        |there: &Option<Arc<Seen>>, wanted: Content| there.as_deref().is_some_and(|there| there.content == wanted);
-    let policies = observed.policies.iter().zip(wanted.policies).enumerate();
-    // First: with it, the policy that said the same before gets empty.
-    let cilium_policy = wanted
-        .cilium_policy
-        .filter(|wanted| !holds(&observed.cilium_policy, *wanted));
-    let mut steps: Vec<Step> = cilium_policy.map(|_| Step::ApplyCiliumPolicy).into_iter().collect();
-    let different = policies.filter(|(_, (there, wanted))| !holds(there, *wanted));
-    steps.extend(different.map(|(index, _)| Step::ApplyPolicy(index)));
-    // Behind the policy that takes its place: what both allow is never cut off.
-    if wanted.cilium_policy.is_none() && observed.cilium_policy.is_some() {
-        steps.push(Step::DeleteCiliumPolicy);
-    }
-    if !holds(&observed.service_account, wanted.service_account) {
-        steps.push(Step::ApplyServiceAccount);
-    }
-    if !holds(&observed.role, wanted.role) {
-        steps.push(Step::ApplyRole);
-    }
-    if !holds(&observed.role_binding, wanted.role_binding) {
-        steps.push(Step::ApplyRoleBinding);
-    }
-    if !holds(&observed.service, wanted.service) {
-        steps.push(Step::ApplyService);
-    }
-    match observed.pvc.as_deref() {
-        None => steps.push(Step::CreateVolumeClaim),
-        Some(claim) if retain::patch(claim, &render::volume_claim(workspace), &workspace.uid).is_some() => {
-            steps.push(Step::SetVolumeClaimOwner);
-        }
-        Some(_) => {}
-    }
-    steps
 }
 
 /// When the workspace was stopped, unless it has been woken since. While it is suspended no request wakes it, nor does one
@@ -404,7 +425,7 @@ fn stopped_at(
 }
 
 /// When someone was last there, as far as is known.
-fn last_activity(pod: &SeenPod, last: &WorkspaceStatus, requests: Requests, now: Timestamp) -> Timestamp {
+pub(super) fn last_activity(pod: &SeenPod, last: &WorkspaceStatus, requests: Requests, now: Timestamp) -> Timestamp {
     // The time that is written for one that is missing, so that what is reckoned from it is written but once.
     let accessed = last.last_accessed.as_ref().map_or(now, |time| time.0);
     // A workspace that was just started is not idle, whenever its user was last there.
@@ -413,7 +434,7 @@ fn last_activity(pod: &SeenPod, last: &WorkspaceStatus, requests: Requests, now:
 }
 
 /// When the workspace stops unless the user types before. `None` is never.
-fn idle_deadline(workspace: &ValidWorkspace, state: &State, active: Timestamp) -> Option<Timestamp> {
+pub(super) fn idle_deadline(workspace: &ValidWorkspace, state: &State, active: Timestamp) -> Option<Timestamp> {
     if workspace.keep_alive == KeepAlive::Connected && !state.sessions.is_empty() {
         return None;
     }
@@ -431,7 +452,7 @@ fn failed(state: State, reason: Reason, message: String) -> State {
 }
 
 /// Why a workspace that is meant to be stopped is: only idleness and a suspension keep one stopped.
-fn reason_to_be_stopped(workspace: &ValidWorkspace, last: &WorkspaceStatus) -> StopReason {
+pub(super) fn reason_to_be_stopped(workspace: &ValidWorkspace, last: &WorkspaceStatus) -> StopReason {
     match last.stop_reason {
         _ if workspace.suspended => StopReason::Suspended,
         // Allowed again, and not visited yet.

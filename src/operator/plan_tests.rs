@@ -1,6 +1,7 @@
 //! Every phase and event, and what the plan makes of them.
 
 use super::super::content::Decided;
+use super::super::seen::Seen;
 use super::super::validate::tests as given;
 use super::super::validate::validate;
 use super::*;
@@ -93,6 +94,23 @@ fn planned_for(
         last,
         requests,
         None,
+        None,
+        at(now),
+    )
+}
+
+/// The same when the spec has something wrong in it.
+fn invalid(workspace: &ValidWorkspace, observed: &Observed, last: &WorkspaceStatus, now: i64) -> Plan {
+    let wanted = Wanted::of(&desired(workspace, None));
+    let requests = Requests::default();
+    plan(
+        workspace,
+        &wanted,
+        observed,
+        last,
+        requests,
+        None,
+        Some("wrong"),
         at(now),
     )
 }
@@ -118,6 +136,7 @@ fn restarted_after(observed: &Observed, last: &WorkspaceStatus, requested: i64, 
         observed,
         &last,
         requests,
+        None,
         None,
         at(now),
     )
@@ -871,4 +890,198 @@ fn idleness_is_told_as_it_is_reckoned() {
         idle(KeepAlive::Connected, hour),
         "no terminal is open and nobody has typed for 1h"
     );
+}
+
+/// A Service of this name that is someone else's.
+fn foreign_service(observed: &mut Observed) {
+    let mut service = desired(&valid(), None).service;
+    service.metadata.owner_references = None;
+    observed.service = seen(&service);
+}
+
+/// Whatever else is wrong, a suspension and idleness stop the pod in two passes, and the deletion comes before what may be refused.
+#[test]
+fn what_is_wrong_besides_keeps_no_pod_running() {
+    let all = desired(&valid(), None);
+    let claim = |deleted: bool| {
+        let mut claim = all.pvc.clone();
+        claim.status = Some(serde_json::from_value(json!({"phase": "Lost"})).unwrap());
+        claim.metadata.deletion_timestamp = deleted.then(|| Time(at(1)));
+        Some(Arc::new(claim))
+    };
+    let mut conflict = with_pod(&all, ready());
+    foreign_service(&mut conflict);
+    let unreadable = Observed {
+        policies_unreadable: true,
+        ..with_pod(&all, ready())
+    };
+    let lost = Observed {
+        pvc: claim(false),
+        ..with_pod(&all, ready())
+    };
+    let refused = Observed {
+        service: None,
+        ..with_pod(&all, ready())
+    };
+    let suspended = ValidWorkspace {
+        suspended: true,
+        ..valid()
+    };
+    for (what, observed, is_invalid) in [
+        ("a conflict of names", conflict, false),
+        ("policies that can't be read", unreadable, false),
+        ("a lost volume", lost, false),
+        ("a refused object", refused, false),
+        ("a spec that is wrong", with_pod(&all, ready()), true),
+    ] {
+        for (workspace, now, reason) in [
+            (&suspended, 10, StopReason::Suspended),
+            (&valid(), 4000, StopReason::Idle),
+        ] {
+            let plan = |last: &WorkspaceStatus, now| match is_invalid {
+                true => invalid(workspace, &observed, last, now),
+                false => planned_for(workspace, &observed, last, None, now),
+            };
+            let first = plan(&accessed(0), now);
+            assert!(!first.steps.contains(&Step::DeletePod), "{what}: told first");
+            assert_eq!(
+                (first.state.stopped_at, first.state.stop_reason),
+                (Some(at(now)), Some(reason)),
+                "{what}"
+            );
+            let second = plan(&written(&first, &accessed(0), now), now + 1);
+            assert_eq!(
+                (second.steps.first(), second.stop),
+                (Some(&Step::DeletePod), Some(reason)),
+                "{what}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_foreign_pod_is_never_stopped() {
+    let all = desired(&valid(), None);
+    let foreign = with_changed_pod(&all, ready(), |pod| pod.metadata.owner_references = None);
+    for plan in [
+        suspended(&foreign, &told(StopReason::Suspended), None, 10),
+        planned(&foreign, &stopped_status(5), None, 10),
+        invalid(&valid(), &foreign, &stopped_status(5), 10),
+    ] {
+        assert_eq!((plan.steps, plan.stop), (vec![], None));
+    }
+}
+
+#[test]
+fn policies_of_a_pod_that_runs_are_put_right_whatever_is_wrong_besides() {
+    let all = desired(&valid(), None);
+    let mut observed = with_pod(&all, ready());
+    observed.policies[0] = None;
+    observed.policies[1] = seen(&all.policies[2]);
+    let both = [Step::ApplyPolicy(0), Step::ApplyPolicy(1)];
+    let plan = invalid(&valid(), &observed, &accessed(0), 10);
+    assert_eq!(
+        (&plan.steps[..], plan.state.reason),
+        (&both[..], Reason::ValidationFailed)
+    );
+    foreign_service(&mut observed);
+    let plan = planned(&observed, &accessed(0), None, 10);
+    assert_eq!((&plan.steps[..], plan.state.reason), (&both[..], Reason::NameConflict));
+    // One that is someone else's is not.
+    let mut foreign = all.policies[1].clone();
+    foreign.metadata.owner_references = None;
+    observed.policies[1] = seen(&foreign);
+    assert_eq!(planned(&observed, &accessed(0), None, 10).steps, [Step::ApplyPolicy(0)]);
+    // Nor are any made for a pod that is another Workspace's.
+    observed.pod = None;
+    assert_eq!(planned(&observed, &accessed(0), None, 10).steps, []);
+    assert_eq!(invalid(&valid(), &observed, &accessed(0), 10).steps, []);
+}
+
+#[test]
+fn a_lost_claim_that_is_being_deleted_is_let_go_of() {
+    let all = desired(&valid(), None);
+    let mut observed = with_pod(&all, ready());
+    let mut claim = all.pvc.clone();
+    claim.status = Some(serde_json::from_value(json!({"phase": "Lost"})).unwrap());
+    observed.pvc = Some(Arc::new(claim.clone()));
+    assert_eq!(planned(&observed, &accessed(0), None, 10).state.stop_reason, None);
+    claim.metadata.deletion_timestamp = Some(Time(at(5)));
+    observed.pvc = Some(Arc::new(claim));
+    let first = planned(&observed, &accessed(0), None, 10);
+    assert_eq!((&first.steps[..], first.state.reason), (&[][..], Reason::PVCLost));
+    let second = planned(&observed, &written(&first, &accessed(0), 10), None, 11);
+    assert_eq!(second.steps, [Step::DeletePod]);
+}
+
+#[test]
+fn no_time_to_look_again_is_past() {
+    let mut closed = outdated(true);
+    for gate in [Gate::Closed, Gate::Waits, Gate::Open] {
+        closed.gate = gate;
+        for now in [10, 299, 300, 2000] {
+            let plan = planned(&closed, &accessed(0), None, now);
+            assert!(
+                plan.look_again_at.is_none_or(|again| again > at(now)),
+                "{gate:?} {now}: {plan:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_update_waits_for_idleness_though_the_terminal_is_not_ready() {
+    let status = json!({"phase": "Running", "containerStatuses": [{"name": "workspace", "image": "", "imageID": "", "ready": false,
+        "restartCount": 0, "state": {"running": {}}}]});
+    let observed = with_changed_pod(&desired(&valid(), None), status, |pod| {
+        pod.spec.as_mut().unwrap().containers[0].image = Some("older".into());
+        pod.metadata.annotations.as_mut().unwrap().clear();
+    });
+    assert_eq!(planned(&observed, &accessed(0), None, 10).look_again_at, Some(at(300)));
+}
+
+#[test]
+fn a_pod_that_does_not_end_is_told_of_with_its_node() {
+    let observed = with_changed_pod(&desired(&valid(), None), ready(), |pod| {
+        pod.metadata.deletion_timestamp = Some(Time(at(30)));
+        pod.spec.as_mut().unwrap().node_name = Some("node-7".into());
+    });
+    let waits = planned(&observed, &accessed(0), None, 40);
+    assert_eq!(
+        (waits.state.phase, waits.look_again_at),
+        (Phase::Creating, Some(at(90)))
+    );
+    let lost = planned(&observed, &accessed(0), None, 90);
+    assert_eq!(
+        (lost.state.phase, lost.state.reason),
+        (Phase::Failed, Reason::PodUnknown)
+    );
+    assert!(lost.state.message.contains("node-7"), "{}", lost.state.message);
+}
+
+#[test]
+fn a_refused_write_ends_no_terminal_that_takes_connections() {
+    let all = desired(&valid(), None);
+    let running = planned(&with_pod(&all, ready()), &accessed(0), None, 10);
+    let after = running
+        .state
+        .after_failure(Reason::AdmissionWebhook, "not today".into());
+    assert_eq!((after.phase, after.reason), (Phase::Running, Reason::Running));
+    let workspace = given::workspace(given::spec());
+    let told = super::super::status::status(&workspace, &after, Default::default(), at(10));
+    let condition = told
+        .condition(crate::api::status::ConditionType::ObjectsApplied)
+        .unwrap();
+    assert_eq!(
+        (
+            condition.status.as_str(),
+            condition.reason.as_str(),
+            condition.message.as_str()
+        ),
+        ("False", "AdmissionWebhook", "not today")
+    );
+    // One that starts has failed.
+    let starts = planned(&without_pod(&all), &accessed(0), None, 10);
+    let after = starts.state.after_failure(Reason::AdmissionWebhook, "not today".into());
+    assert_eq!((after.phase, after.reason), (Phase::Failed, Reason::AdmissionWebhook));
 }

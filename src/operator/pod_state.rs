@@ -2,13 +2,16 @@
 
 use crate::api::Reason;
 use crate::render::CONTAINER;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// How the pod of a workspace is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodState {
-    /// It is being deleted.
-    Ending,
+    /// It is being deleted, and should be gone from `node` when it is `due`, which its grace period is part of (Kubernetes API:
+    /// `metadata.deletionTimestamp`).
+    Ending { due: Timestamp, node: Box<str> },
     /// It has ended and Kubernetes starts it no more.
     Ended { message: String },
     /// Something is wrong that Kubernetes goes on trying to overcome.
@@ -17,6 +20,12 @@ pub enum PodState {
     Starting { reason: Reason, message: String },
     /// The terminal takes connections.
     Ready,
+}
+
+impl PodState {
+    pub fn is_ending(&self) -> bool {
+        matches!(self, Self::Ending { .. })
+    }
 }
 
 /// The pod's address, while it is the pod's: not of one that is ending or has ended.
@@ -34,8 +43,12 @@ pub fn address(pod: &Pod) -> Option<&str> {
 const LONGEST_MESSAGE: usize = 500;
 
 pub fn of(pod: &Pod) -> PodState {
-    if pod.metadata.deletion_timestamp.is_some() {
-        return PodState::Ending;
+    if let Some(Time(due)) = &pod.metadata.deletion_timestamp {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+        return PodState::Ending {
+            due: *due,
+            node: node.unwrap_or_default().into(),
+        };
     }
     let status = pod.status.as_ref();
     let told = |otherwise: &str| {

@@ -31,7 +31,7 @@ use crate::telemetry::metrics::{ReconcileStage, TimedStage};
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::Store;
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use serde_json::json;
 use snafu::{ResultExt, Snafu};
 use std::sync::Arc;
@@ -81,6 +81,9 @@ pub enum ReconcileError {
 /// A pass that takes longer has lost an answer; the next one sees what came of it.
 const LONGEST_PASS: Duration = Duration::from_secs(20);
 
+/// Between two passes that nothing but the time has brought about.
+const SOONEST_AGAIN: Duration = Duration::from_secs(1);
+
 /// Leaves time to tell of it: a webhook may keep the API server waiting for longer (Kubernetes: up to 30 s).
 const LONGEST_APPLY: Duration = Duration::from_secs(15);
 
@@ -113,60 +116,60 @@ impl ReconcileError {
 }
 
 async fn reconcile_one(lean: &Lean<Workspace>, ctx: &Context) -> Result<Action, ReconcileError> {
+    let uid = lean.uid().unwrap_or_default();
+    let now = ctx.clock.now();
+    if let Some(until) = ctx
+        .memory
+        .stale_until(&uid, lean.meta().resource_version.as_deref(), now)
+    {
+        return Ok(again(until, now));
+    }
+    if lean.meta().deletion_timestamp.is_some() {
+        let _timed = ctx.reporter.metrics.time(TimedStage::Finalizer);
+        keep_volume(lean, ctx).await?;
+        set_finalizer(ctx, lean, false).await?;
+        ctx.memory.forget(&uid);
+        return Ok(Action::await_change());
+    }
+    if ctx.memory.is_let_go(&uid) {
+        set_finalizer(ctx, lean, false).await?;
+        return Ok(Action::await_change());
+    }
+    let marked;
+    let has_finalizer = lean.finalizers().iter().any(|it| it == labels::FINALIZER);
+    let lean = if has_finalizer || lean.object.is_err() {
+        lean
+    } else {
+        let timed = ctx.reporter.metrics.time(TimedStage::Finalizer);
+        let written = set_finalizer(ctx, lean, true).await?;
+        drop(timed);
+        match written {
+            None => return Ok(Action::await_change()),
+            Some(written) => {
+                ctx.memory.wrote(&uid, written.meta().resource_version.as_deref(), now);
+                marked = written;
+                &marked
+            }
+        }
+    };
     let workspace = match &lean.object {
         Ok(workspace) => workspace,
         Err(unreadable) => {
             tracing::warn!(
                 workspace = unreadable.metadata.name,
                 error = unreadable.error,
-                "a Workspace can't be read and is left alone"
+                "a Workspace can't be read and is left alone until it is deleted"
             );
             return Ok(Action::await_change());
         }
     };
-    let uid = workspace.uid().unwrap_or_default();
-    if ctx
-        .memory
-        .is_stale(&uid, workspace.metadata.resource_version.as_deref())
-    {
-        return Ok(Action::await_change());
-    }
-    if workspace.metadata.deletion_timestamp.is_some() {
-        let _timed = ctx.reporter.metrics.time(TimedStage::Finalizer);
-        keep_volume(workspace, ctx).await?;
-        set_finalizer(ctx, workspace, false).await?;
-        ctx.memory.forget(&uid);
-        return Ok(Action::await_change());
-    }
-    if ctx.memory.is_let_go(&uid) {
-        set_finalizer(ctx, workspace, false).await?;
-        return Ok(Action::await_change());
-    }
-    let marked;
-    let has_finalizer = workspace.finalizers().iter().any(|it| it == labels::FINALIZER);
-    let workspace = if has_finalizer {
-        workspace
-    } else {
-        let timed = ctx.reporter.metrics.time(TimedStage::Finalizer);
-        let written = set_finalizer(ctx, workspace, true).await?;
-        drop(timed);
-        match written {
-            None => return Ok(Action::await_change()),
-            Some(written) => {
-                ctx.memory.wrote(&uid, written.metadata.resource_version.as_deref());
-                marked = written;
-                &marked
-            }
-        }
-    };
-    let now = ctx.clock.now();
     let version = workspace.metadata.resource_version.as_deref();
     if let Some(at) = ctx.memory.is_echo(&uid, version).filter(|at| *at > now) {
-        return Ok(Action::requeue(until(at, now)));
+        return Ok(again(at, now));
     }
     let pass = match pass(workspace, ctx, now).await {
         Ok(pass) => pass,
-        Err(Lag { until: at }) => return Ok(Action::requeue(until(at, now))),
+        Err(Lag { until: at }) => return Ok(again(at, now)),
     };
     if pass.failure == Some(Meaning::NamespaceEnds) {
         let_go_of_all(ctx).await?;
@@ -180,14 +183,19 @@ async fn reconcile_one(lean: &Lean<Workspace>, ctx: &Context) -> Result<Action, 
             message,
         }
         .fail(),
-        // The watch will bring what was missing; this is for the case that it has done so already.
-        Some(Meaning::Stale | Meaning::NamespaceEnds) => Ok(Action::requeue(Duration::from_secs(1))),
+        // The watch will bring what was missing; this is for the case that it has done so already, and later and later when it has not.
+        Some(Meaning::Stale | Meaning::NamespaceEnds) => Ok(again(ctx.memory.failed(&uid, now), now)),
         None => {
             ctx.memory.succeeded(&uid);
             let look_again_at = pass.look_again_at.into_iter().chain(tell_at).min();
-            Ok(look_again_at.map_or_else(Action::await_change, |at| Action::requeue(until(at, now))))
+            Ok(look_again_at.map_or_else(Action::await_change, |at| again(at, now)))
         }
     }
+}
+
+/// Another pass at that time, and never at once: a time that is past would have one pass follow the other without pause.
+fn again(at: Timestamp, now: Timestamp) -> Action {
+    Action::requeue(until(at, now).max(SOONEST_AGAIN))
 }
 
 /// What one pass found and did.
@@ -210,9 +218,15 @@ struct Lag {
 async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pass, Lag> {
     let planning = ctx.reporter.metrics.time(TimedStage::Plan);
     let last = workspace.status.clone().unwrap_or_default();
-    let mut valid = match validate(workspace, &ctx.settings) {
-        Ok(valid) => valid,
-        Err(invalid) => return Ok(Pass::invalid(&last, ctx.canary.now().0, invalid.to_string())),
+    let (mut valid, invalid) = match validate(workspace, &ctx.settings) {
+        Ok(valid) => (valid, None),
+        Err(invalid) => {
+            let message = invalid.to_string();
+            match invalid.rest {
+                Some(rest) => (*rest, Some(message)),
+                None => return Ok(Pass::invalid(&last, ctx.canary.now().0, message)),
+            }
+        }
     };
     let ranges = ctx.ranges.now();
     valid.egress.cluster_cidrs = Arc::clone(&ranges.all);
@@ -249,6 +263,7 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
         &last,
         requests,
         ctx.memory.growth_refused(&valid.uid).as_ref(),
+        invalid.as_deref(),
         now,
     );
     state.egress_refused = ranges.unknown.clone().filter(|_| valid.egress.wants_outside());
@@ -291,11 +306,12 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
             ctx.reporter.policy_written(workspace, name, old, new);
         }
     }
-    let created = done.filter(|step| creates(*step, &observed));
-    ctx.memory.created(&valid.uid, created, ctx.clock.now());
-    if let (Ok(_), Some(reason)) = (&applied, stop.filter(|_| steps.contains(&Step::DeletePod))) {
+    let is_deleted = done.clone().any(|step| step == Step::DeletePod);
+    if let Some(reason) = stop.filter(|_| is_deleted) {
         ctx.reporter.pod_deleted(reason);
     }
+    let created = done.filter(|step| creates(*step, &observed));
+    ctx.memory.created(&valid.uid, created, ctx.clock.now());
     let failure = match applied {
         Ok(Applied { growth_refused: None }) => None,
         Ok(Applied {
@@ -314,12 +330,7 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
         }
     };
     if let Some(Meaning::Failure { reason, message }) = &failure {
-        state = State {
-            phase: Phase::Failed,
-            reason: *reason,
-            message: message.clone(),
-            ..state
-        };
+        state = state.after_failure(*reason, message.clone());
     }
     let is_made = failure.is_none() && steps.contains(&Step::CreatePod);
     let has_pod = state.phase != Phase::Stopped && (state.has_pod || is_made);
@@ -355,7 +366,7 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
 }
 
 impl Pass {
-    /// A spec that can't be built: what is there already is left as it is.
+    /// A spec that does not even say whose it is, so that nothing was ever made of it.
     fn invalid(last: &WorkspaceStatus, enforcement: Enforcement, message: String) -> Self {
         Self {
             state: State {
@@ -376,6 +387,7 @@ impl Pass {
                 outdated: vec![],
                 limited: vec![],
                 egress_refused: None,
+                not_applied: None,
                 enforcement,
                 sessions: last.sessions.clone(),
             },
@@ -417,8 +429,10 @@ async fn write_status(
             return Ok(Some(tell_at));
         }
     }
-    if patch["status"].get("sessions").is_some() {
-        // A gateway may be telling of a new one: the list that this was made from must still be the one that is there.
+    let status = &patch["status"];
+    let decides = ["stoppedAt", "stopReason"].iter().any(|field| !status[field].is_null());
+    if decides || status.get("sessions").is_some() {
+        // A gateway may be telling of a new terminal, or of its user's input: what this was made from must still be what is there.
         patch["metadata"] = json!({"resourceVersion": workspace.metadata.resource_version});
     }
     let writing = ctx.reporter.metrics.time(TimedStage::Status);
@@ -426,7 +440,7 @@ async fn write_status(
     drop(writing);
     match written {
         Ok(version) => {
-            ctx.memory.wrote(&uid, version.as_deref());
+            ctx.memory.wrote(&uid, version.as_deref(), now);
             ctx.memory.told(&uid, now);
             if let Some(started) = started(workspace, pass) {
                 ctx.reporter.started(until(now, started));

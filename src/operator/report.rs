@@ -4,7 +4,7 @@ use super::content::Content;
 use super::failure::error_text;
 use super::requests;
 use crate::api::status::{ConditionType, StopReason};
-use crate::api::{Phase, Reason, Workspace, WorkspaceStatus};
+use crate::api::{Phase, Reason, Workspace, WorkspaceStatus, hint};
 use crate::audit;
 use crate::telemetry::metrics::{OperatorMetrics, PhaseTransition, ReconcileError, ReconcileStage, Stop};
 use kube::runtime::events::{Event, EventType, Recorder};
@@ -53,6 +53,7 @@ impl Reporter {
         let told = last
             .and_then(|status| status.condition(ConditionType::Ready))
             .map(|ready| ready.reason.as_str());
+        self.not_applied(workspace, new).await;
         let other_trouble = !new.remediation_hint.is_empty() && told != Some(reason.as_str());
         if (Some(to) != from && !is_ordinary_start(from, to)) || other_trouble {
             self.record(workspace, new, reason).await;
@@ -109,18 +110,37 @@ impl Reporter {
         });
     }
 
+    /// A write that was refused, while the terminal goes on.
+    async fn not_applied(&self, workspace: &Workspace, new: &WorkspaceStatus) {
+        let told = |status: &WorkspaceStatus| {
+            let condition = status.condition(ConditionType::ObjectsApplied)?;
+            let reason = Reason::ALL.iter().find(|reason| reason.as_str() == condition.reason)?;
+            Some((*reason, condition.message.clone()))
+        };
+        let before = workspace.status.as_ref().and_then(told).map(|(reason, _)| reason);
+        if let Some((reason, message)) = told(new).filter(|(reason, _)| before != Some(*reason)) {
+            let note = format!("{message} {}", hint::remediation(reason));
+            self.publish(workspace, EventType::Warning, reason, note).await;
+        }
+    }
+
     async fn record(&self, workspace: &Workspace, new: &WorkspaceStatus, reason: Reason) {
         let trouble = !new.remediation_hint.is_empty() && reason != Reason::Suspended;
-        let mut note = if trouble {
+        let note = if trouble {
             format!("{} {}", new.message, new.remediation_hint)
         } else {
             new.message.clone()
         };
+        let type_ = if trouble { EventType::Warning } else { EventType::Normal };
+        self.publish(workspace, type_, reason, note).await;
+    }
+
+    async fn publish(&self, workspace: &Workspace, type_: EventType, reason: Reason, mut note: String) {
         while note.len() > LONGEST_NOTE {
             note.pop();
         }
         let event = Event {
-            type_: if trouble { EventType::Warning } else { EventType::Normal },
+            type_,
             reason: reason.as_str().to_owned(),
             note: Some(note),
             action: "Reconcile".to_owned(),

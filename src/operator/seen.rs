@@ -105,6 +105,7 @@ pub fn claim(claim: PersistentVolumeClaim) -> PersistentVolumeClaim {
             namespace: metadata.namespace,
             uid: metadata.uid,
             resource_version: metadata.resource_version,
+            deletion_timestamp: metadata.deletion_timestamp,
             owner_references: metadata.owner_references,
             labels: of(metadata.labels, &[labels::USER, labels::RECLAIM_POLICY]),
             annotations: of(metadata.annotations, &[labels::WORKSPACE_NAME, labels::OWNER_ID]),

@@ -52,6 +52,8 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
         format!("nothing outside the cluster is reached, as the cluster's own address ranges are not known ({why}): the setting CLUSTER_CIDRS says them")
     });
     let enforced = policy_enforced(&state.enforcement);
+    let not_applied = state.not_applied.as_ref();
+    let not_applied = not_applied.map(|(reason, message)| ("False", reason.as_str(), message.clone()));
     let stands = last
         .condition(ConditionType::PolicyEnforced)
         .filter(|_| state.enforcement == Enforcement::Pending)
@@ -145,8 +147,14 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
         remediation_hint: hint::remediation(state.reason).to_owned(),
         conditions: conditions
             .chain(
-                enforced.as_ref().map(|(status, reason, message)| {
-                    (ConditionType::PolicyEnforced, *status, *reason, message.as_str())
+                [
+                    (ConditionType::PolicyEnforced, &enforced),
+                    (ConditionType::ObjectsApplied, &not_applied),
+                ]
+                .into_iter()
+                .filter_map(|(kind, told)| {
+                    let (status, reason, message) = told.as_ref()?;
+                    Some((kind, *status, *reason, message.as_str()))
                 }),
             )
             .map(|(kind, status, reason, message)| {
@@ -268,6 +276,7 @@ mod tests {
             outdated: vec![],
             limited: vec![],
             egress_refused: None,
+            not_applied: None,
             enforcement: Enforcement::Unwatched,
             sessions: vec![],
         }

@@ -19,10 +19,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// What is wrong with a spec: one sentence for each field.
-#[derive(Clone, Debug, PartialEq, Eq, snafu::Snafu)]
+#[derive(Clone, Debug, snafu::Snafu)]
 #[snafu(display("{}", problems.join("; ")))]
 pub struct Invalid {
     pub problems: Vec<String>,
+    /// As much as it takes to find the objects, to say when to stop, and to keep policies: amounts are placeholders, and nothing is
+    /// reached that could not be made out. `None` without a user's id.
+    pub rest: Option<Box<ValidWorkspace>>,
 }
 
 /// Checks every field, so that all problems are told at once.
@@ -44,8 +47,8 @@ pub fn validate(workspace: &Workspace, settings: &WorkspaceSettings) -> Result<V
     let User {
         id,
         email,
-        issuer,
-        subject,
+        issuer: _,
+        subject: _,
     } = user;
     let Resources { cpu, memory, storage } = resources;
     let AiConfig {
@@ -78,12 +81,7 @@ pub fn validate(workspace: &Workspace, settings: &WorkspaceSettings) -> Result<V
         memory: most_memory,
         storage: most_storage,
     } = &defaults.ceilings;
-    let owner = issuer.as_ref().zip(subject.as_ref()).map(|(issuer, subject)| {
-        UserId::of(&Identity {
-            issuer: issuer.clone(),
-            subject: subject.clone(),
-        })
-    });
+    let owner = owner(user);
     let user = check.parsed::<UserId>("spec.user.id", id);
     let cpu = check.amount("spec.resources.cpu", cpu, default_cpu, most_cpu);
     let memory = check.amount("spec.resources.memory", memory, default_memory, most_memory);
@@ -113,29 +111,36 @@ pub fn validate(workspace: &Workspace, settings: &WorkspaceSettings) -> Result<V
     let idle_timeout = check.idle_timeout(idle_timeout, defaults.idle_timeout);
 
     let metadata = &workspace.metadata;
-    let valid = (|| {
-        let asked = Asked {
+    let asked = (|| {
+        Some(Asked {
             namespaces: namespaces?,
             ports: ports?,
             cidrs: egress_cidrs.is_some().then_some(cidrs?),
             fqdns: egress_fqdns.is_some().then_some(fqdns?),
-        };
-        let (egress, refused) = egress::within(asked, defaults, class_name);
-        check.limited.extend(refused);
+        })
+    })();
+    // A class that is no more may have allowed less than all have.
+    let asked = asked.filter(|_| !check.class_unknown);
+    let (egress, refused) = asked.map_or_else(
+        || (egress::nothing(defaults), vec![]),
+        |asked| egress::within(asked, defaults, class_name),
+    );
+    check.limited.extend(refused);
+    let valid = (|| {
         Some(ValidWorkspace {
             name: metadata.name.clone()?,
             namespace: metadata.namespace.clone()?,
             uid: metadata.uid.clone()?,
             user: user?,
             email: email.clone(),
-            cpu: cpu?,
-            memory: memory?,
-            storage: storage?,
+            cpu: cpu.or_else(placeholder)?,
+            memory: memory.or_else(placeholder)?,
+            storage: storage.or_else(placeholder)?,
             providers: providers.clone(),
             egress,
-            storage_class: storage_class?,
-            ca_bundle: ca_bundle?.or_else(|| defaults.ca_bundle_config_map.clone()),
-            idle_timeout: idle_timeout?,
+            storage_class: storage_class.flatten(),
+            ca_bundle: ca_bundle.flatten().or_else(|| defaults.ca_bundle_config_map.clone()),
+            idle_timeout: idle_timeout.unwrap_or(defaults.idle_timeout),
             keep_alive: *keep_alive,
             update_policy: *update_policy,
             reclaim_policy: *reclaim_policy,
@@ -148,10 +153,22 @@ pub fn validate(workspace: &Workspace, settings: &WorkspaceSettings) -> Result<V
     })();
     match valid {
         Some(valid) if check.problems.is_empty() => Ok(valid),
-        _ => Err(Invalid {
+        rest => Err(Invalid {
             problems: check.problems,
+            rest: rest.map(Box::new),
         }),
     }
+}
+
+/// In the place of an amount that can't be read, where no pod is made of it.
+fn placeholder() -> Option<Quantity> {
+    "1".parse().ok()
+}
+
+/// The id of the owner that is recorded, when one is.
+pub fn owner(user: &User) -> Option<UserId> {
+    let (issuer, subject) = user.issuer.clone().zip(user.subject.clone())?;
+    Some(UserId::of(&Identity { issuer, subject }))
 }
 
 fn platform(defaults: &WorkspaceDefaults) -> Platform {
@@ -174,6 +191,7 @@ struct Check {
     problems: Vec<String>,
     /// What is allowed less of than was asked for.
     limited: Vec<String>,
+    class_unknown: bool,
 }
 
 impl Check {
@@ -210,6 +228,7 @@ impl Check {
                 format!("one of the configured classes: {}", names.join(", "))
             };
             self.problem("spec.className", name, expected);
+            self.class_unknown = true;
             common
         })
     }
@@ -437,6 +456,26 @@ pub(super) mod tests {
         )
         .unwrap_err();
         insta::assert_snapshot!(invalid.problems.join("\n"));
+    }
+
+    #[test]
+    fn of_an_invalid_spec_as_much_is_known_as_keeps_what_runs_within_bounds() {
+        let mut asked = spec();
+        asked["resources"]["cpu"] = json!("two");
+        asked["aiConfig"]["egressPorts"] = json!([443]);
+        asked["suspended"] = json!(true);
+        let rest = |spec| validate(&workspace(spec), &settings()).unwrap_err().rest;
+        let readable = rest(asked.clone()).unwrap();
+        assert!(readable.suspended);
+        assert_eq!(readable.egress.ports, [NonZeroU16::new(443).unwrap()]);
+        // What can't be made out opens nothing.
+        for (field, value) in [("egressPorts", json!([0])), ("egressNamespaces", json!(["Up"]))] {
+            let mut unclear = asked.clone();
+            unclear["aiConfig"][field] = value;
+            assert_eq!(rest(unclear).unwrap().egress, egress::nothing(&defaults()), "{field}");
+        }
+        asked["className"] = json!("one that is no more");
+        assert_eq!(rest(asked).unwrap().egress, egress::nothing(&defaults()));
     }
 
     #[test]

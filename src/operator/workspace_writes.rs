@@ -2,6 +2,7 @@
 
 use super::apply::patch_as_operator;
 use crate::api::Workspace;
+use crate::cluster::lean::Lean;
 use crate::labels;
 use kube::api::{Patch, PatchParams};
 use kube::core::Request;
@@ -16,9 +17,9 @@ use serde_json::{Value, json};
 /// When the API server does not take it.
 pub async fn set_finalizer(
     client: &Client,
-    workspace: &Workspace,
+    workspace: &Lean<Workspace>,
     wanted: bool,
-) -> Result<Option<Workspace>, kube::Error> {
+) -> Result<Option<Lean<Workspace>>, kube::Error> {
     let mut finalizers: Vec<&str> = workspace.finalizers().iter().map(String::as_str).collect();
     let before = finalizers.len();
     finalizers.retain(|finalizer| *finalizer != labels::FINALIZER);
@@ -28,8 +29,8 @@ pub async fn set_finalizer(
     if finalizers.len() == before {
         return Ok(None);
     }
-    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": workspace.metadata.resource_version}});
-    let api: Api<Workspace> = Api::namespaced(client.clone(), &workspace.namespace().unwrap_or_default());
+    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": workspace.resource_version()}});
+    let api: Api<Lean<Workspace>> = Api::namespaced(client.clone(), &workspace.namespace().unwrap_or_default());
     let written = api
         .patch(&workspace.name_any(), &patch_as_operator(), &Patch::Merge(patch))
         .await;

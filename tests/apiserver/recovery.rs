@@ -196,6 +196,35 @@ fn remove_webhook(site: &Site, id: &str) {
     site.kubectl(&["delete", "validatingwebhookconfiguration", &name]);
 }
 
+/// Somebody takes our label off an object, so that no watch of ours tells of it any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_has_lost_its_label_gets_it_again() {
+    let site = Site::new("label").await;
+    let operator = site.operator(&[]);
+    site.create("dev1", &spec("dev1")).await;
+    site.runs("dev1").await;
+    for object in [
+        "networkpolicy/dev1-workspace-egress",
+        "service/dev1-workspace-svc",
+        "pod/dev1-workspace-pod",
+    ] {
+        site.kubectl(&["label", object, "managed-by-"]);
+        let labelled = async || {
+            let found = site.kubectl(&[
+                "get",
+                object.split('/').next().unwrap(),
+                "-l",
+                "managed-by=devplane",
+                "-o",
+                "name",
+            ]);
+            found.contains(object.split('/').nth(1).unwrap())
+        };
+        assert!(eventually(labelled).await, "{object}: {}", operator.log());
+    }
+    operator.assert_never_forbidden();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_api_server_refuses_is_tried_until_it_does_not() {
     let site = Site::new("refused").await;

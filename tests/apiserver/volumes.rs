@@ -34,6 +34,17 @@ async fn a_retained_volume_waits_for_its_owner_alone() {
     site.until("dev1", "made", is_made).await;
     let volume = claims(&site).get("dev1-workspace-pvc").await.unwrap();
     assert_eq!(volume.owner_references(), []);
+    // Another Workspace of the same user.id asks for the volume to be kept when it goes: it is not its own.
+    let mut thief = kept.clone();
+    thief["user"]["subject"] = json!("someone else");
+    site.create("thief", &thief).await;
+    site.until("thief", "refused", |w| reason(w) == "NameConflict").await;
+    delete(&site, "thief").await;
+    let same = claims(&site).get("dev1-workspace-pvc").await.unwrap();
+    assert_eq!(
+        (same.annotations(), same.owner_references()),
+        (volume.annotations(), volume.owner_references())
+    );
     delete(&site, "dev1").await;
     // The garbage collector has been here.
     assert!(eventually(async || site.pods().get_opt("dev1-workspace-pod").await.unwrap().is_none()).await);
@@ -166,5 +177,27 @@ async fn other_certificates_reach_a_pod_as_its_policy_says() {
         r#"{"data":{"ca.crt":"one"}}"#,
     ]);
     site.until("manual", "up to date", |w| !pending(w)).await;
+    operator.assert_never_forbidden();
+}
+
+/// The class is gone, so nothing could be made of the spec: the volume is kept all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_is_kept_though_something_else_in_the_spec_is_wrong() {
+    let site = Site::new("retain-invalid").await;
+    site.server.collect_garbage();
+    let operator = site.operator(&[]);
+    site.create("dev1", &spec("dev1")).await;
+    site.until("dev1", "made", is_made).await;
+    let wrong = json!({"spec": {"className": "gone", "persistence": {"reclaimPolicy": "Retain"}}});
+    site.patch("dev1", &wrong).await;
+    site.until("dev1", "wrong", |w| reason(w) == "ValidationFailed").await;
+    delete(&site, "dev1").await;
+    assert!(eventually(async || site.pods().get_opt("dev1-workspace-pod").await.unwrap().is_none()).await);
+    let left = claims(&site).get("dev1-workspace-pvc").await.unwrap();
+    assert_eq!(
+        (left.owner_references(), left.metadata.deletion_timestamp.is_some()),
+        (&[][..], false)
+    );
+    assert_eq!(left.labels()["workspace.devplane.io/reclaim-policy"], "Retain");
     operator.assert_never_forbidden();
 }
