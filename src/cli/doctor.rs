@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 /// The namespace that the documentation installs into.
 const NAMESPACE: &str = "workspace-operator-system";
+/// What a shell tells of a program that SIGINT has ended: 128 and the signal's number.
+const INTERRUPTED: u8 = 130;
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -74,7 +76,13 @@ struct ImagesArguments {
     /// A values file as helm gets it; several are merged in their order
     #[arg(long, short = 'f', value_name = "FILE")]
     values: Vec<PathBuf>,
-    /// text: a reference a line; json: with registry, repository, tag, digest, and what runs the image
+    /// Ask each image's registry for its digest, with the pull secrets of the cluster where there is one
+    #[arg(long)]
+    resolve: bool,
+    /// The namespace of the release, for --resolve
+    #[arg(long, short, default_value = NAMESPACE, value_name = "NAME")]
+    namespace: String,
+    /// text: a reference a line, and with --resolve a tab and its digest; json: with registry, repository, tag, digest, and what runs the image
     #[arg(long, short, value_enum, default_value = "text")]
     output: OutputArgument,
 }
@@ -130,24 +138,51 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 fn list_images(arguments: &ImagesArguments) -> ExitCode {
     let listed = Values::load(&arguments.values)
         .map_err(anyhow::Error::from)
-        .and_then(|values| images::of(&values).map_err(anyhow::Error::from));
-    match listed {
-        Ok(images) => {
-            printer::data(&match arguments.output {
-                OutputArgument::Text => images::text(&images),
-                OutputArgument::Json => images::json(&images),
-            });
-            ExitCode::SUCCESS
-        }
+        .and_then(|values| Ok((images::of(&values)?, values)));
+    let (mut images, values) = match listed {
+        Ok(listed) => listed,
         Err(error) => {
             printer::error(
                 &error,
                 Some("give --values the files that helm gets, in the same order"),
             );
-            ExitCode::from(64)
+            return ExitCode::from(64);
         }
+    };
+    let unresolved = if arguments.resolve {
+        let Ok(runtime) = runtime() else {
+            return ExitCode::FAILURE;
+        };
+        runtime.block_on(resolve(values, &arguments.namespace, &mut images))
+    } else {
+        Vec::new()
+    };
+    printer::data(&match arguments.output {
+        OutputArgument::Text => images::text(&images, arguments.resolve),
+        OutputArgument::Json => images::json(&images),
+    });
+    for why in &unresolved {
+        printer::error(&anyhow::anyhow!("{why}"), None);
+    }
+    if unresolved.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
+
+async fn resolve(values: Values, namespace: &str, images: &mut [images::Image]) -> Vec<String> {
+    // The provider's client has no part in this.
+    let unknown = installation::OidcSource::Unknown("it is not asked for".to_owned());
+    let context = Context::new(
+        Installation::of_values(values, namespace, unknown),
+        client::connect().await,
+        Probes::new(false, run_id()),
+        SystemClock.now(),
+    );
+    context.resolve(images).await
+}
+
 fn examine(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let selection = Selection::new(&arguments.only, &arguments.skip)?;
     let values = match arguments.values.as_slice() {
@@ -171,14 +206,16 @@ fn examine(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             Probes::new(arguments.probe, run_id()),
             SystemClock.now(),
         );
-        let findings = findings(arguments, &selection, Arc::new(context)).await;
+        let (findings, is_interrupted) = findings(arguments, &selection, Arc::new(context)).await;
         match arguments.output {
             Output::Text => printer::data(&text::summary(&findings)),
             Output::Json => printer::data(&json::report(&findings)),
             Output::Junit => printer::data(&junit::report(&findings)),
         }
         let Counts { warnings, failed, .. } = Counts::of(&findings);
-        if failed > 0 || (warnings > 0 && arguments.fail_on == FailOn::Warn) {
+        if is_interrupted {
+            ExitCode::from(INTERRUPTED)
+        } else if failed > 0 || (warnings > 0 && arguments.fail_on == FailOn::Warn) {
             ExitCode::FAILURE
         } else {
             ExitCode::SUCCESS
@@ -204,8 +241,9 @@ async fn of_values(arguments: &Arguments, values: Values, client: Option<&Client
     Installation::of_values(values, &arguments.namespace, oidc)
 }
 
-/// Runs the checks. As text they are printed as they end; on a terminal, a line on standard error says what is being done.
-async fn findings(arguments: &Arguments, selection: &Selection, context: Arc<Context>) -> Vec<Finding> {
+/// Runs the checks, and says whether they were interrupted. As text they are printed as they end; on a terminal, a line on standard error says
+/// what is being done.
+async fn findings(arguments: &Arguments, selection: &Selection, context: Arc<Context>) -> (Vec<Finding>, bool) {
     let stop = CancellationToken::new();
     let interrupted = tokio::spawn(interruption(stop.clone()));
     let mut progress = Progress::new(selection);
@@ -227,7 +265,7 @@ async fn findings(arguments: &Arguments, selection: &Selection, context: Arc<Con
         printer::status("");
     }
     interrupted.abort();
-    findings
+    (findings, stop.is_cancelled())
 }
 
 async fn interruption(stop: CancellationToken) {

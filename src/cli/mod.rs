@@ -1,6 +1,7 @@
 //! The command line becomes a role that runs, and its end an exit code.
 //!
-//! Exit codes: 0 ok, 1 failed, 64 bad configuration or usage (`EX_USAGE` of BSD's sysexits).
+//! Exit codes: 0 ok, 1 failed, 64 bad configuration or usage (`EX_USAGE` of BSD's sysexits), 130 a doctor's run that
+//! was interrupted.
 
 mod canary;
 mod crd_gen;

@@ -4,4 +4,5 @@ pub mod client;
 pub mod kinds;
 pub mod lean;
 pub mod lease;
+pub mod session_keys;
 pub mod watch;

@@ -1,6 +1,7 @@
 //! Questions whether somebody may do something become the rights that are missing.
 
 use futures::stream::{self, StreamExt, TryStreamExt};
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
     SubjectAccessReviewSpec,
@@ -13,7 +14,7 @@ use std::fmt;
 const CONCURRENT: usize = 16;
 
 /// One right.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Right {
     /// `None` for what is in no namespace.
     pub namespace: Option<String>,
@@ -102,6 +103,16 @@ impl fmt::Display for Right {
             None => Ok(()),
         }
     }
+}
+
+/// Who the caller is, as the API server has it: the user name. `None` where it does not tell (before Kubernetes 1.28).
+pub async fn caller(client: &Client) -> Option<String> {
+    let review = SelfSubjectReview::default();
+    let answer: SelfSubjectReview = Api::all(client.clone())
+        .create(&PostParams::default(), &review)
+        .await
+        .ok()?;
+    answer.status?.user_info?.username
 }
 
 /// Those of `rights` that `subject` does not have, in their order.

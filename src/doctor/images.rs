@@ -18,7 +18,7 @@ pub struct Image {
     pub repository: String,
     /// `latest` when the reference names neither a tag nor a digest.
     pub tag: Option<String>,
-    /// Such as `sha256:...`, when the reference names one.
+    /// Such as `sha256:...`, when the reference names one, or its registry was asked.
     pub digest: Option<String>,
     /// Such as `gateway` or `workspace class gpu`.
     pub used_by: Vec<String>,
@@ -67,9 +67,13 @@ pub fn of(values: &Values) -> Result<Vec<Image>, BadReference> {
     Ok(images)
 }
 
-/// A line for each image: its reference alone, for a loop that copies.
-pub fn text(images: &[Image]) -> String {
-    images.iter().map(|image| format!("{}\n", image.reference)).collect()
+/// A line for each image: its reference, for a loop that copies; `with_digests` also a tab and the digest, where it is known.
+pub fn text(images: &[Image], with_digests: bool) -> String {
+    let line = |image: &Image| match image.digest.as_ref().filter(|_| with_digests) {
+        Some(digest) => format!("{}\t{digest}\n", image.reference),
+        None => format!("{}\n", image.reference),
+    };
+    images.iter().map(line).collect()
 }
 
 /// `{"images": [...]}`, for programs.
@@ -113,6 +117,13 @@ fn uses(values: &Values) -> Vec<Use> {
                 reference.to_owned(),
                 &by,
             ));
+        }
+    }
+    // Patterns are no images.
+    for (index, reference) in values.texts("workspace.allowedImages").into_iter().enumerate() {
+        if !reference.ends_with('*') {
+            let path = format!("workspace.allowedImages[{index}]");
+            uses.push(found(&path, reference, "workspace.allowedImages"));
         }
     }
     let extra = values.get("extraObjects").as_array().map_or(&[][..], Vec::as_slice);
@@ -160,14 +171,14 @@ mod tests {
     }
 
     fn lines(text: &str) -> String {
-        super::text(&of(&values(text)).unwrap())
+        super::text(&of(&values(text)).unwrap(), false)
     }
 
     #[test]
     fn the_defaults_need_two_images() {
         let images = of(&values("{}")).unwrap();
         assert_eq!(
-            text(&images),
+            text(&images, true),
             format!("devplane:{VERSION}\ndevplane-workspace:{VERSION}\n")
         );
         assert_eq!(images[0].used_by, ["operator", "gateway"]);
@@ -179,9 +190,9 @@ mod tests {
         assert_eq!(
             lines(
                 "{image: r.example:5000/a/devplane:2, gateway: {image: 'r.example:5000/a/gateway:2'}, workspace: {image: w:1, \
-                 classes: [{name: gpu, image: 'r.example/gpu:1'}, {name: small}, {name: same, image: w:1}]}}"
+                 classes: [{name: gpu, image: 'r.example/gpu:1'}, {name: small}, {name: same, image: w:1}], allowedImages: [w:1, 'r.example/*', a:2]}}"
             ),
-            "r.example:5000/a/devplane:2\nr.example:5000/a/gateway:2\nw:1\nr.example/gpu:1\n"
+            "r.example:5000/a/devplane:2\nr.example:5000/a/gateway:2\nw:1\nr.example/gpu:1\na:2\n"
         );
     }
 

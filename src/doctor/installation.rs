@@ -32,6 +32,8 @@ pub struct Installation {
     pub gateway: Option<Result<GatewayConfig, Problems>>,
     /// Why issuer, client and redirect URL are not known, when they are not: then those of `gateway` mean nothing.
     pub oidc_unknown: Option<String>,
+    /// Issuer, client and redirect URL are those of the environment, as the values do not have them.
+    pub oidc_of_environment: bool,
 }
 
 /// Where the four settings of [`OIDC`] come from, when the values name a Secret of the caller's.
@@ -40,31 +42,43 @@ pub enum OidcSource {
     Values,
     /// The keys of the Secret and their values.
     Secret(BTreeMap<String, String>),
+    /// The same, of the environment variables `OIDC_...` that a gateway reads.
+    Environment(BTreeMap<String, String>),
     /// It can't be had, and why.
     Unknown(String),
 }
 
-/// Finds the OIDC client that the values speak of: in the environment when it is there (as in a pod that the chart makes), in the values,
-/// or in the Secret that they name.
+/// Finds the OIDC client that the values speak of: in the values where they have all of it, in the Secret that they name, or in the
+/// environment (as in a pod that the chart makes, whose values have no client secret).
 pub async fn oidc_source(
     values: &Values,
     namespace: &str,
     client: Option<&Client>,
     environment: impl Fn(&str) -> Option<String>,
 ) -> OidcSource {
-    let given = OIDC.map(|(name, key, _)| environment(name).map(|text| (key.to_owned(), text)));
-    if given.iter().all(Option::is_some) {
-        return OidcSource::Secret(given.into_iter().flatten().collect());
-    }
     let name = values.text("gateway.oidc.existingSecret");
-    if name.is_empty() || !values.is_true("gateway.enabled") {
+    let is_complete = OIDC.iter().all(|(_, _, key)| !values.text(key).is_empty());
+    if !values.is_true("gateway.enabled") || (name.is_empty() && is_complete) {
         return OidcSource::Values;
     }
-    let Some(client) = client else {
-        return OidcSource::Unknown(format!("it is in the Secret {name}, and there is no API server to ask"));
+    let of_secret = match client {
+        _ if name.is_empty() => OidcSource::Values,
+        Some(client) => oidc_secret(&name, namespace, client).await,
+        None => OidcSource::Unknown(format!("it is in the Secret {name}, and there is no API server to ask")),
     };
+    if matches!(of_secret, OidcSource::Secret(_)) {
+        return of_secret;
+    }
+    let given = OIDC.map(|(variable, key, _)| environment(variable).map(|text| (key.to_owned(), text)));
+    if given.iter().all(Option::is_some) {
+        return OidcSource::Environment(given.into_iter().flatten().collect());
+    }
+    of_secret
+}
+
+async fn oidc_secret(name: &str, namespace: &str, client: &Client) -> OidcSource {
     let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
-    match timeout(SECRET_WITHIN, secrets.get_opt(&name)).await {
+    match timeout(SECRET_WITHIN, secrets.get_opt(name)).await {
         Ok(Ok(Some(secret))) => {
             let data = secret.data.into_iter().flatten();
             OidcSource::Secret(
@@ -96,6 +110,7 @@ impl Installation {
             OperatorConfig::read,
         );
         let mut oidc_unknown = None;
+        let oidc_of_environment = matches!(oidc, OidcSource::Environment(_));
         let gateway = values.is_true("gateway.enabled").then(|| {
             let mut variables = settings::gateway(&values, namespace);
             let public = values.text("gateway.publicURL");
@@ -103,10 +118,12 @@ impl Installation {
             for (name, secret_key, key) in OIDC {
                 let text = match &oidc {
                     OidcSource::Values => values.text(key),
-                    OidcSource::Secret(keys) => keys.get(secret_key).cloned().unwrap_or_else(|| {
-                        lacks.push(secret_key);
-                        placeholder(name, &public)
-                    }),
+                    OidcSource::Secret(keys) | OidcSource::Environment(keys) => {
+                        keys.get(secret_key).cloned().unwrap_or_else(|| {
+                            lacks.push(secret_key);
+                            placeholder(name, &public)
+                        })
+                    }
                     OidcSource::Unknown(_) => placeholder(name, &public),
                 };
                 variables.insert(name.to_owned(), text);
@@ -123,6 +140,7 @@ impl Installation {
             namespace: namespace.to_owned(),
             workspaces,
             oidc_unknown,
+            oidc_of_environment,
             ..Self::of(Some(values), Some(operator), gateway)
         }
     }
@@ -147,6 +165,7 @@ impl Installation {
             operator,
             gateway,
             oidc_unknown: None,
+            oidc_of_environment: false,
         }
     }
 
@@ -223,5 +242,30 @@ mod tests {
             installation.gateway.unwrap().err()
         );
         assert_eq!(installation.oidc_unknown.as_deref(), Some("no rights"));
+    }
+
+    #[tokio::test]
+    async fn the_environment_fills_in_what_the_values_do_not_have_and_is_told() {
+        let everything = |_: &str| Some("https://environment.example.test/callback".to_owned());
+        let complete = Values::try_from(MINIMAL).unwrap();
+        let source = oidc_source(&complete, "control", None, everything).await;
+        assert!(
+            matches!(source, OidcSource::Values),
+            "what the values say is what helm gets"
+        );
+
+        let without_secret = Values::try_from(
+            MINIMAL
+                .replace("clientSecret: planted-secret", "clientSecret: ''")
+                .as_str(),
+        );
+        for values in [without_secret.unwrap(), Values::try_from(EXISTING).unwrap()] {
+            let source = oidc_source(&values, "control", None, everything).await;
+            assert!(matches!(source, OidcSource::Environment(_)));
+            let installation = Installation::of_values(values, "control", source);
+            assert!(installation.oidc_of_environment);
+            let issuer = &installation.gateway().unwrap().oidc.issuer;
+            assert_eq!(issuer, "https://environment.example.test/callback");
+        }
     }
 }

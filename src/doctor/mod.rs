@@ -25,7 +25,7 @@ pub mod probe;
 mod reading;
 pub mod recording;
 pub mod report;
-mod rights;
+pub mod rights;
 pub mod run;
 pub mod select;
 pub mod values;

@@ -43,11 +43,13 @@ pub struct Credentials {
 #[derive(Clone, Debug, PartialEq, Eq, Snafu)]
 pub enum CredentialsError {
     #[snafu(display(
-        "Secret {secret} is not of the type kubernetes.io/dockerconfigjson: it has no key .dockerconfigjson"
+        "Secret {secret} is of the type {kind}: expected kubernetes.io/dockerconfigjson or kubernetes.io/dockercfg"
     ))]
-    NoKey { secret: String },
-    #[snafu(display("Secret {secret} holds no JSON with an object auths"))]
-    NoJson { secret: String },
+    Kind { secret: String, kind: String },
+    #[snafu(display("Secret {secret} has no key {key}, which its type asks for"))]
+    NoKey { secret: String, key: &'static str },
+    #[snafu(display("Secret {secret} holds no JSON with logins by registry under {key}"))]
+    NoJson { secret: String, key: &'static str },
     #[snafu(display(
         "Secret {secret} has no user name and password for {registry}: expected username and password, or auth with both"
     ))]
@@ -56,6 +58,17 @@ pub enum CredentialsError {
         "Secret {secret} has credentials for {registry:?}, which is no host with an optional port and path"
     ))]
     Registry { secret: String, registry: String },
+}
+
+const DOCKERCONFIGJSON: &str = ".dockerconfigjson";
+
+/// The key of a pull secret by its type; `None` for a type that kubelets do not take.
+pub fn key_of(kind: &str) -> Option<&'static str> {
+    match kind {
+        "kubernetes.io/dockerconfigjson" => Some(DOCKERCONFIGJSON),
+        "kubernetes.io/dockercfg" => Some(".dockercfg"),
+        _ => None,
+    }
 }
 
 #[derive(Deserialize)]
@@ -83,14 +96,24 @@ struct Pattern {
 }
 
 impl Credentials {
-    /// Adds what is under the key `.dockerconfigjson` of a Secret.
+    /// Adds what a Secret of the type `kind` holds. `entry` gives what is under a key of it.
     ///
     /// # Errors
     /// When a kubelet could not read it.
-    pub fn add(&mut self, secret: &str, dockerconfigjson: Option<&[u8]>) -> Result<(), CredentialsError> {
-        let json = dockerconfigjson.context(NoKeySnafu { secret })?;
-        let config: DockerConfig = serde_json::from_slice(json).ok().context(NoJsonSnafu { secret })?;
-        for (registry, auth) in &config.auths {
+    pub fn add<'a>(
+        &mut self,
+        secret: &str,
+        kind: &str,
+        entry: impl FnOnce(&str) -> Option<&'a [u8]>,
+    ) -> Result<(), CredentialsError> {
+        let key = key_of(kind).context(KindSnafu { secret, kind })?;
+        let json = entry(key).context(NoKeySnafu { secret, key })?;
+        let auths = match key {
+            DOCKERCONFIGJSON => serde_json::from_slice(json).map(|config: DockerConfig| config.auths),
+            _ => serde_json::from_slice(json),
+        };
+        let auths: BTreeMap<String, DockerAuth> = auths.ok().context(NoJsonSnafu { secret, key })?;
+        for (registry, auth) in &auths {
             let pattern = Pattern::of(registry).context(RegistrySnafu { secret, registry })?;
             let (username, password) = auth.login().context(NoLoginSnafu { secret, registry })?;
             ensure!(!username.is_empty(), NoLoginSnafu { secret, registry });
@@ -190,10 +213,25 @@ mod tests {
     use secrecy::ExposeSecret;
     use serde_json::json;
 
+    const KIND: &str = "kubernetes.io/dockerconfigjson";
+
     fn credentials(auths: serde_json::Value) -> Result<Credentials, CredentialsError> {
         let mut all = Credentials::default();
         let json = json!({ "auths": auths }).to_string();
-        all.add("pull", Some(json.as_bytes())).map(|()| all)
+        all.add("pull", KIND, |_| Some(json.as_bytes())).map(|()| all)
+    }
+
+    #[test]
+    fn secrets_of_the_old_type_are_read_too() {
+        let json = json!({"r.corp": {"username": "u", "password": "p"}}).to_string();
+        let mut all = Credentials::default();
+        let entry = |key: &str| (key == ".dockercfg").then_some(json.as_bytes());
+        all.add("pull", "kubernetes.io/dockercfg", entry).unwrap();
+        assert_eq!(all.of(&"r.corp/a".parse().unwrap()).len(), 1);
+        let refused = all.add("pull", KIND, entry);
+        assert!(matches!(refused, Err(CredentialsError::NoKey { .. })));
+        let refused = all.add("pull", "Opaque", entry);
+        assert!(matches!(refused, Err(CredentialsError::Kind { .. })));
     }
 
     #[test]
@@ -244,9 +282,8 @@ mod tests {
     #[test]
     fn what_can_not_be_used_is_named_and_not_quoted() {
         let mut all = Credentials::default();
-        assert!(matches!(all.add("s", None), Err(CredentialsError::NoKey { .. })));
         assert!(matches!(
-            all.add("s", Some(b"planted")),
+            all.add("s", KIND, |_| Some(b"planted")),
             Err(CredentialsError::NoJson { .. })
         ));
         for (auth, names) in [

@@ -11,5 +11,5 @@ mod manifest;
 mod reference;
 
 pub use client::{Found, RegistryClient, RegistryError, Stage};
-pub use credentials::{Credentials, CredentialsError, Login};
+pub use credentials::{Credentials, CredentialsError, Login, key_of};
 pub use reference::{Reference, ReferenceError};

@@ -153,6 +153,7 @@ all_images() {
     sed -nE 's/^[ -]*image: "?([^"]+)"?$/\1/p' "$1"
     images "$1"
     sed -n '/name: WORKSPACE_CLASSES$/{n; s/^ *value: //p}' "$1" | head -n 1 | jq -r 'fromjson[] | .image // empty'
+    sed -n '/name: WORKSPACE_ALLOWED_IMAGES$/{n; s/^ *value: "\(.*\)"$/\1/p}' "$1" | head -n 1 | tr , '\n' | grep -v '\*$' | grep . || true
   } | LC_ALL=C sort -u
 }
 

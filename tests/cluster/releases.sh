@@ -31,7 +31,7 @@ reconciled() {
 
 # The doctor's objects of the release, wherever they are.
 of_doctor() {
-  kubectl get jobs,pods,configmaps,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings -A -l app.kubernetes.io/name=workspace-doctor \
+  kubectl get jobs,pods,secrets,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings -A -l app.kubernetes.io/name=workspace-doctor \
     -o 'jsonpath={range .items[*]}{.kind}/{.metadata.name}{"\n"}{end}'
 }
 nothing_of_doctor() { [ -z "$(of_doctor)" ]; }

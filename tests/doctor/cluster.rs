@@ -70,6 +70,7 @@ for node in node-a node-b; do
 done
 status pod/coredns-0 '{"status":{"phase":"Running","conditions":[{"type":"Ready","status":"True"}]}}' merge kube-system
 kubectl create secret generic workspace-gateway-session-keys -n workspace-operator-system --from-literal=keys="$(head -c 64 /dev/zero | base64 -w0)" >/dev/null
+kubectl label namespace workspace-operator-system pod-security.kubernetes.io/enforce=restricted >/dev/null
 "#;
 
 const fn row(name: &'static str, code: &'static str, fault: &'static str) -> Row {
@@ -100,6 +101,27 @@ const fn with_values_that_are_installed(name: &'static str, code: &'static str, 
 const WITHOUT_CILIUM: &str = "kubectl delete crd ciliumnetworkpolicies.cilium.io >/dev/null";
 
 const MAKE_KEYS: &str = r#"kubectl create secret generic workspace-gateway-session-keys -n workspace-operator-system --from-literal=keys="$(head -c 64 /dev/zero | base64 -w0)" >/dev/null"#;
+
+const LEADER_AGAIN: &str = r#"kubectl patch lease workspace-operator -n workspace-operator-system --type merge -p '{"spec":{"holderIdentity":"workspace-operator-leader"}}' >/dev/null"#;
+
+/// Pods of the gateway as nodes tell of them, of which none runs.
+const TWO_KINDS: &str = r#"
+for name in a b; do
+  kubectl apply -f - >/dev/null <<END
+apiVersion: v1
+kind: Pod
+metadata: {name: gateway-$name, namespace: workspace-operator-system, labels: {app: workspace-gateway, pod-template-hash: x}}
+spec:
+  securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
+  containers:
+  - name: gateway
+    image: registry.example.test/devplane:2
+    securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+END
+  status "pod/gateway-$name" '{"status":{"containerStatuses":[{"name":"gateway","ready":true,"restartCount":0,"image":"i","imageID":"registry.example.test/devplane@sha256:'$name'"}]}}' merge workspace-operator-system
+done"#;
+
+const ONE_KIND: &str = r#"status pod/gateway-b '{"status":{"containerStatuses":[{"name":"gateway","ready":true,"restartCount":0,"image":"i","imageID":"registry.example.test/devplane@sha256:a"}]}}' merge workspace-operator-system"#;
 
 pub const ROWS: &[Row] = &[
     Row {
@@ -153,6 +175,11 @@ done"#,
         "DP0402",
         "kubectl label --overwrite namespace workspaces pod-security.kubernetes.io/enforce=privileged >/dev/null",
     ),
+    row(
+        "a release's namespace that admits anything",
+        "DP0415",
+        "kubectl label namespace workspace-operator-system pod-security.kubernetes.io/enforce- >/dev/null",
+    ),
     Row {
         undo: "kubectl annotate --overwrite storageclass standard storageclass.kubernetes.io/is-default-class=true >/dev/null",
         ..row(
@@ -171,6 +198,28 @@ done"#,
         "DP0404",
         "kubectl patch storageclass standard -p '{\"allowVolumeExpansion\":false}' >/dev/null",
     ),
+    Row {
+        mend: Script("kubectl delete crd others.workspace.devplane.io >/dev/null"),
+        ..row(
+            "a definition whose names another one has",
+            "DP0204",
+            r#"kubectl get crd workspaces.workspace.devplane.io -o json | sed '/"resourceVersion"\|"uid"/d' > ~/definition.json
+kubectl delete crd workspaces.workspace.devplane.io >/dev/null
+kubectl apply -f - >/dev/null <<'END'
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: others.workspace.devplane.io}
+spec:
+  group: workspace.devplane.io
+  scope: Namespaced
+  names: {plural: others, singular: other, kind: Workspace, listKind: WorkspaceList}
+  versions: [{name: v1alpha1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}]
+END
+kubectl wait --for=condition=Established crd/others.workspace.devplane.io --timeout=30s >/dev/null
+kubectl create -f ~/definition.json >/dev/null
+kubectl wait --for=condition=NamesAccepted=False crd/workspaces.workspace.devplane.io --timeout=30s >/dev/null"#,
+        )
+    },
     Row {
         values: "workspace: {storageClass: immediate}",
         undo: "kubectl delete storageclass immediate >/dev/null; kubectl label node node-a node-b topology.kubernetes.io/zone- >/dev/null",
@@ -500,6 +549,19 @@ kubectl delete daemonset calico-node -n kube-system >/dev/null"#,
         )
     },
     row("an operator that has stopped leading", "DP1102", ""),
+    Row {
+        mend: Printed(LEADER_AGAIN),
+        ..row(
+            "a leader that is gone",
+            "DP1102",
+            "kubectl patch lease workspace-operator -n workspace-operator-system --type merge -p '{\"spec\":{\"holderIdentity\":\"workspace-operator-gone\"}}' >/dev/null",
+        )
+    },
+    Row {
+        mend: Printed(ONE_KIND),
+        undo: "kubectl delete pod -n workspace-operator-system gateway-a gateway-b --force --grace-period=0 >/dev/null 2>&1",
+        ..row("gateways of two images under one name", "DP1103", TWO_KINDS)
+    },
     Row {
         mend: Script(
             "status deployment/workspace-gateway '{\"status\":{\"updatedReplicas\":2}}' merge workspace-operator-system",

@@ -12,6 +12,7 @@ mod authority;
 #[path = "../harness/cilium.rs"]
 mod cilium_definition;
 mod cluster;
+mod install;
 mod outside;
 #[allow(dead_code, reason = "other tiers do more with it")]
 #[path = "../harness/registry.rs"]

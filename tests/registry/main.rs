@@ -33,9 +33,11 @@ async fn find(
     client.find(&image, &logins, &wanted(architectures)).await
 }
 
+const KIND: &str = "kubernetes.io/dockerconfigjson";
+
 fn credentials(json: &str) -> Credentials {
     let mut all = Credentials::default();
-    all.add("pull", Some(json.as_bytes())).unwrap();
+    all.add("pull", KIND, |_| Some(json.as_bytes())).unwrap();
     all
 }
 
@@ -134,8 +136,8 @@ async fn a_password_is_shown_where_it_is_asked_for_and_never_told() {
         r#"{{"auths":{{"{}/app":{{"username":"other","password":"x"}}}}}}"#,
         registry.host
     ));
-    both.add("right", Some(registry.dockerconfigjson(PASSWORD).as_bytes()))
-        .unwrap();
+    let json = registry.dockerconfigjson(PASSWORD);
+    both.add("right", KIND, |_| Some(json.as_bytes())).unwrap();
     let found = find(&client, &image, &both, &[]).await.unwrap();
     assert_eq!(found.secret.as_deref(), Some("right"));
     // And someone who is let in finds nothing where nothing is.

@@ -118,8 +118,8 @@ containers:
   {{- end }}
 volumes:
 - name: values
-  configMap:
-    name: workspace-doctor
+  secret:
+    secretName: workspace-doctor
 {{- if $ca.name }}
 - name: ca
   configMap:

@@ -2,12 +2,16 @@
 {{- define "devplane.validate" -}}
 {{- /* Rendered first, as helm goes through templates backwards by name: what is missing would be a nil pointer in the next one. */ -}}
 {{- $missing := list -}}
-{{- range tuple "customCA" "log" "operator" "gateway" "workspace" "networkPolicy" "canary" "monitoring" -}}
+{{- range tuple "customCA" "log" "operator" "gateway" "workspace" "networkPolicy" "canary" "monitoring" "doctor" -}}
 {{- if not (hasKey $.Values .) }}{{ $missing = append $missing . }}{{ end -}}
 {{- end -}}
-{{- range tuple "httpRoute" "route" -}}
-{{- if not (hasKey (default dict $.Values.gateway) .) }}{{ $missing = append $missing (printf "gateway.%s" .) }}{{ end -}}
+{{- range $path := tuple "gateway.httpRoute" "gateway.route" "workspace.networkPolicyBackend" "workspace.ai.egressFQDNs" -}}
+{{- $at := $.Values -}}
+{{- range splitList "." $path -}}
+{{- if hasKey (default dict $at) . }}{{ $at = get $at . }}{{ else }}{{ $at = dict }}{{ $missing = append $missing $path }}{{ end -}}
 {{- end -}}
+{{- end -}}
+{{- $missing = uniq $missing -}}
 {{- if $missing -}}
 {{- fail (printf "the values have no %s: they are those of an earlier chart, as helm upgrade --reuse-values takes them; use --reset-then-reuse-values, or -f with your values file" (join ", " $missing)) -}}
 {{- end -}}

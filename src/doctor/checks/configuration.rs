@@ -50,6 +50,9 @@ fn evidence(installation: &Installation) -> String {
     if let Some(why) = &installation.oidc_unknown {
         text.push_str(&format!("; the OIDC client is not known: {why}"));
     }
+    if installation.oidc_of_environment {
+        text.push_str("; issuer, client and redirect URL are those of OIDC_ISSUER_URL and the like in the environment");
+    }
     text
 }
 

@@ -4,6 +4,7 @@ use super::super::check::{Check, Claim, Fix, Status};
 use super::super::context::Context;
 use super::super::outside::authorities::{Authorities, Given};
 use super::super::outside::images::{Broken, Images, Looked};
+use super::super::values::public_hosts::{self, Mention};
 use super::outcome;
 use crate::clock::{Clock, SystemClock};
 use crate::registry::{RegistryError, Stage};
@@ -20,6 +21,7 @@ pub const CHECKS: &[Check] = &[
     LOGINS.check(|context| Box::pin(logins(context))),
     PRESENT.check(|context| Box::pin(present(context))),
     ARCHITECTURES.check(|context| Box::pin(architectures(context))),
+    NOT_PUBLIC.check(|context| Box::pin(not_public(context))),
 ];
 
 /// How long a certificate should last.
@@ -30,7 +32,7 @@ const AUTHORITIES: Claim = Claim::error("DP0501", "the certificate authorities t
     .needs(&["DP0101"])
     .docs(
         "The gateway's authorities (`gateway.tls.customCABundle`, else `customCA`) and the workspaces' (`workspace.defaultCABundle`, else \
-         `customCA`) are there, are PEM blocks with X.509 certificates, and at least one of each is valid now.",
+         `customCA`) are PEM blocks with X.509 certificates, and at least one of each is valid now. That the ConfigMaps are there is DP0413.",
     );
 
 const AUTHORITIES_LAST: Claim = Claim::warning(
@@ -66,7 +68,8 @@ const LOGINS: Claim = Claim::error("DP0506", "the registries let the pull secret
     .patience(25)
     .docs(
         "Where a registry wants a login, the pull secrets of the pods are tried as a kubelet does it: `imagePullSecrets` for the control plane, \
-         `workspace.pod.imagePullSecrets` for workspaces. HTTP Basic and token servers are known; passwords are never printed.",
+         `workspace.pod.imagePullSecrets` for workspaces. HTTP Basic and token servers are known; passwords are never printed. That the Secrets \
+         are there is DP0412.",
     );
 
 const PRESENT: Claim = Claim::error("DP0507", "each image is in its registry")
@@ -84,6 +87,35 @@ const ARCHITECTURES: Claim = Claim::error("DP0508", "each image is there for eve
          be there, too: a mirror may have copied one of several.",
     );
 
+const NOT_PUBLIC: Claim = Claim::warning("DP0509", "no value leads to a public registry or package index")
+    .why("In a closed network it is not reached; elsewhere users fetch what nobody has looked at.")
+    .docs(
+        "Every text of the values files is searched for the hosts of well-known public registries and package indexes: images, `extraObjects`, \
+         mirrors, policies and all the rest. Who wants one of them leaves this check out (`--skip DP0509`).",
+    );
+
+async fn not_public(context: Arc<Context>) -> Status {
+    let Some(values) = &context.installation.values else {
+        return Status::skip("values alone name them: give --values");
+    };
+    let found = public_hosts::in_values(values.given());
+    if found.is_empty() {
+        return Status::pass("none of the well-known ones");
+    }
+    let told: Vec<_> = found
+        .iter()
+        .map(|Mention { path, host }| format!("{path} names {host}"))
+        .collect();
+    Status::fail(
+        told.join("\n"),
+        format!("{} values", found.len()),
+        "registries and indexes of your own",
+        Fix::words(
+            "copy what is there to your registry or mirror, and put that name into the values; `devplane doctor images` lists the images",
+        ),
+    )
+}
+
 async fn authorities(context: Arc<Context>) -> Status {
     let now = SystemClock.now();
     let of = [
@@ -96,24 +128,16 @@ async fn authorities(context: Arc<Context>) -> Status {
 fn usable(whose: &str, given: &Given, now: Timestamp) -> Status {
     let Authorities { from, facts, .. } = match given {
         Given::Nothing => return Status::pass("none are given: the system's are trusted"),
-        Given::Unknown { why } => return Status::skip(why.as_str()),
-        Given::Unusable { from, problem, missing } => {
-            let fix = match missing {
-                Some((namespace, name, key)) => {
-                    let key = if key.is_empty() { "ca.crt" } else { key };
-                    Fix::command(format!(
-                        "kubectl -n {namespace} create configmap {name} --from-file={key}=ca.crt"
-                    ))
-                }
-                None => Fix::words(format!(
-                    "put PEM blocks `-----BEGIN CERTIFICATE-----` into {from}, one for each authority, and nothing else"
-                )),
-            };
+        // That it is not there is DP0413's.
+        Given::Unknown { why } | Given::Missing { why } => return Status::skip(why.as_str()),
+        Given::Unusable { from, problem } => {
             return Status::fail(
                 format!("{whose} can't use the authorities in {from}: {problem}"),
                 problem.as_str(),
                 "certificates in PEM form",
-                fix,
+                Fix::words(format!(
+                    "put PEM blocks `-----BEGIN CERTIFICATE-----` into {from}, one for each authority, and nothing else"
+                )),
             );
         }
         Given::Authorities(given) => given,
@@ -140,8 +164,12 @@ async fn authorities_last(context: Arc<Context>) -> Status {
 }
 
 fn lasting(given: &Given, now: Timestamp) -> Status {
-    let Given::Authorities(Authorities { from, facts, .. }) = given else {
-        return Status::pass("none are given");
+    let Authorities { from, facts, .. } = match given {
+        Given::Authorities(given) => given,
+        Given::Nothing => return Status::pass("none are given"),
+        Given::Unusable { problem: why, .. } | Given::Unknown { why } | Given::Missing { why } => {
+            return Status::skip(why.as_str());
+        }
     };
     let strange = facts
         .iter()
@@ -253,13 +281,12 @@ async fn logins(context: Arc<Context>) -> Status {
             Err(error) if error.stage() == Stage::SignIn => error,
             Err(_) => return None,
         };
-        if let Some(Broken::Unreadable { why }) =
-            image.broken.iter().find(|one| matches!(one, Broken::Unreadable { .. }))
-        {
-            return Some(Status::skip(why.as_str()));
+        // A Secret that is not there or that no kubelet could read is DP0412's.
+        if !image.broken.is_empty() {
+            return Some(Status::skip(format!("{error}{}", image.broken_secrets())));
         }
         Some(Status::fail(
-            format!("{}: {error}{}", image.told(), image.broken_secrets()),
+            format!("{}: {error}", image.told()),
             image.secrets.join(", "),
             format!("a pull secret with a login that {registry} lets read"),
             image.login_fix(registry),
@@ -299,6 +326,12 @@ async fn architectures(context: Arc<Context>) -> Status {
                 image.name
             )));
         };
+        if image.wanted.is_empty() {
+            return Some(Status::skip(format!(
+                "no node is selected for {} (nodeSelector), so that its architectures are not known",
+                image.told()
+            )));
+        }
         let lacks = found.lacks(&image.wanted);
         let wanted: Vec<_> = image.wanted.iter().map(String::as_str).collect();
         if lacks.is_empty() {
@@ -346,7 +379,7 @@ impl Looked {
         let each = self.broken.iter().map(|broken| match broken {
             Broken::Missing { name } => format!("; Secret {name} is not in namespace {namespace}"),
             Broken::Unreadable { why } => format!("; {why}"),
-            Broken::Malformed { source, .. } => format!("; {source}"),
+            Broken::Malformed { source } => format!("; {source}"),
         });
         each.collect()
     }

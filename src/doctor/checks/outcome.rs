@@ -2,7 +2,8 @@
 
 use super::super::check::Status;
 
-/// One status of many. What failed wins over what holds, and that over what is not known; `nothing` is told when there is none.
+/// One status of many. What failed wins over what is not known, and that over what holds: a claim about all things is not proved by some.
+/// `nothing` is told when there is none.
 pub fn all(statuses: Vec<Status>, nothing: &str) -> Status {
     let (mut evidence, mut failures, mut unknown) = (vec![], vec![], vec![]);
     for status in statuses {
@@ -21,13 +22,18 @@ pub fn all(statuses: Vec<Status>, nothing: &str) -> Status {
         }
         return Status::Fail(first);
     }
-    if evidence.is_empty() {
-        let why = unknown.into_iter().next();
-        return Status::skip(why.unwrap_or_else(|| nothing.to_owned()));
-    }
-    evidence.extend(unknown.into_iter().map(|why| format!("not known: {why}")));
     evidence.dedup();
-    Status::pass(evidence.join("; "))
+    unknown.dedup();
+    match (evidence.is_empty(), unknown.is_empty()) {
+        (true, true) => Status::skip(nothing),
+        (false, true) => Status::pass(evidence.join("; ")),
+        (true, false) => Status::skip(unknown.join("; ")),
+        (false, false) => Status::skip(format!(
+            "{} (the rest holds: {})",
+            unknown.join("; "),
+            evidence.join("; ")
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -49,7 +55,7 @@ mod tests {
         assert_eq!(all(vec![pass(), pass()], ""), Status::pass("a"));
         assert_eq!(
             all(vec![pass(), Status::skip("x")], ""),
-            Status::pass("a; not known: x")
+            Status::skip("x (the rest holds: a)")
         );
         assert_eq!(all(vec![Status::skip("x")], "y"), Status::skip("x"));
         assert_eq!(all(vec![], "y"), Status::skip("y"));

@@ -1,17 +1,23 @@
 //! DP03: rights of who installs, and of the service accounts of operator and gateway.
 
-use super::super::access::{Right, Subject, missing};
+use super::super::access::{self, Right, Subject, missing};
 use super::super::check::{Check, Claim, Fix, Status};
 use super::super::context::Context;
-use super::super::installation::Role;
+use super::super::installation::{Installation, Role};
 use super::super::reading::{Read, judged};
-use super::super::rights::{self, Extent};
-use crate::api::egress::PolicyBackend;
+use super::super::rights::install::{Presence, Standing, to_install};
+use super::super::rights::{self, manifest};
+use super::super::values::Values;
+use super::cluster::namespaces::{ENFORCE, RESTRICTED};
 use crate::causes::with_causes;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::ResourceExt;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// Helm writes it on what a release has made.
+const RELEASE_NAMESPACE: &str = "meta.helm.sh/release-namespace";
 
 pub const CHECKS: &[Check] = &[
     INSTALL.check(|context| Box::pin(async move { judged(install(&context).await) })),
@@ -23,8 +29,9 @@ const INSTALL: Claim = Claim::error("DP0301", "this identity may install the cha
     .needs(&["DP0201"])
     .why("`helm install` ends halfway otherwise.")
     .docs(
-        "For each kind of object that the chart makes with these values, `create`, `get` and `patch` are asked for, and what Helm needs for its own \
-         record. Who makes Roles must have what they give, or the right to `escalate`.",
+        "For each kind of object that the chart makes with these values, the rights are asked for with which `helm install --wait`, `helm upgrade`, \
+         `helm test` and `helm uninstall` work, and those on the Secrets in which Helm keeps its record. Who makes Roles must have what they \
+         give, or the rights to `escalate` and `bind`. `extraObjects` are not looked at.",
     );
 
 const OPERATOR: Claim = Claim::error("DP0302", "the operator's service account may do what the operator does")
@@ -43,38 +50,93 @@ async fn install(context: &Arc<Context>) -> Read<Status> {
         return Ok(Status::skip("who installs gives --values, a role does not install"));
     };
     let client = context.client().map_err(|error| Status::skip(error.to_string()))?;
-    let mut lacks = asked(
-        client,
-        &Subject::Caller,
-        rights::to_install(values, &installation.namespace),
-    )
-    .await?;
-    // An identity inside the cluster, such as that of `helm test`, is not the one that installed.
-    let given: Vec<Right> = [Role::Operator, Role::Gateway]
-        .into_iter()
-        .flat_map(|role| of(context, role))
-        .collect();
-    if lacks.is_empty() && !asked(client, &Subject::Caller, given.clone()).await?.is_empty() {
-        let namespaces: BTreeSet<_> = given.iter().map(|right| right.namespace.clone()).collect();
-        let escalate = namespaces.into_iter().map(|namespace| Right {
-            namespace: namespace.clone(),
-            ..Right::anywhere(
-                "rbac.authorization.k8s.io",
-                if namespace.is_some() { "roles" } else { "clusterroles" },
-                "escalate",
-            )
-        });
-        lacks = asked(client, &Subject::Caller, escalate.collect()).await?;
-    }
+    let namespace = &installation.namespace;
+    let standing = standing(context).await?;
+    let wanted = to_install(values, namespace, standing);
+    let given = rights::given(installation, values);
+    let total = wanted.len() + given.len();
+    let mut lacks = asked(client, &Subject::Caller, wanted).await?;
+    lacks.extend(not_to_be_given(client, &given).await?);
     if lacks.is_empty() {
-        return Ok(Status::pass("every kind of object that the chart makes may be made"));
+        let more = match values.get("extraObjects").as_array() {
+            Some(extra) if !extra.is_empty() => "; extraObjects are not looked at",
+            _ => "",
+        };
+        return Ok(Status::pass(format!("all {total} rights are there{more}")));
     }
     Ok(Status::fail(
         format!("not allowed: {}", told(&lacks)),
-        format!("{} rights are missing", lacks.len()),
-        "the right to make each object of the chart",
-        Fix::words("install as somebody who may, or have an administrator of the cluster give you these rights"),
+        format!("{} of {total} rights are missing", lacks.len()),
+        "what helm needs to install, upgrade, test and remove this chart",
+        match access::caller(client).await {
+            Some(user) => Fix::command(granting(values, namespace, standing, given, &user)),
+            None => {
+                Fix::words("install as somebody who may, or have an administrator of the cluster give you these rights")
+            }
+        },
     ))
+}
+
+async fn standing(context: &Arc<Context>) -> Read<Standing> {
+    let Installation {
+        namespace, workspaces, ..
+    } = &context.installation;
+    Ok(Standing {
+        own: presence(context, namespace).await?,
+        workspaces: presence(context, workspaces).await?,
+    })
+}
+
+async fn presence(context: &Arc<Context>, name: &str) -> Read<Presence> {
+    match context.find_global::<Namespace>(name).await {
+        Err(Status::Skip { .. }) => Ok(Presence::Hidden),
+        Err(status) => Err(status),
+        Ok(None) => Ok(Presence::Missing),
+        Ok(Some(found)) if found.annotations().get(RELEASE_NAMESPACE) == Some(&context.installation.namespace) => {
+            Ok(Presence::OfRelease)
+        }
+        Ok(Some(_)) => Ok(Presence::OfOthers),
+    }
+}
+
+/// Those of `given` that the caller does not have, where they may not give what they do not have either.
+async fn not_to_be_given(client: &kube::Client, given: &BTreeSet<Right>) -> Read<Vec<Right>> {
+    let lacks = asked(client, &Subject::Caller, given.iter().cloned().collect()).await?;
+    let namespaces: BTreeSet<_> = lacks.iter().map(|right| right.namespace.clone()).collect();
+    let mut bounded = BTreeSet::new();
+    for namespace in namespaces {
+        let unbounded = rights::unbounded(namespace.as_deref()).to_vec();
+        if !asked(client, &Subject::Caller, unbounded).await?.is_empty() {
+            bounded.insert(namespace);
+        }
+    }
+    Ok(lacks
+        .into_iter()
+        .filter(|right| bounded.contains(&right.namespace))
+        .collect())
+}
+
+/// What an administrator runs to let `user` install: namespaces that are missing, and Roles in them.
+fn granting(values: &Values, namespace: &str, standing: Standing, given: BTreeSet<Right>, user: &str) -> String {
+    let workspaces = values.text("gateway.workspaceNamespace");
+    let level = values.text("workspace.namespacePodSecurity");
+    let mut text = "# as an administrator of the cluster\n".to_owned();
+    let mut made = |name: &str, presence: Presence, level: &str| {
+        if matches!(presence, Presence::Missing | Presence::Hidden) {
+            text.push_str(&format!(
+                "kubectl get namespace {name} >/dev/null 2>&1 || {{ kubectl create namespace {name} && kubectl label namespace {name} {ENFORCE}={level}; }}\n"
+            ));
+            return Presence::OfOthers;
+        }
+        presence
+    };
+    let then = Standing {
+        own: made(namespace, standing.own, RESTRICTED),
+        workspaces: made(&workspaces, standing.workspaces, &level),
+    };
+    let mut all = given;
+    all.extend(to_install(values, namespace, then));
+    format!("{text}kubectl apply -f - <<'END'\n{}END", manifest::roles(&all, user))
 }
 
 fn told(rights: &[Right]) -> String {
@@ -89,18 +151,6 @@ fn told(rights: &[Right]) -> String {
         text.push_str(&format!(", and {} more", rights.len() - SHOWN));
     }
     text
-}
-
-/// What the chart's Roles give a role in this installation.
-fn of(context: &Context, role: Role) -> Vec<Right> {
-    let installation = &context.installation;
-    let operator = installation.operator();
-    let extent = Extent {
-        terminal_tls: operator.is_none_or(|config| config.terminal_tls),
-        finds_ranges: operator.is_some_and(|config| config.cluster_cidrs.is_empty()),
-        cilium: operator.is_some_and(|config| config.workspace.common.policy_backend == PolicyBackend::Cilium),
-    };
-    rights::of_role(role, &installation.namespace, &installation.workspaces, extent)
 }
 
 async fn asked(client: &kube::Client, subject: &Subject, rights: Vec<Right>) -> Read<Vec<Right>> {
@@ -153,7 +203,7 @@ async fn account(context: &Arc<Context>, role: Role) -> Read<Status> {
         namespace: namespace.clone(),
         name: name.to_owned(),
     };
-    let wanted = of(context, role);
+    let wanted = rights::of_installation(installation, role);
     let total = wanted.len();
     let lacks = asked(client, &subject, wanted).await?;
     if lacks.is_empty() {

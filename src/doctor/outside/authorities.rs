@@ -20,8 +20,10 @@ pub enum Given {
     Unusable {
         from: String,
         problem: String,
-        /// The ConfigMap that is missing, with its namespace and key.
-        missing: Option<(String, String, String)>,
+    },
+    /// What is to hold them is not there.
+    Missing {
+        why: String,
     },
     /// They can't be looked at from here.
     Unknown {
@@ -107,7 +109,6 @@ pub async fn of_gateway(context: &Context) -> Given {
         Err(error) => Given::Unusable {
             problem: format!("it can't be read: {error}"),
             from,
-            missing: None,
         },
     }
 }
@@ -171,10 +172,8 @@ async fn given(context: &Context, place: Place) -> Given {
         }
     };
     let Some(data) = data else {
-        return Given::Unusable {
-            problem: "it is not there".to_owned(),
-            from,
-            missing: Some((namespace, name, key)),
+        return Given::Missing {
+            why: format!("there is no {from}"),
         };
     };
     if key.is_empty() {
@@ -184,10 +183,8 @@ async fn given(context: &Context, place: Place) -> Given {
     }
     match data.get(&key) {
         Some(pem) => read(format!("{from}, key {key}"), pem.as_bytes()),
-        None => Given::Unusable {
-            problem: format!("it has no key {key}"),
-            from,
-            missing: None,
+        None => Given::Missing {
+            why: format!("{from} has no key {key}"),
         },
     }
 }
@@ -196,7 +193,6 @@ fn read(from: String, pem: &[u8]) -> Given {
     let unusable = |from, problem: &str| Given::Unusable {
         from,
         problem: problem.to_owned(),
-        missing: None,
     };
     let Ok(certificates) = tls::certificates_in(pem) else {
         return unusable(from, "a PEM block in it is damaged");

@@ -1,19 +1,18 @@
 //! Values become the images that they name, as their registries have them for the nodes that are to run them.
 
 use crate::causes::with_causes;
+use crate::doctor::check::Status;
 use crate::doctor::context::Context;
 use crate::doctor::images::{self, BadReference, Image};
 use crate::doctor::values::Values;
 use crate::registry::{Credentials, CredentialsError, Found, Reference, ReferenceError, RegistryClient, RegistryError};
 use futures::stream::{self, StreamExt};
 use k8s_openapi::api::core::v1::{Node, Secret};
-use kube::api::ListParams;
 use kube::{Api, Client};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Registries that are asked at once.
 const CONCURRENT: usize = 4;
-const DOCKERCONFIGJSON: &str = ".dockerconfigjson";
 
 /// What is known of all images.
 pub struct Images {
@@ -48,7 +47,7 @@ pub struct Looked {
 pub enum Broken {
     Missing { name: String },
     Unreadable { why: String },
-    Malformed { name: String, source: CredentialsError },
+    Malformed { source: CredentialsError },
 }
 
 /// Whose pods.
@@ -75,7 +74,7 @@ pub async fn look(context: &Context) -> Images {
     };
     let registries = RegistryClient::new(tls, BTreeSet::new());
     let client = context.client().ok();
-    let nodes = nodes(client).await;
+    let nodes = nodes(context).await;
     let named = match images::of(values) {
         Ok(named) => named,
         Err(malformed) => {
@@ -98,6 +97,27 @@ pub async fn look(context: &Context) -> Images {
         unknown: None,
         malformed: None,
         nodes_unknown: nodes.err(),
+    }
+}
+
+impl Context {
+    /// Gives each image the digest that its registry has for it. What has none is told, with the reason.
+    pub async fn resolve(&self, images: &mut [Image]) -> Vec<String> {
+        let Images { all, unknown, .. } = self.images().await;
+        let mut without = Vec::new();
+        for image in images {
+            let seen = all.iter().find(|seen| seen.name == image.reference);
+            let why = match seen.and_then(|seen| seen.found.as_ref()) {
+                Some(Ok(found)) => {
+                    image.digest = Some(found.digest.clone());
+                    continue;
+                }
+                Some(Err(error)) => with_causes(error),
+                None => unknown.clone().unwrap_or_else(|| "it names no registry".to_owned()),
+            };
+            without.push(format!("{}: {why}", image.reference));
+        }
+        without
     }
 }
 
@@ -166,14 +186,18 @@ impl Pulls {
             .await;
         let secret = secret.map_err(|error| unreadable(with_causes(&error)))?;
         let secret = secret.ok_or_else(|| Broken::Missing { name: name.to_owned() })?;
-        let data = secret.data.unwrap_or_default();
-        let json = data.get(DOCKERCONFIGJSON).map(|bytes| bytes.0.as_slice());
-        let added = self.credentials.add(name, json);
-        added.map_err(|source| Broken::Malformed {
-            name: name.to_owned(),
-            source,
-        })
+        let added = add(&mut self.credentials, name, &secret);
+        added.map_err(|source| Broken::Malformed { source })
     }
+}
+
+/// What a pull secret holds, as a kubelet reads it.
+///
+/// # Errors
+/// When a kubelet could not use it.
+pub fn add(credentials: &mut Credentials, name: &str, secret: &Secret) -> Result<(), CredentialsError> {
+    let entry = |key: &str| Some(secret.data.as_ref()?.get(key)?.0.as_slice());
+    credentials.add(name, secret.type_.as_deref().unwrap_or("Opaque"), entry)
 }
 
 /// Those of workspaces are named by their use.
@@ -189,11 +213,13 @@ fn pods_of(image: &Image) -> Pods {
 type Labelled = (BTreeMap<String, String>, String);
 
 /// Labels and architecture of each node.
-async fn nodes(client: Option<&Client>) -> Result<Vec<Labelled>, String> {
-    let client = client.ok_or("there is no API server to ask for the nodes")?;
-    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
-    let nodes = nodes.map_err(|error| format!("the nodes can't be listed: {}", with_causes(&error)))?;
-    let described = nodes.items.into_iter().filter_map(|node| {
+async fn nodes(context: &Context) -> Result<Vec<Labelled>, String> {
+    let nodes: Vec<Node> = context.list_global().await.map_err(|status| match status {
+        Status::Skip { why } => why,
+        Status::Fail(failure) => format!("{}: {}", failure.problem, failure.found),
+        Status::Pass { evidence } => evidence,
+    })?;
+    let described = nodes.into_iter().filter_map(|node| {
         let architecture = node.status?.node_info?.architecture;
         Some((node.metadata.labels.unwrap_or_default(), architecture))
     });

@@ -30,7 +30,7 @@ killed has left is removed by the next one.
 | `--fail-on warn` | warnings, too, end with exit code 1 |
 | `-o text`, `json`, `junit` | for people, for programs ([schema](doctor.schema.json)), for pipelines |
 
-Exit codes: 0 nothing failed, 1 something did, 64 wrong usage.
+Exit codes: 0 nothing failed, 1 something did, 64 wrong usage, 130 interrupted (Ctrl-C, SIGTERM): what was not through by then is skipped.
 
 ";
 

@@ -2,6 +2,7 @@
 //!
 //! `settings` renders them to the settings of operator and gateway.
 
+pub mod public_hosts;
 pub mod settings;
 
 use serde_json::{Map, Value};

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use site::{CLIENT_SECRET, PAGES, Site, start_provider};
 use url::Url;
 
-const GROUPS: &str = "DP05,DP06,DP07,DP10";
+/// All that says something of a site whose chart is not installed yet, and of what is outside the cluster.
+const GROUPS: &str = "DP01,DP0401,DP0412,DP0413,DP0414,DP05,DP06,DP07,DP10";
 
 /// What is wrong, by the values that lead there, and the code that tells it.
 type Fault = (&'static str, Value, &'static str);
@@ -107,7 +108,7 @@ async fn images_and_their_registries() {
         (
             "a pull secret that is not there",
             workspace(json!({"pod": {"imagePullSecrets": ["absent"]}})),
-            "DP0506",
+            "DP0412",
         ),
         (
             "only an expired authority",
@@ -128,9 +129,9 @@ async fn images_and_their_registries() {
     site.set_pull_secret(PASSWORD);
     // A ConfigMap that is not there is made by the command that is told.
     let absent = gateway(json!({"tls": {"customCABundle": {"configMapName": "site-ca"}}}));
-    each_is_found(&site, "DP05", vec![("no ConfigMap", absent.clone(), "DP0501")]).await;
-    let command = site.doctor("DP05", &absent, &[]).await;
-    let command = command.of("DP0501")["failure"]["fix"]["text"]
+    each_is_found(&site, GROUPS, vec![("no ConfigMap", absent.clone(), "DP0413")]).await;
+    let command = site.doctor(GROUPS, &absent, &[]).await;
+    let command = command.of("DP0413")["failure"]["fix"]["text"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -146,7 +147,7 @@ async fn images_and_their_registries() {
         .env("PATH", path)
         .status();
     assert!(made.unwrap().success(), "{command}");
-    let report = site.doctor("DP05", &absent, &[]).await;
+    let report = site.doctor(GROUPS, &absent, &[]).await;
     assert_eq!(report.failed(), Vec::<&str>::new(), "{:#}", report.0);
 }
 

@@ -3,9 +3,7 @@
 use super::super::super::access::{Subject, missing};
 use super::super::super::check::{Check, Claim, Fix, Status};
 use super::super::super::context::Context;
-use super::super::super::installation::Role;
-use super::super::super::rights::{self, Extent};
-use crate::api::egress::PolicyBackend;
+use super::super::super::rights;
 use crate::causes::with_causes;
 use std::sync::Arc;
 
@@ -27,16 +25,7 @@ async fn check(context: Arc<Context>) -> Status {
     let Some(role) = installation.role() else {
         return Status::skip("values are checked here, not a role that runs");
     };
-    let operator = installation.operator();
-    let extent = Extent {
-        terminal_tls: match role {
-            Role::Operator => operator.is_some_and(|config| config.terminal_tls),
-            Role::Gateway => installation.gateway().is_some_and(|config| config.edge.terminal_tls),
-        },
-        finds_ranges: operator.is_some_and(|config| config.cluster_cidrs.is_empty()),
-        cilium: operator.is_some_and(|config| config.workspace.common.policy_backend == PolicyBackend::Cilium),
-    };
-    let rights = rights::of_role(role, &installation.namespace, &installation.workspaces, extent);
+    let rights = rights::of_installation(installation, role);
     let total = rights.len();
     match missing(client, &Subject::Caller, rights).await {
         Ok(missing) if missing.is_empty() => Status::pass(format!("all {total} rights are there")),

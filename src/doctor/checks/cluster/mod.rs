@@ -1,6 +1,6 @@
 //! DP04: namespaces, storage, room for a workspace, and objects that the settings name.
 
-mod namespaces;
+pub mod namespaces;
 mod nodes;
 mod references;
 mod room;
@@ -23,4 +23,5 @@ pub const CHECKS: &[Check] = &[
     references::PULL_SECRETS,
     references::AUTHORITIES,
     references::SECRETS,
+    namespaces::OWN_SECURITY,
 ];

@@ -25,7 +25,19 @@ pub const SECURITY: Check = Claim::warning("DP0402", "the workspaces' namespace 
     )
     .check(|context| Box::pin(async move { judged(security(&context).await) }));
 
-const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+pub const OWN_SECURITY: Check = Claim::warning("DP0415", "the release's namespace enforces the Pod Security level of what the chart runs there")
+    .needs(&["DP0401"])
+    .why("Operator, gateway and doctor satisfy `restricted`; a laxer level lets through pods that could read the keys of sessions from the node.")
+    .docs(
+        "The label `pod-security.kubernetes.io/enforce` of the namespace must be `restricted`. Before the installation a namespace that is not there is \
+         left out: `helm install --create-namespace` makes it without labels.",
+    )
+    .check(|context| Box::pin(async move { judged(own_security(&context).await) }));
+
+/// The level that all pods of the chart satisfy.
+pub const RESTRICTED: &str = "restricted";
+/// The label with the level that a namespace enforces.
+pub const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 
 async fn exist(context: &Arc<Context>) -> Read<Status> {
     let installation = &context.installation;
@@ -79,23 +91,29 @@ fn level(context: &Context) -> String {
     let level = values.map(|values| values.text("workspace.namespacePodSecurity"));
     level
         .filter(|level| !level.is_empty())
-        .unwrap_or_else(|| "restricted".to_owned())
+        .unwrap_or_else(|| RESTRICTED.to_owned())
 }
 
 async fn security(context: &Arc<Context>) -> Read<Status> {
-    let name = &context.installation.workspaces;
+    enforces(context, &context.installation.workspaces, &level(context)).await
+}
+
+async fn own_security(context: &Arc<Context>) -> Read<Status> {
+    enforces(context, &context.installation.namespace, RESTRICTED).await
+}
+
+async fn enforces(context: &Arc<Context>, name: &str, wanted: &str) -> Read<Status> {
     let Some(namespace) = context.find_global::<Namespace>(name).await? else {
         return Ok(Status::skip(format!("the namespace {name} is not there yet")));
     };
-    let wanted = level(context);
     let found = namespace.labels().get(ENFORCE);
-    if found == Some(&wanted) {
+    if found.is_some_and(|found| found == wanted) {
         return Ok(Status::pass(format!("{name} enforces {wanted}")));
     }
     Ok(Status::fail(
         format!("the namespace {name} does not enforce the Pod Security level {wanted}"),
         found.map_or("no level", String::as_str),
-        wanted.clone(),
+        wanted,
         Fix::command(format!("kubectl label --overwrite namespace {name} {ENFORCE}={wanted}")),
     ))
 }

@@ -6,7 +6,7 @@ use super::super::super::context::Context;
 use super::super::super::reading::{Read, judged};
 use super::super::super::wanted::Wanted;
 use crate::api::pod_settings::PodSettings;
-use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, Pod, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Container, Node, NodeSelectorRequirement, Pod, PodSpec, Taint, Toleration};
 use kube::ResourceExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub const FIT: Check = Claim::error("DP0409", "a node has room for a workspace")
     .why("A workspace that fits nowhere stays `Creating` with the reason `Unschedulable`.")
     .docs(
         "Of the nodes that are ready and not cordoned, those are taken that `workspace.pod` selects (node selector, required node affinity) and whose \
-         taints it tolerates. One of them must have left, of what is allocatable, as much processor time and memory as a default workspace requests. \
+         taints it tolerates. One of them must have left, of what is allocatable, as much processor time and memory as a default workspace requests, and a place for one more pod. \
          Without the right to list all pods, what runs on the nodes is not counted.",
     )
     .check(|context| Box::pin(async move { judged(fit(&context).await) }));
@@ -28,6 +28,7 @@ enum Unfit {
     Cordoned,
     NotSelected,
     Tainted,
+    Crowded,
     Full,
 }
 
@@ -44,7 +45,15 @@ async fn fit(context: &Arc<Context>) -> Read<Status> {
             unfit.entry(why).or_default().push(name);
             continue;
         }
-        let (cpu, memory) = left(node, used.get(&name).copied().unwrap_or_default());
+        let Load {
+            cpu,
+            memory,
+            pods: places,
+        } = left(node, used.get(&name).copied().unwrap_or_default());
+        if places < 1 {
+            unfit.entry(Unfit::Crowded).or_default().push(name);
+            continue;
+        }
         if cpu >= wanted.requested_cpu && memory >= wanted.requested_memory {
             return Ok(Status::pass(format!(
                 "{name} has {} CPU and {} of memory left{}",
@@ -89,6 +98,7 @@ impl Unfit {
             Self::Cordoned => "cordoned",
             Self::NotSelected => "not selected by workspace.pod",
             Self::Tainted => "with taints that workspace.pod does not tolerate",
+            Self::Crowded => "with as many pods as they take",
             Self::Full => "full or too small",
         }
     }
@@ -125,9 +135,17 @@ fn fix(unfit: &BTreeMap<Unfit, Vec<String>>, best: Option<&(i128, i128, String)>
     Fix::words("add a node, or change workspace.pod (nodeSelector, affinity, tolerations) to take in one that there is")
 }
 
-/// Requests of the pods on each node: CPU and memory. As the scheduler counts them: the larger of the containers together and each init container.
-fn used(pods: &[Pod]) -> BTreeMap<String, (i128, i128)> {
-    let mut used: BTreeMap<String, (i128, i128)> = BTreeMap::new();
+/// What pods take of a node, or a node has: CPU and memory in thousandths, and pods.
+#[derive(Clone, Copy, Default)]
+struct Load {
+    cpu: i128,
+    memory: i128,
+    pods: i128,
+}
+
+/// Requests of the pods on each node, as the scheduler counts them.
+fn used(pods: &[Pod]) -> BTreeMap<String, Load> {
+    let mut used: BTreeMap<String, Load> = BTreeMap::new();
     for pod in pods {
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         let Some(spec) = pod
@@ -138,31 +156,48 @@ fn used(pods: &[Pod]) -> BTreeMap<String, (i128, i128)> {
             continue;
         };
         let Some(node) = &spec.node_name else { continue };
-        let request = |name: &str| {
-            let of = |container: &k8s_openapi::api::core::v1::Container| {
-                let requests = container.resources.as_ref()?.requests.as_ref()?;
-                milli(&requests.get(name)?.0)
-            };
-            let together: i128 = spec.containers.iter().filter_map(of).sum();
-            let inits = spec.init_containers.iter().flatten().filter_map(of);
-            inits.max().unwrap_or_default().max(together)
-        };
         let entry = used.entry(node.clone()).or_default();
-        entry.0 += request("cpu");
-        entry.1 += request("memory");
+        entry.cpu += requested(spec, "cpu");
+        entry.memory += requested(spec, "memory");
+        entry.pods += 1;
     }
     used
 }
 
-fn left(node: &Node, used: (i128, i128)) -> (i128, i128) {
+/// The larger of what the containers take together and what each init container takes beside the sidecars that were started before it; and the
+/// overhead of the runtime class (Kubernetes, "Sidecar containers: resource sharing within containers").
+fn requested(spec: &PodSpec, name: &str) -> i128 {
+    let of = |container: &Container| {
+        let requests = container.resources.as_ref()?.requests.as_ref()?;
+        milli(&requests.get(name)?.0)
+    };
+    let (mut sidecars, mut most) = (0, 0);
+    for init in spec.init_containers.iter().flatten() {
+        let own = of(init).unwrap_or_default();
+        most = most.max(sidecars + own);
+        if init.restart_policy.as_deref() == Some("Always") {
+            sidecars += own;
+        }
+    }
+    let together: i128 = spec.containers.iter().filter_map(of).sum();
+    let overhead = spec
+        .overhead
+        .as_ref()
+        .and_then(|overhead| milli(&overhead.get(name)?.0));
+    most.max(sidecars + together) + overhead.unwrap_or_default()
+}
+
+fn left(node: &Node, used: Load) -> Load {
     let allocatable = |name: &str| {
         let amounts = node.status.as_ref()?.allocatable.as_ref()?;
         milli(&amounts.get(name)?.0)
     };
-    (
-        allocatable("cpu").unwrap_or_default() - used.0,
-        allocatable("memory").unwrap_or_default() - used.1,
-    )
+    Load {
+        cpu: allocatable("cpu").unwrap_or_default() - used.cpu,
+        memory: allocatable("memory").unwrap_or_default() - used.memory,
+        // Nodes tell it always; one that does not, has no such limit.
+        pods: allocatable("pods").map_or(1, |pods| pods / 1000 - used.pods),
+    }
 }
 
 fn hindrance(node: &Node, pod: &PodSettings) -> Option<Unfit> {
@@ -190,8 +225,13 @@ fn hindrance(node: &Node, pod: &PodSettings) -> Option<Unfit> {
     let required = affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
     let is_near = required.is_none_or(|required| {
         required.node_selector_terms.iter().any(|term| {
-            let requirements = term.match_expressions.iter().flatten();
-            requirements.clone().next().is_some() && requirements.clone().all(|one| meets(labels, one))
+            let by_labels = term.match_expressions.iter().flatten().map(|one| meets(labels, one));
+            // Kubernetes knows one field: the name.
+            let name = BTreeMap::from([("metadata.name".to_owned(), node.name_any())]);
+            let by_fields = term.match_fields.iter().flatten().map(|one| meets(&name, one));
+            let met: Vec<bool> = by_labels.chain(by_fields).collect();
+            // A term that asks for nothing selects nothing.
+            !met.is_empty() && met.into_iter().all(|is_met| is_met)
         })
     });
     if !is_selected || !is_near {

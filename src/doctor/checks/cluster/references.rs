@@ -2,10 +2,12 @@
 
 use super::super::super::check::{Check, Claim, Fix, Status};
 use super::super::super::context::Context;
+use super::super::super::outside::images;
 use super::super::super::reading::{Read, judged};
 use super::super::super::values::Values;
 use super::super::super::values::settings::OIDC;
 use crate::api::pod_settings::{MountSource, PodSettings};
+use crate::registry::{Credentials, key_of};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
@@ -29,7 +31,8 @@ pub const PULL_SECRETS: Check = Claim::error("DP0412", "the pull secrets are the
     .why("Nodes pull without credentials then, and the registry refuses them: `ImagePullBackOff`.")
     .docs(
         "`imagePullSecrets` in the release's namespace and `workspace.pod.imagePullSecrets` in the workspaces'. Each must be of the type \
-         `kubernetes.io/dockerconfigjson` (or `kubernetes.io/dockercfg`) and hold JSON. Whether a registry takes the credentials, DP05 says.",
+         `kubernetes.io/dockerconfigjson` (or `kubernetes.io/dockercfg`) and hold logins that a kubelet can read. Whether a registry takes them, \
+         DP0506 says.",
     )
     .check(|context| Box::pin(async move { judged(pull_secrets(&context).await) }));
 
@@ -38,7 +41,7 @@ pub const AUTHORITIES: Check = Claim::error("DP0413", "the ConfigMaps with certi
     .why("A pod that mounts a ConfigMap that is missing does not start.")
     .docs(
         "`customCA.configMap` in both namespaces, `gateway.tls.customCABundle` in the release's, `workspace.defaultCABundle` in the workspaces'. \
-         What the certificates are worth, DP07 says.",
+         What the certificates are worth, DP0501 says.",
     )
     .check(|context| Box::pin(async move { judged(authorities(&context).await) }));
 
@@ -127,19 +130,12 @@ async fn pull_secrets(context: &Arc<Context>) -> Read<Status> {
     wanted.extend(of_pods.map(|name| (installation.workspaces.clone(), name.clone())));
     for (namespace, name) in &wanted {
         let found: Option<Secret> = context.find(namespace, name).await?;
-        let (file, is_usable) = match &found {
-            Some(secret) => pull_file(secret),
-            None => (".dockerconfigjson", false),
-        };
-        if is_usable {
-            continue;
-        }
         let told = match &found {
             None => "none".to_owned(),
-            Some(secret) => format!(
-                "a Secret of type {} without JSON in {file}",
-                secret.type_.as_deref().unwrap_or("Opaque")
-            ),
+            Some(secret) => match images::add(&mut Credentials::default(), name, secret) {
+                Ok(()) => continue,
+                Err(error) => error.to_string(),
+            },
         };
         return Ok(Status::fail(
             format!("there is no pull secret {name} in namespace {namespace} that nodes can use"),
@@ -155,18 +151,6 @@ async fn pull_secrets(context: &Arc<Context>) -> Read<Status> {
     Ok(Status::pass(listed(&names)))
 }
 
-/// The key with the credentials, and whether it holds any.
-fn pull_file(secret: &Secret) -> (&'static str, bool) {
-    let file = match secret.type_.as_deref() {
-        Some("kubernetes.io/dockercfg") => ".dockercfg",
-        Some("kubernetes.io/dockerconfigjson") => ".dockerconfigjson",
-        _ => return (".dockerconfigjson", false),
-    };
-    let content = secret.data.as_ref().and_then(|data| data.get(file));
-    let parsed = content.and_then(|content| serde_json::from_slice::<serde_json::Value>(&content.0).ok());
-    (file, parsed.is_some_and(|value| value.is_object()))
-}
-
 /// A copy of the one in the other namespace, where there is one.
 async fn pull_fix(context: &Arc<Context>, namespace: &str, name: &str, is_there: bool) -> Fix {
     let installation = &context.installation;
@@ -176,7 +160,9 @@ async fn pull_fix(context: &Arc<Context>, namespace: &str, name: &str, is_there:
         &installation.namespace
     };
     let found: Option<Secret> = context.find(other, name).await.unwrap_or_default();
-    if let Some((file, true)) = found.as_ref().map(pull_file) {
+    let usable = found.filter(|secret| images::add(&mut Credentials::default(), name, secret).is_ok());
+    let kind = usable.and_then(|secret| secret.type_);
+    if let Some((kind, file)) = kind.and_then(|kind| key_of(&kind).map(|file| (kind, file))) {
         let escaped = file.replacen('.', "\\.", 1);
         let replace = if is_there {
             format!("kubectl delete secret {name} -n {namespace}\n")
@@ -185,7 +171,7 @@ async fn pull_fix(context: &Arc<Context>, namespace: &str, name: &str, is_there:
         };
         return Fix::command(format!(
             "{replace}kubectl get secret {name} -n {other} -o 'jsonpath={{.data.{escaped}}}' | base64 -d | \
-             kubectl create secret docker-registry {name} -n {namespace} --from-file={file}=/dev/stdin"
+             kubectl create secret generic {name} -n {namespace} --type={kind} --from-file={file}=/dev/stdin"
         ));
     }
     Fix::words(format!(
@@ -255,13 +241,18 @@ async fn authorities_fix(context: &Arc<Context>, namespace: &str, name: &str, ke
     };
     let found: Option<ConfigMap> = context.find(other, name).await.unwrap_or_default();
     let source = found.and_then(|map| map.data?.into_keys().next());
-    match source.filter(|_| !is_there) {
+    if is_there {
+        return Fix::words(format!(
+            "put the authorities' certificates in PEM form under {key} into ConfigMap {name} of namespace {namespace}"
+        ));
+    }
+    match source {
         Some(source) => Fix::command(format!(
             "kubectl create configmap {name} -n {namespace} --from-literal={key}=\"$(kubectl get configmap {name} -n {other} -o 'jsonpath={{.data.{}}}')\"",
             source.replace('.', "\\.")
         )),
-        None => Fix::words(format!(
-            "kubectl create configmap {name} -n {namespace} --from-file={key}=FILE, where FILE has the authorities' certificates in PEM form"
+        None => Fix::command(format!(
+            "# the file ca.crt has the authorities' certificates in PEM form\nkubectl create configmap {name} -n {namespace} --from-file={key}=ca.crt"
         )),
     }
 }

@@ -7,7 +7,7 @@ use super::super::super::reading::{Read, judged};
 use super::super::super::wanted::Wanted;
 use super::super::super::{amounts, probe};
 use crate::causes::with_causes;
-use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{LimitRange, Node, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -44,7 +44,8 @@ pub const TRIAL: Check = Claim::error("DP0406", "a volume like a workspace's is 
     .needs(&["DP0401", "DP0403"])
     .why("A provisioner that does not work is noticed by the first user otherwise.")
     .docs(
-        "A PersistentVolumeClaim as a workspace's, but of 1Gi at most, is made in the workspaces' namespace, and is waited for until it is bound. \
+        "A PersistentVolumeClaim as a workspace's, but of 1Gi or the least that a LimitRange allows, is made in the workspaces' namespace, and is waited \
+         for until it is bound. \
          Where the class waits for a first consumer, a pod that only waits is made, too.",
     )
     .probe()
@@ -179,7 +180,8 @@ async fn trial(context: &Arc<Context>) -> Read<Status> {
         .remove_orphans(client, namespace, &kinds, context.now)
         .await;
     let name = context.probes.name("volume");
-    let size = amounts::text(wanted.storage.min(GIBI));
+    let least = least_volume(context).await?;
+    let size = amounts::text(wanted.storage.min(GIBI.max(least)));
     let claim = json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name},
         "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": class.name_any(), "resources": {"requests": {"storage": size}}},
@@ -218,6 +220,19 @@ async fn trial(context: &Arc<Context>) -> Read<Status> {
             class.provisioner
         )),
     ))
+}
+
+/// What the LimitRanges of the workspaces' namespace let a volume be at least, in thousandths of a byte.
+async fn least_volume(context: &Context) -> Read<i128> {
+    let ranges: Vec<LimitRange> = context.list(&context.installation.workspaces, "").await?;
+    let items = ranges
+        .into_iter()
+        .filter_map(|range| range.spec)
+        .flat_map(|spec| spec.limits);
+    let least = items
+        .filter(|item| item.type_ == "PersistentVolumeClaim")
+        .filter_map(|item| amounts::milli(&item.min?.get("storage")?.0));
+    Ok(least.max().unwrap_or_default())
 }
 
 /// A pod that only waits, where a workspace's would run.

@@ -3,13 +3,13 @@
 use super::super::super::check::{Check, Claim, Fix, Status};
 use super::super::super::context::Context;
 use super::super::super::reading::{Read, judged};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use crate::cluster::session_keys;
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -17,27 +17,36 @@ use tokio::time::sleep;
 pub const OPERATOR: Check = Claim::error("DP1101", "the operator's replicas are up to date and ready")
     .needs(&["DP0401"])
     .why("Without an operator nothing happens to Workspaces.")
-    .docs("The Deployment `workspace-operator` must have all its replicas ready, and all of its present template. Skipped before the installation.")
+    .docs(
+        "The Deployment `workspace-operator` must have all its replicas ready, and all of its present template, with images of one digest. Skipped before \
+         the installation.",
+    )
     .check(|context| Box::pin(async move { judged(deployment(&context, "workspace-operator").await) }));
 
 pub const LEADER: Check = Claim::error("DP1102", "an operator leads")
     .needs(&["DP1101"])
     .why("Operators that wait for the Lease do nothing.")
-    .docs("The Lease `workspace-operator` is read twice, some seconds apart: its holder must have renewed it in between, and be a pod that is there.")
+    .docs(
+        "The holder of the Lease `workspace-operator` must be a pod that runs, and renew it (`renewTime`) while the doctor looks on. Of times, the doctor \
+         compares the Lease's own alone: its clock may be another.",
+    )
     .patience(20)
     .check(|context| Box::pin(async move { judged(leader(&context).await) }));
 
 pub const GATEWAY: Check = Claim::error("DP1103", "the gateway's replicas are ready, and alike")
     .needs(&["DP0401"])
     .why("Replicas with other settings treat one user in two ways; without any, nobody gets in.")
-    .docs("The Deployment `workspace-gateway` must have all its replicas ready and of its present template, which holds their settings. Skipped before the installation.")
+    .docs(
+        "The Deployment `workspace-gateway` must have all its replicas ready and of its present template, which holds their settings, and their \
+         containers images of one digest. Skipped before the installation.",
+    )
     .check(|context| Box::pin(async move { judged(gateway(&context).await) }));
 
 pub const SESSION_KEYS: Check = Claim::error("DP1104", "the keys of sessions are there and usable")
     .needs(&["DP1103"])
     .why("No gateway starts without them.")
     .docs("The Secret `workspace-gateway-session-keys` must have an entry `keys` with a line of base64 for each key of 64 bytes. The content is not shown.")
-    .check(|context| Box::pin(async move { judged(session_keys(&context).await) }));
+    .check(|context| Box::pin(async move { judged(keys(&context).await) }));
 
 /// A holder renews every two seconds.
 const RENEWED_WITHIN: Duration = Duration::from_secs(12);
@@ -89,7 +98,16 @@ async fn deployment(context: &Arc<Context>, name: &str) -> Read<Status> {
     }
     let is_seen = status.observed_generation >= found.metadata.generation;
     if is_seen && updated == wanted && all == wanted && ready == wanted {
-        return Ok(Status::pass(format!("{ready} of {wanted} ready")));
+        let pods: Vec<Pod> = context.list(namespace, &format!("app={name}")).await?;
+        return Ok(match differences(&pods) {
+            None => Status::pass(format!("{ready} of {wanted} ready, of one template and one image")),
+            Some(found) => Status::fail(
+                format!("the replicas of {name} are not alike"),
+                found,
+                "pods of one template, with images of one digest",
+                Fix::command(format!("kubectl rollout restart deployment {name} -n {namespace}")),
+            ),
+        });
     }
     let why = pods(context, name).await.unwrap_or_default();
     Ok(Status::fail(
@@ -100,6 +118,36 @@ async fn deployment(context: &Arc<Context>, name: &str) -> Read<Status> {
             "see what hinders them: kubectl describe pods -n {namespace} -l app={name}; kubectl logs -n {namespace} -l app={name}"
         )),
     ))
+}
+
+/// What pods that go on have of more than one kind: templates, by the label of their ReplicaSet, and images, by their digests where nodes tell
+/// them. A template has the settings in it, and checksums of what it takes them from.
+fn differences(pods: &[Pod]) -> Option<String> {
+    const TEMPLATE: &str = "pod-template-hash";
+    let stays = |pod: &&Pod| pod.metadata.deletion_timestamp.is_none() && !matches!(phase(pod), "Succeeded" | "Failed");
+    let staying: Vec<_> = pods.iter().filter(stays).collect();
+    let mut kinds: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for pod in &staying {
+        if let Some(hash) = pod.labels().get(TEMPLATE) {
+            kinds.entry("templates".to_owned()).or_default().insert(hash);
+        }
+        let statuses = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.container_statuses.as_ref());
+        for container in statuses.into_iter().flatten() {
+            if let Some((_, digest)) = container.image_id.split_once('@') {
+                let images = format!("images of the container {}", container.name);
+                kinds.entry(images).or_default().insert(digest);
+            }
+        }
+    }
+    let differing: Vec<_> = kinds
+        .into_iter()
+        .filter(|(_, found)| found.len() > 1)
+        .map(|(what, found)| format!("{what}: {}", found.into_iter().collect::<Vec<_>>().join(", ")))
+        .collect();
+    (!differing.is_empty()).then(|| differing.join("; "))
 }
 
 fn replicas(context: &Context, name: &str) -> String {
@@ -145,38 +193,64 @@ async fn leader(context: &Arc<Context>) -> Read<Status> {
             restart(),
         ));
     };
-    let holder = holder(&first);
+    let (holder, renewed) = held(&first);
+    if holder.is_empty() {
+        return Ok(Status::fail(
+            format!("nobody holds the Lease {name}"),
+            "no holder",
+            "a pod of the operator",
+            restart(),
+        ));
+    }
+    let pod = context.find::<Pod>(namespace, &holder).await?;
+    if !pod.as_ref().is_some_and(runs) {
+        return Ok(Status::fail(
+            format!("the Lease {name} is held by {holder}, which is no pod that runs"),
+            pod.map_or_else(
+                || "no such pod".to_owned(),
+                |pod| format!("a pod in phase {}", phase(&pod)),
+            ),
+            "a pod of the operator that runs",
+            restart(),
+        ));
+    }
     let waited = tokio::time::Instant::now();
     while waited.elapsed() < RENEWED_WITHIN {
         sleep(Duration::from_millis(500)).await;
         let now = context.find::<Lease>(namespace, name).await?;
-        if now.is_some_and(|now| now.resource_version() != first.resource_version() && !self::holder(&now).is_empty()) {
+        let (now_holder, now_renewed) = now.as_ref().map(held).unwrap_or_default();
+        if now_holder == holder && now_renewed > renewed {
             return Ok(Status::pass(format!("{holder} leads")));
         }
     }
     Ok(Status::fail(
         format!("nobody renews the Lease {name}"),
-        if holder.is_empty() {
-            "no holder".to_owned()
-        } else {
-            format!("{holder} held it, and renews it no longer")
-        },
+        format!("{holder} holds it, and renews it no longer"),
         "a holder that renews it every few seconds",
         restart(),
     ))
 }
 
-fn holder(lease: &Lease) -> String {
-    lease
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.holder_identity.clone())
-        .unwrap_or_default()
+/// Who holds it, and when they renewed it.
+fn held(lease: &Lease) -> (String, Option<Timestamp>) {
+    let spec = lease.spec.clone().unwrap_or_default();
+    (
+        spec.holder_identity.unwrap_or_default(),
+        spec.renew_time.map(|time| time.0),
+    )
 }
 
-async fn session_keys(context: &Arc<Context>) -> Read<Status> {
-    const NAME: &str = "workspace-gateway-session-keys";
-    const KEY_BYTES: usize = 64;
+fn phase(pod: &Pod) -> &str {
+    let status = pod.status.as_ref();
+    status.and_then(|status| status.phase.as_deref()).unwrap_or("Unknown")
+}
+
+fn runs(pod: &Pod) -> bool {
+    phase(pod) == "Running" && pod.metadata.deletion_timestamp.is_none()
+}
+
+async fn keys(context: &Arc<Context>) -> Read<Status> {
+    use session_keys::{ENTRY, KEY_BYTES, NAME};
     let namespace = &context.installation.namespace;
     let restart = format!("kubectl rollout restart deployment workspace-gateway -n {namespace}");
     let Some(secret) = context.find::<Secret>(namespace, NAME).await? else {
@@ -187,19 +261,17 @@ async fn session_keys(context: &Arc<Context>) -> Read<Status> {
             Fix::command(restart),
         ));
     };
-    let entry = secret.data.as_ref().and_then(|data| data.get("keys"));
-    let text = entry
-        .and_then(|entry| std::str::from_utf8(&entry.0).ok())
-        .unwrap_or_default();
-    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let is_key = |line: &&&str| STANDARD.decode(line).is_ok_and(|bytes| bytes.len() == KEY_BYTES);
-    let good = lines.iter().filter(is_key).count();
-    if good > 0 && good == lines.len() {
-        return Ok(Status::pass(format!("keys: {good}")));
+    let entry = secret.data.as_ref().and_then(|data| data.get(ENTRY));
+    let keys = entry.and_then(|entry| session_keys::parse(&entry.0));
+    if let Some(keys) = keys.filter(|keys| !keys.is_empty()) {
+        return Ok(Status::pass(format!("keys: {}", keys.len())));
     }
     Ok(Status::fail(
         format!("the Secret {NAME} in {namespace} is not usable; made anew, it signs everyone out"),
-        format!("{good} keys in {} lines of the entry keys", lines.len()),
+        match entry {
+            None => format!("no entry {ENTRY}"),
+            Some(entry) => format!("{} bytes in the entry {ENTRY} that are not such lines", entry.0.len()),
+        },
         format!("a line of base64 for each key of {KEY_BYTES} bytes"),
         Fix::command(format!("kubectl delete secret {NAME} -n {namespace}\n{restart}")),
     ))

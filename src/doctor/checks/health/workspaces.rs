@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use std::sync::Arc;
 
 pub const STUCK: Check = Claim::warning("DP1105", "no workspace is stuck")
-    .needs(&["DP0202", "DP0401"])
+    .needs(&["DP0401"])
     .why("Its user waits for a terminal that does not come.")
     .docs(
         "Told are Workspaces that have failed, and those that are being made for longer than ten minutes, each with the reason and the hint of its own \

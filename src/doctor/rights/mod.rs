@@ -1,8 +1,16 @@
-//! What the chart's Roles give operator and gateway, and what it takes to install the chart: lists of rights.
+//! What the chart's Roles give operator, gateway and doctor, and what it takes to install the chart: lists of rights.
+//!
+//! `install` says what Helm needs, `manifest` writes rights as Roles. The lists are the chart's: tests compare them with what is rendered.
+
+pub mod install;
+pub mod manifest;
 
 use super::access::Right;
-use super::installation::Role;
+use super::installation::{Installation, Role};
 use super::values::Values;
+use crate::api::egress::PolicyBackend;
+use crate::cluster::session_keys;
+use std::collections::BTreeSet;
 
 const WORKSPACES: &str = "workspace.devplane.io";
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -36,11 +44,17 @@ impl Rights<'_> {
         }
     }
 
-    fn add_named(&mut self, group: &str, resource: &str, names: &[&str], verbs: &[&str]) {
+    fn add_named<T: AsRef<str>>(
+        &mut self,
+        group: &str,
+        resource: &str,
+        names: impl IntoIterator<Item = T>,
+        verbs: &[&str],
+    ) {
         for name in names {
             let rights = verbs
                 .iter()
-                .map(|verb| Right::within(self.namespace, group, resource, verb).named(name));
+                .map(|verb| Right::within(self.namespace, group, resource, verb).named(name.as_ref()));
             self.all.extend(rights);
         }
     }
@@ -75,7 +89,7 @@ fn operator(there: &mut Rights<'_>, own: &mut Rights<'_>, extent: Extent) {
     there.add(NETWORKING, &["networkpolicies"], KEEP);
     there.add("events.k8s.io", &["events"], &["create", "patch"]);
     own.add(COORDINATION, &["leases"], &["create"]);
-    own.add_named(COORDINATION, "leases", &["workspace-operator"], &["get", "update"]);
+    own.add_named(COORDINATION, "leases", ["workspace-operator"], &["get", "update"]);
     own.add("", &["pods"], &["list", "watch"]);
     if extent.terminal_tls {
         const KEPT: &[&str] = &["workspace-terminal-authorities", "workspace-gateway-terminal-tls"];
@@ -104,123 +118,144 @@ fn gateway(there: &mut Rights<'_>, own: &mut Rights<'_>, extent: Extent) {
     );
     there.add(WORKSPACES, &["workspaces/status"], &["patch"]);
     own.add("", &["secrets"], &["create"]);
-    own.add_named("", "secrets", &["workspace-gateway-session-keys"], &["get"]);
+    own.add_named("", "secrets", [session_keys::NAME], &["get"]);
     if extent.terminal_tls {
-        own.add_named("", "secrets", &["workspace-gateway-terminal-tls"], &["list", "watch"]);
+        own.add_named("", "secrets", ["workspace-gateway-terminal-tls"], &["list", "watch"]);
     }
 }
 
-/// What it takes to install the chart with these values: to make and change each kind of object that it has, and to keep Helm's own record.
-pub fn to_install(values: &Values, namespace: &str) -> Vec<Right> {
-    const VERBS: &[&str] = &["create", "get", "patch"];
+/// What the Roles of the chart's doctor give it: to read what it checks, while it runs. `namespace` is its own.
+pub fn of_doctor(values: &Values, namespace: &str) -> Vec<Right> {
+    const READ: &[&str] = &["get", "list"];
     let workspaces = values.text("gateway.workspaceNamespace");
     let mut own = Rights {
         namespace,
         all: Vec::new(),
     };
+    let read: &[&str] = &[
+        "configmaps",
+        "namespaces",
+        "persistentvolumeclaims",
+        "pods",
+        "serviceaccounts",
+        "services",
+    ];
+    own.add("", read, READ);
+    let (ours, theirs) = read_secrets(values);
+    own.add_named("", "secrets", &ours, &["get"]);
+    own.add("", &["pods/proxy"], &["get"]);
+    own.add("apps", &["deployments"], READ);
+    own.add(NETWORKING, &["networkpolicies"], &["list"]);
+    own.add(COORDINATION, &["leases"], &["get"]);
+    own.add(RBAC, &["rolebindings", "roles"], &["get"]);
     let mut there = Rights {
         namespace: &workspaces,
         all: Vec::new(),
     };
-    own.add("", &["secrets"], &["list", "delete"]);
-    own.add("", &["secrets", "serviceaccounts", "services"], VERBS);
-    own.add("apps", &["deployments"], VERBS);
-    own.add(RBAC, &["roles", "rolebindings"], VERBS);
-    there.add(RBAC, &["roles", "rolebindings"], VERBS);
-    let is = |key: &str| values.is_true(key);
-    let is_set = |key: &str| !matches!(values.text(key).as_str(), "");
-    if is("canary.enabled") {
-        there.add("", &["serviceaccounts"], VERBS);
-        there.add("apps", &["deployments"], VERBS);
-    }
-    if is("networkPolicy.enabled") {
-        own.add(NETWORKING, &["networkpolicies"], VERBS);
-    }
-    own.add("policy", &["poddisruptionbudgets"], VERBS);
-    if is("gateway.ingress.enabled") {
-        own.add(NETWORKING, &["ingresses"], VERBS);
-    }
-    if is("gateway.httpRoute.enabled") {
-        own.add("gateway.networking.k8s.io", &["httproutes"], VERBS);
-    }
-    if is("gateway.route.enabled") {
-        own.add("route.openshift.io", &["routes"], VERBS);
-    }
-    if super::values::settings::are_recorded(values) && !is_set("gateway.sessionRecording.volume.existingClaim") {
-        own.add("", &["persistentvolumeclaims"], VERBS);
-    }
-    if is("monitoring.serviceMonitor.enabled") {
-        own.add("monitoring.coreos.com", &["servicemonitors"], VERBS);
-    }
-    if is("monitoring.prometheusRule.enabled") {
-        own.add("monitoring.coreos.com", &["prometheusrules"], VERBS);
-    }
-    let has_doctor = is("doctor.test") || is("doctor.hook");
-    if is("monitoring.dashboard.enabled") || values.makes_authorities() || has_doctor {
-        own.add("", &["configmaps"], VERBS);
-    }
-    if has_doctor {
-        own.add("batch", &["jobs"], VERBS);
-    }
-    if values.makes_authorities() {
-        there.add("", &["configmaps"], VERBS);
-    }
-    let has = |key: &str| match values.get(key) {
-        serde_json::Value::Object(items) => !items.is_empty(),
-        serde_json::Value::Array(items) => !items.is_empty(),
-        _ => false,
-    };
-    if has("workspace.quota") {
-        there.add("", &["resourcequotas"], VERBS);
-    }
-    if has("workspace.limitRange") {
-        there.add("", &["limitranges"], VERBS);
-    }
-    let mut all = own.all;
-    all.append(&mut there.all);
-    let mut anywhere = |group: &str, resource: &str| {
-        all.extend(VERBS.iter().map(|verb| Right::anywhere(group, resource, verb)));
-    };
-    anywhere("apiextensions.k8s.io", "customresourcedefinitions");
-    if is("gateway.createWorkspaceNamespace") {
-        anywhere("", "namespaces");
-    }
-    if !has("clusterCIDRs") || (has_doctor && is("doctor.clusterWide")) {
-        anywhere(RBAC, "clusterroles");
-        anywhere(RBAC, "clusterrolebindings");
-    }
-    if !has("clusterCIDRs") {
-        for resource in ["roles", "rolebindings"] {
-            all.extend(VERBS.iter().map(|verb| Right::within("default", RBAC, resource, verb)));
+    there.add(WORKSPACES, &["workspaces"], READ);
+    let read: &[&str] = &["configmaps", "limitranges", "namespaces", "resourcequotas"];
+    there.add("", read, READ);
+    there.add_named("", "secrets", &theirs, &["get"]);
+    there.add(RBAC, &["rolebindings", "roles"], &["get"]);
+    there.add("cilium.io", &["ciliumnetworkpolicies"], &["list"]);
+    own.all.append(&mut there.all);
+    if values.is_true("doctor.clusterWide") {
+        let anywhere: &[(&str, &[&str], &[&str])] = &[
+            ("", &["namespaces", "nodes", "pods"], READ),
+            ("apps", &["daemonsets"], &["list"]),
+            ("apiextensions.k8s.io", &["customresourcedefinitions"], &["get"]),
+            ("storage.k8s.io", &["storageclasses"], &["list"]),
+            (NETWORKING, &["servicecidrs"], &["list"]),
+            ("node.k8s.io", &["runtimeclasses"], &["get"]),
+            ("scheduling.k8s.io", &["priorityclasses"], &["get"]),
+            ("authorization.k8s.io", &["subjectaccessreviews"], &["create"]),
+        ];
+        for (group, resources, verbs) in anywhere {
+            for resource in *resources {
+                let rights = verbs.iter().map(|verb| Right::anywhere(group, resource, verb));
+                own.all.extend(rights);
+            }
         }
+        let slices = Right::anywhere("discovery.k8s.io", "endpointslices", "get");
+        own.all.push(slices.named("kubernetes"));
     }
-    let has_ceilings = ["cpu", "memory", "storage"]
-        .iter()
-        .any(|name| is_set(&format!("workspace.ceilings.{name}")));
-    if has_ceilings || has("workspace.classes") || has("workspace.allowedImages") {
-        for resource in ["validatingadmissionpolicies", "validatingadmissionpolicybindings"] {
-            all.extend(
-                VERBS
-                    .iter()
-                    .map(|verb| Right::anywhere("admissionregistration.k8s.io", resource, verb)),
-            );
-        }
+    own.all
+}
+
+/// The Secrets that the values name, of the release's namespace and of the workspaces'.
+fn read_secrets(values: &Values) -> (BTreeSet<String>, BTreeSet<String>) {
+    let mut own = BTreeSet::from([session_keys::NAME.to_owned()]);
+    let items = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
+    let name = |value: &serde_json::Value| value.as_str().filter(|name| !name.is_empty()).map(str::to_owned);
+    own.extend(
+        items(values.get("imagePullSecrets"))
+            .iter()
+            .filter_map(|secret| name(&secret["name"])),
+    );
+    let named = [
+        "gateway.oidc.existingSecret",
+        "gateway.tls.secretName",
+        "gateway.sessionRecording.signingKey.secretName",
+    ];
+    own.extend(named.iter().filter_map(|key| name(values.get(key))));
+    let classes = items(values.get("workspace.classes"));
+    let pods = classes.iter().map(|class| &class["pod"]);
+    let mut theirs = BTreeSet::new();
+    for pod in std::iter::once(values.get("workspace.pod")).chain(pods) {
+        theirs.extend(items(&pod["imagePullSecrets"]).iter().filter_map(name));
+        theirs.extend(items(&pod["mounts"]).iter().filter_map(|mount| name(&mount["secret"])));
+    }
+    (own, theirs)
+}
+
+/// What the chart's Roles give a role in this installation.
+pub fn of_installation(installation: &Installation, role: Role) -> Vec<Right> {
+    let operator = installation.operator();
+    let gateway = installation.gateway();
+    let extent = Extent {
+        terminal_tls: match (role, gateway) {
+            (Role::Gateway, Some(gateway)) => gateway.edge.terminal_tls,
+            _ => operator.is_none_or(|config| config.terminal_tls),
+        },
+        finds_ranges: operator.is_some_and(|config| config.cluster_cidrs.is_empty()),
+        cilium: operator.is_some_and(|config| config.workspace.common.policy_backend == PolicyBackend::Cilium),
+    };
+    of_role(role, &installation.namespace, &installation.workspaces, extent)
+}
+
+/// What the Roles that the chart makes give: nobody may make a Role with more than they have themselves (Kubernetes, "Privilege
+/// escalation prevention and bootstrapping"), unless by [`unbounded`].
+pub fn given(installation: &Installation, values: &Values) -> BTreeSet<Right> {
+    let mut all: BTreeSet<_> = of_installation(installation, Role::Operator).into_iter().collect();
+    if values.is_true("gateway.enabled") {
+        all.extend(of_installation(installation, Role::Gateway));
+    }
+    if install::has_doctor(values) {
+        all.extend(of_doctor(values, &installation.namespace));
     }
     all
+}
+
+/// The rights to make Roles and bindings of a namespace, or of none, with more than one has.
+pub fn unbounded(namespace: Option<&str>) -> [Right; 2] {
+    let resource = if namespace.is_some() { "roles" } else { "clusterroles" };
+    ["bind", "escalate"].map(|verb| Right {
+        namespace: namespace.map(str::to_owned),
+        ..Right::anywhere(RBAC, resource, verb)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::Value;
-    use std::collections::BTreeSet;
     use std::path::Path;
 
-    fn chart(path: &str) -> String {
+    pub(super) fn chart(path: &str) -> String {
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/chart").join(path)).unwrap()
     }
 
-    fn rendered(set: &str) -> Vec<Value> {
+    pub(super) fn rendered(set: &str) -> Vec<Value> {
         let golden = chart(&format!("golden/{set}.yaml"));
         let documents = golden
             .split("\n---\n")
@@ -289,41 +324,12 @@ mod tests {
     }
 
     #[test]
-    fn installing_takes_a_right_for_every_object_of_the_chart() {
-        for set in [
-            "minimal",
-            "full",
-            "operator-only",
-            "private-ca",
-            "gateway-api",
-            "openshift",
-            "high-availability",
-        ] {
+    fn rights_of_the_doctor_are_those_of_its_roles() {
+        for set in ["minimal", "full", "operator-only", "high-availability", "air-gapped"] {
             let values = Values::try_from(chart(&format!("values/{set}.yaml")).as_str()).unwrap();
-            let rights: BTreeSet<_> = to_install(&values, "workspace-operator-system")
-                .iter()
-                .map(ToString::to_string)
-                .collect();
-            for object in rendered(set) {
-                // Objects of the values' own are for who writes them.
-                if object["metadata"]["labels"]["app.kubernetes.io/part-of"] != "devplane" {
-                    continue;
-                }
-                let kind = object["kind"].as_str().unwrap().to_lowercase();
-                let resource = match kind.strip_suffix('y') {
-                    Some(stem) => format!("{stem}ies"),
-                    None if kind.ends_with('s') => format!("{kind}es"),
-                    None => format!("{kind}s"),
-                };
-                let group = object["apiVersion"]
-                    .as_str()
-                    .unwrap()
-                    .split_once('/')
-                    .map_or("", |(group, _)| group);
-                let mut right = Right::anywhere(group, &resource, "create");
-                right.namespace = object["metadata"]["namespace"].as_str().map(str::to_owned);
-                assert!(rights.contains(&right.to_string()), "{right} of {set}");
-            }
+            let ours = of_doctor(&values, "workspace-operator-system");
+            let ours: BTreeSet<_> = ours.iter().map(ToString::to_string).collect();
+            assert_eq!(ours, given(&rendered(set), "workspace-doctor"), "{set}");
         }
     }
 }
