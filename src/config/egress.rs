@@ -113,10 +113,7 @@ fn label(key: &str, value: &str) -> Result<(), String> {
     }
 }
 
-/// The metadata services of clouds: no cache of names answers there, and their credentials are at the same address.
-const METADATA: &[&str] = &["169.254.169.254", "fd00:ec2::254", "100.100.100.200"];
-
-/// An address of a cache of names.
+/// An address of a cache of names: none answers where clouds give out credentials.
 ///
 /// # Errors
 /// What was expected.
@@ -125,7 +122,11 @@ pub fn resolver(text: &str) -> Result<IpAddr, String> {
         .parse()
         .map_err(|_| "an IP address such as 169.254.20.10".to_owned())?;
     let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
-    if mapped || METADATA.contains(&text) || address.is_unspecified() || address.is_multicast() || address.is_loopback()
+    if mapped
+        || cidr::is_metadata(address)
+        || address.is_unspecified()
+        || address.is_multicast()
+        || address.is_loopback()
     {
         return Err(format!(
             "the address that a cache of names has on every node, which {text} is not"

@@ -85,16 +85,17 @@ pub async fn open(gateway: &Arc<Gateway>, asked: &mut Asked) -> Result<Answer, R
     let (answer, upgraded) = upgrade(&mut asked.request).map_err(|_| Rejection::BadHandshake)?;
     let recording = recording::begin(gateway, asked, &caller, &name).await?;
     let answer = accepted(answer);
+    let session = Box::new(session(asked, caller.session_id(), &gateway.workspaces.pod_name));
     let terminal = Box::new(Terminal {
         gateway: Arc::clone(gateway),
         request: asked.without_request(),
-        session: session(asked, caller.session_id(), &gateway.workspaces.pod_name),
+        id: session.id.clone(),
         stays_awake_by_output: workspace.spec.lifecycle.keep_alive == KeepAlive::Output,
         caller,
         workspace: name,
         _place: place,
     });
-    gateway.drain.spawn(terminal.run(upgraded, backend, recording));
+    gateway.drain.spawn(terminal.run(session, upgraded, backend, recording));
     Ok(answer)
 }
 
@@ -113,7 +114,7 @@ struct Terminal {
     request: Asked,
     caller: Caller,
     workspace: String,
-    session: TerminalSession,
+    id: String,
     /// Whether what it prints counts as use.
     stays_awake_by_output: bool,
     _place: Place,
@@ -176,7 +177,13 @@ fn client_socket(upgraded: Upgraded) -> Socket {
 
 impl Terminal {
     /// Most terminals are quiet most of the time: what is done before and after has memory of its own.
-    async fn run(self: Box<Self>, upgraded: UpgradeFut, backend: Upgraded, recording: Option<Recording>) {
+    async fn run(
+        self: Box<Self>,
+        session: Box<TerminalSession>,
+        upgraded: UpgradeFut,
+        backend: Upgraded,
+        recording: Option<Recording>,
+    ) {
         let client = match upgraded.await {
             Ok(client) => client_socket(client.into_inner().into_inner()),
             // The client left before it had its 101.
@@ -202,7 +209,7 @@ impl Terminal {
         let (client, backend) = filtered(client, backend.into(), gateway.clipboard);
         let client = client.counted(metrics.received(Direction::FromClient));
         let backend = backend.counted(metrics.received(Direction::FromWorkspace));
-        let present = gateway.presence.enter(gateway, workspace, Some(self.session.clone()));
+        let present = gateway.presence.enter(gateway, workspace, Some(*session));
         let mut size = None;
         let typed = |frame: &[u8]| {
             if is_typing(frame) {
@@ -267,7 +274,7 @@ impl Terminal {
         tracing::info!(
             request_id = self.request.id.as_str(),
             session_id = self.caller.session_id(),
-            terminal_id = self.session.id,
+            terminal_id = self.id,
             recording_id,
             workspace,
             reason,
@@ -428,7 +435,7 @@ mod tests {
     /// long as that lives: what is rare is to be boxed.
     #[test]
     fn an_open_terminal_takes_little_memory() {
-        fn task_of<A, B, C, D, F: Future>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+        fn task_of<A, B, C, D, E, F: Future>(_: impl FnOnce(A, B, C, D, E) -> F) -> usize {
             size_of::<F>()
         }
         let bytes = size_of::<Terminal>() + task_of(Terminal::run);

@@ -4,7 +4,7 @@
 
 use crate::policy::ranges::{NodeFacts, Statements};
 use ipnet::IpNet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -27,8 +27,8 @@ pub enum Change {
     Node(Told<NodeFacts>),
     Services(Told<Vec<IpNet>>),
     ApiServer(Told<Vec<IpAddr>>),
-    /// The address of a pod of ours.
-    Pod(IpAddr),
+    /// The address of a pod of ours, and the name of its node.
+    Pod(String, IpAddr),
 }
 
 /// What a watch tells.
@@ -48,8 +48,10 @@ pub struct Facts {
     nodes: Source<NodeFacts>,
     services: Source<Vec<IpNet>>,
     api_server: Source<Vec<IpAddr>>,
-    /// A pod that had an address outside of what the Nodes said.
-    pod: Option<IpAddr>,
+    /// What the Nodes have said of pods since the process began. The pods of a Node that is gone may outlive it for a while.
+    of_pods: BTreeSet<IpNet>,
+    /// By node, a pod that had an address outside of what the Nodes said.
+    pods: BTreeMap<String, IpAddr>,
 }
 
 #[derive(Debug)]
@@ -117,10 +119,15 @@ impl Facts {
     /// Gives whether anything has changed by it.
     pub fn take(&mut self, change: Change) -> bool {
         match change {
-            Change::Node(told) => self.nodes.take(told),
+            Change::Node(told) => {
+                if let Told::Listed(_, node) | Told::Set(_, node) = &told {
+                    self.of_pods.extend(&node.pods);
+                }
+                self.nodes.take(told)
+            }
             Change::Services(told) => self.services.take(told),
             Change::ApiServer(told) => self.api_server.take(told),
-            Change::Pod(address) => self.pod.replace(address) != Some(address),
+            Change::Pod(node, address) => self.pods.insert(node, address) != Some(address),
         }
     }
 
@@ -160,7 +167,12 @@ impl Facts {
                 .api_server
                 .answer()?
                 .map(|slices| slices.values().flatten().copied().collect()),
-            pods: self.pod.as_slice(),
+            departed: self.of_pods.iter().copied().collect(),
+            pods: self
+                .pods
+                .iter()
+                .map(|(node, address)| (node.as_str(), *address))
+                .collect(),
         })
     }
 }
@@ -272,7 +284,26 @@ mod tests {
         assert_eq!(third.revision, first.revision + 1);
         assert!(third.all.contains(&net("10.244.2.0/24")) && third.all.contains(&net("192.168.7.20/32")));
         assert!(facts.take(Change::Node(Told::Gone("c".into()))));
-        assert_eq!(facts.known(&third).unwrap().all, first.all);
+        let last = facts.known(&third).unwrap();
+        assert!(
+            last.all.contains(&net("10.244.2.0/24")) && !last.all.contains(&net("192.168.7.20/32")),
+            "pods may outlive their node for a while"
+        );
+    }
+
+    #[test]
+    fn a_pod_on_a_node_that_is_gone_is_no_witness() {
+        let mut facts = cluster();
+        facts.take(Change::Pod("c".into(), "10.244.2.7".parse().unwrap()));
+        assert!(facts.known(&Known::default()).unwrap().unknown.is_none());
+        facts.take(Change::Node(Told::Set(
+            "c".into(),
+            node(&["10.244.9.0/24"], "192.168.7.20"),
+        )));
+        assert!(
+            unknown(&facts).contains("10.244.2.7"),
+            "the node is there, and says something else"
+        );
     }
 
     #[test]
@@ -323,9 +354,9 @@ mod tests {
     #[test]
     fn a_pod_from_elsewhere_shows_that_the_nodes_do_not_tell_all() {
         let mut facts = cluster();
-        facts.take(Change::Pod("10.244.1.7".parse().unwrap()));
+        facts.take(Change::Pod("b".into(), "10.244.1.7".parse().unwrap()));
         assert!(facts.known(&Known::default()).unwrap().unknown.is_none());
-        facts.take(Change::Pod("10.50.3.4".parse().unwrap()));
+        facts.take(Change::Pod("b".into(), "10.50.3.4".parse().unwrap()));
         assert!(unknown(&facts).contains("a pod has the address 10.50.3.4"));
         facts.take(Change::Node(Told::Set(
             "c".into(),

@@ -3,7 +3,7 @@
 use super::known_ranges::{Change, Facts, Known, Told};
 use super::{backoff, watches};
 use crate::config::operator::CLUSTER_CIDRS;
-use crate::policy::ranges::{self, API_SERVER_ENDPOINTS, NodeFacts, SlimNode, holds};
+use crate::policy::ranges::{self, API_SERVER_ENDPOINTS, NodeFacts, SlimNode, holds, unspoken};
 use crate::telemetry::metrics::OperatorMetrics;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, future};
@@ -33,14 +33,15 @@ const PAGE: u32 = 50;
 pub struct Ranges {
     /// `None` while the first answers are still to come.
     known: watch::Receiver<Option<Arc<Known>>>,
-    witness: Option<mpsc::Sender<IpAddr>>,
+    witness: Option<mpsc::Sender<(String, IpAddr)>>,
 }
 
 impl Ranges {
     /// As they were set, once and for all.
     pub fn fixed(ranges: &[IpNet]) -> Self {
+        let all: Vec<IpNet> = ranges.iter().copied().chain(unspoken(ranges)).collect();
         let known = Known {
-            all: ranges.into(),
+            all: all.into(),
             ..Known::default()
         };
         Self {
@@ -54,8 +55,8 @@ impl Ranges {
         let (publish, known) = watch::channel(None);
         let (witness, witnessed) = mpsc::channel(1);
         let witnessed = stream::unfold(witnessed, |mut witnessed| async {
-            let address = witnessed.recv().await?;
-            Some((Change::Pod(address), witnessed))
+            let (node, address) = witnessed.recv().await?;
+            Some((Change::Pod(node, address), witnessed))
         });
         let changes = stream::select_all([
             nodes(client),
@@ -87,14 +88,14 @@ impl Ranges {
         watches::changes(&self.known)
     }
 
-    /// Tells of the address of a pod of ours: it shows whether the Nodes tell the truth about pods' addresses.
-    pub fn seen(&self, pod_address: &str) {
+    /// Tells of the address of a pod of ours, and its node: it shows whether the Nodes tell the truth about pods' addresses.
+    pub fn seen(&self, node: &str, pod_address: &str) {
         let Some(witness) = &self.witness else { return };
         let Ok(address) = pod_address.parse() else { return };
         let known = self.now();
         if known.unknown.is_none() && !holds(&known.pods, address) {
             // One that is waiting already says the same.
-            let _ = witness.try_send(address);
+            let _ = witness.try_send((node.to_owned(), address));
         }
     }
 }

@@ -232,8 +232,10 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
     valid.egress.cluster_cidrs = Arc::clone(&ranges.all);
     let mut observed = ctx.caches.observe(&valid, &last);
     (observed.enforcement, observed.gate) = ctx.canary.now();
-    if let Some(address) = observed.pod.as_deref().and_then(|pod| pod.address.as_deref()) {
-        ctx.ranges.seen(address);
+    if let Some(pod) = observed.pod.as_deref()
+        && let (Some(node), Some(address)) = (&pod.node, &pod.address)
+    {
+        ctx.ranges.seen(node, address);
     }
     let authorities = ctx.authorities.now();
     let authority_of_pod = observed

@@ -59,6 +59,8 @@ pub struct SeenPod {
     pub address: Option<Box<str>>,
     /// The scheduler has found a node.
     pub scheduled: bool,
+    /// Its name.
+    pub node: Option<Box<str>>,
     /// The image is on the node.
     pub image_pulled: bool,
     /// The container runs.
@@ -75,6 +77,11 @@ impl SeenPod {
             state: pod_state::of(pod),
             address: pod_state::address(pod).map(Box::from),
             scheduled: pod_state::is_scheduled(pod),
+            node: pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.node_name.as_deref())
+                .map(Box::from),
             image_pulled: pod_state::has_image(pod),
             started: pod_state::is_started(pod),
             template: Template::of(pod),

@@ -5,7 +5,7 @@
 //! between. Whoever answers for an allowed name could answer with the cluster's own addresses or the host's: `egressDeny` wins over every rule (Cilium: "deny
 //! policies always take precedence").
 
-use super::{DNS_PORT, Egress, NEVER, carved};
+use super::{DNS_PORT, Egress, carved, never};
 use crate::api::egress::{Dns, EgressNamespace, Fqdn};
 use crate::units::cidr;
 use ipnet::IpNet;
@@ -127,7 +127,7 @@ pub fn egress(pod: &BTreeMap<String, String>, egress: &Egress) -> CiliumNetworkP
                 to_ports: vec![tcp(ports)],
                 ..EgressRule::default()
             });
-            denied.push(never(dns, cluster_cidrs));
+            denied.push(closed(dns, cluster_cidrs));
         }
     }
     CiliumNetworkPolicySpec {
@@ -202,12 +202,8 @@ fn inside(namespace: &EgressNamespace) -> Option<EgressRule> {
 }
 
 /// The host's, the cluster's and the clouds' own addresses; a cache of names on the node stays.
-fn never(dns: &Dns, cluster_cidrs: &[IpNet]) -> EgressRule {
-    let closed = NEVER
-        .iter()
-        .filter_map(|net| net.parse().ok())
-        .chain(cluster_cidrs.iter().copied());
-    let closed: Vec<IpNet> = closed.collect();
+fn closed(dns: &Dns, cluster_cidrs: &[IpNet]) -> EgressRule {
+    let closed: Vec<IpNet> = never().chain(cluster_cidrs.iter().copied()).collect();
     let caches = || dns.node_local.iter().map(|address| IpNet::from(*address));
     EgressRule {
         to_cidr_set: IpNet::aggregate(&closed)

@@ -10,7 +10,7 @@ pub mod ranges;
 use crate::api::egress::{Dns, EgressNamespace, Fqdn};
 use crate::labels;
 use crate::names::{CANARY_REPORT_PORT, TERMINAL_PORT};
-use crate::units::cidr;
+use crate::units::cidr::{self, METADATA};
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::{
     IPBlock, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
@@ -48,11 +48,15 @@ impl Egress {
     }
 }
 
-/// Never a destination outside the cluster, whatever the settings say: the host itself, link-local addresses with the
-/// cloud metadata services on them, multicast and the reserved rest (RFC 6890, RFC 4291), and IPv4 in other clothes: mapped
+/// Never a destination outside the cluster, whatever the settings say: what stands in [`METADATA`], the host itself, link-local
+/// addresses, multicast and the reserved rest (RFC 6890, RFC 4291), and IPv4 in other clothes: mapped
 /// and translated addresses (`::/8`; RFC 4291, RFC 6052), Teredo (RFC 4380) and 6to4 (RFC 3056) would lead around the IPv4
 /// ranges. Kubernetes refuses a mapped range by itself, so the reserved block around it stands here.
-pub const NEVER: &[&str] = &[
+pub fn never() -> impl Iterator<Item = IpNet> {
+    METADATA.iter().chain(NEVER).filter_map(|range| range.parse().ok())
+}
+
+const NEVER: &[&str] = &[
     "0.0.0.0/8",
     "127.0.0.0/8",
     "169.254.0.0/16",
@@ -61,7 +65,6 @@ pub const NEVER: &[&str] = &[
     "::/8",
     "2001::/32",
     "2002::/16",
-    "fd00:ec2::254/128",
     "fe80::/10",
     "ff00::/8",
 ];
@@ -217,11 +220,7 @@ fn external(ports: &[NonZeroU16], cidrs: &[IpNet], cluster_cidrs: &[IpNet]) -> O
 
 /// Ranges outside the cluster, each with what is never meant of it.
 fn carved(cidrs: &[IpNet], cluster_cidrs: &[IpNet]) -> Vec<(IpNet, Vec<IpNet>)> {
-    let carve: Vec<IpNet> = NEVER
-        .iter()
-        .filter_map(|net| net.parse().ok())
-        .chain(cluster_cidrs.iter().copied())
-        .collect();
+    let carve: Vec<IpNet> = never().chain(cluster_cidrs.iter().copied()).collect();
     let ranges = IpNet::aggregate(&cidrs.to_vec()).into_iter().filter_map(|range| {
         let except = cidr::except(range, carve.iter().copied());
         // Ranges that together are all of it leave nothing to allow.

@@ -97,8 +97,10 @@ pub struct Statements<'a> {
     pub nodes: Result<Vec<(&'a str, &'a NodeFacts)>, &'a str>,
     pub services: Result<Vec<IpNet>, &'a str>,
     pub api_server: Result<Vec<IpAddr>, &'a str>,
-    /// Addresses that pods have, of any number of pods.
-    pub pods: &'a [IpAddr],
+    /// Ranges of pods of Nodes that are gone. Their pods may outlive them for a while.
+    pub departed: Vec<IpNet>,
+    /// Addresses that pods have, each with its Node's name, of any number of pods.
+    pub pods: Vec<(&'a str, IpAddr)>,
 }
 
 /// The ranges of pods, and those of Services, nodes and the API server.
@@ -158,24 +160,32 @@ impl Statements<'_> {
                 return Err(what.to_owned());
             }
         }
+        let pods: Vec<IpNet> = pods.into_iter().chain(self.departed.iter().copied()).collect();
         let pods = IpNet::aggregate(&pods);
-        if let Some(address) = self.pods.iter().find(|address| !holds(&pods, **address)) {
+        // What a pod on a node that is gone has is no witness: the network plugin had it from that node.
+        let is_there = |name: &str| nodes.iter().any(|(node, _)| *node == name);
+        let elsewhere = |(node, address): &&(&str, IpAddr)| !holds(&pods, *address) && is_there(node);
+        if let Some((_, address)) = self.pods.iter().find(elsewhere) {
             return Err(format!(
                 "a pod has the address {address}, which is in no Node's podCIDRs: the network plugin gives addresses of its own"
             ));
         }
         let addresses = nodes.iter().flat_map(|(_, node)| &node.addresses);
         let addresses = addresses.chain(api_server).copied().map(IpNet::from);
-        // Pods may have addresses of a family that no Node speaks of, from the network plugin itself: then all of it may be theirs.
-        let unspoken = [Ipv4Net::default().into(), Ipv6Net::default().into()]
-            .into_iter()
-            .filter(|family: &IpNet| !pods.iter().any(|range| family.contains(range)))
-            .collect::<Vec<_>>();
+        let unspoken = unspoken(&pods);
         Ok(Found {
             pods,
             others: services.iter().copied().chain(addresses).chain(unspoken).collect(),
         })
     }
+}
+
+/// The families of addresses of which there is none in `pods`, each as the whole of it: the network plugin may give pods some by itself,
+/// and then all of it may be theirs.
+pub fn unspoken(pods: &[IpNet]) -> Vec<IpNet> {
+    let families: [IpNet; 2] = [Ipv4Net::default().into(), Ipv6Net::default().into()];
+    let is_spoken_of = |family: &IpNet| pods.iter().any(|range| family.contains(range));
+    families.into_iter().filter(|family| !is_spoken_of(family)).collect()
 }
 
 pub fn holds(ranges: &[IpNet], address: IpAddr) -> bool {

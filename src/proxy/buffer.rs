@@ -1,25 +1,32 @@
 //! What was read and not yet passed on. Small while nothing much is said, so that many quiet connections cost little.
 
+use super::Side;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// While little is said, in bytes.
-const SMALL: usize = 1 << 10;
+/// While little is said, in bytes: a client's keys are a few, and what a workspace answers with is a line.
+const SMALL_OF_CLIENT: usize = 1 << 8;
+const SMALL_OF_WORKSPACE: usize = 1 << 10;
 /// While much is said, in bytes.
 pub const LARGE: usize = 1 << 16;
 
-#[derive(Default)]
 pub struct Buffer {
     bytes: Vec<u8>,
+    /// Its size while little is said.
+    small: usize,
     start: usize,
     end: usize,
 }
 
 impl Buffer {
-    /// With `begun` in it already.
-    pub fn new(begun: &[u8]) -> Self {
+    /// For what `from` says, with `begun` in it already.
+    pub fn new(from: Side, begun: &[u8]) -> Self {
         Self {
             bytes: begun.to_vec(),
+            small: match from {
+                Side::Client => SMALL_OF_CLIENT,
+                Side::Workspace => SMALL_OF_WORKSPACE,
+            },
             start: 0,
             end: begun.len(),
         }
@@ -46,7 +53,7 @@ impl Buffer {
         let wanted = match (is_empty, was_full) {
             // More came than there was room for, or less than would fill a small one.
             (_, true) if self.end > 0 => LARGE,
-            (true, _) if self.end < SMALL => SMALL,
+            (true, _) if self.end < self.small => self.small,
             _ => self.bytes.len(),
         };
         let wanted = wanted.max(self.filled().len());
@@ -69,7 +76,8 @@ mod tests {
     async fn it_grows_with_what_comes_and_shrinks_again() {
         let much = vec![1; 100_000];
         let mut reader = &much[..];
-        let mut buffer = Buffer::default();
+        const SMALL: usize = SMALL_OF_WORKSPACE;
+        let mut buffer = Buffer::new(Side::Workspace, &[]);
         assert_eq!(buffer.fill(&mut reader).await.unwrap(), SMALL);
         buffer.consume(SMALL - 1);
         assert_eq!(buffer.fill(&mut reader).await.unwrap(), LARGE - 1);
@@ -85,7 +93,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_read_with_the_handshake_comes_first() {
-        let mut buffer = Buffer::new(b"ab");
+        let mut buffer = Buffer::new(Side::Client, b"ab");
         assert_eq!(buffer.fill(&mut &b"cd"[..]).await.unwrap(), 2);
         assert_eq!(buffer.filled(), b"abcd");
     }

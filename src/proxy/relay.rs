@@ -277,7 +277,7 @@ impl<'a> Incoming<'a> {
         Self {
             reader,
             received,
-            buffer: Buffer::new(&buffered),
+            buffer: Buffer::new(back.to, &buffered),
             sequence: Sequence::default(),
             record: None,
             unmasked: Vec::new(),

@@ -3,6 +3,22 @@
 use ipnet::IpNet;
 use std::net::IpAddr;
 
+/// Where clouds give out credentials and what machines are to run at their start: whoever reaches it may be the machine.
+/// Amazon's and others' (with those for containers), Alibaba's, Azure's, Amazon's over IPv6, and Google's over IPv6.
+pub const METADATA: &[&str] = &[
+    "169.254.169.254/32",
+    "169.254.170.0/24",
+    "100.100.100.200/32",
+    "168.63.129.16/32",
+    "fd00:ec2::/32",
+    "fd20:ce::254/128",
+];
+
+pub fn is_metadata(address: IpAddr) -> bool {
+    let mut ranges = METADATA.iter().filter_map(|range| range.parse::<IpNet>().ok());
+    ranges.any(|range| range.contains(&address))
+}
+
 /// Reads one range, or a single address as the range that holds just it.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use crate::site::*;
 use devplane::api::egress::Fqdn;
 use devplane::labels::NAMESPACE_NAME;
 use devplane::policy::cilium::{self, CiliumNetworkPolicySpec, EgressRule, POD_NAMESPACE, Selector};
-use devplane::policy::{self, Egress, NEVER};
+use devplane::policy::{self, Egress, never};
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::{
     IPBlock, NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
@@ -143,8 +143,7 @@ proptest! {
     ) {
         let settings = named(settings);
         let spec = by_cilium(&settings);
-        let never = NEVER.iter().map(|text| net(text));
-        let closed: Vec<IpNet> = settings.cluster_cidrs.iter().copied().chain(never).collect();
+        let closed: Vec<IpNet> = settings.cluster_cidrs.iter().copied().chain(never()).collect();
         let address = within(*pick.get(&closed), host);
         let is_cache = settings.dns.node_local.contains(&address);
         for port in settings.ports.iter().map(|port| port.get()).chain([port]) {

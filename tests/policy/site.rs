@@ -3,7 +3,7 @@
 use crate::evaluator::{End, Labels, Pod, Traffic};
 use devplane::api::egress::{Dns, EgressNamespace};
 use devplane::labels;
-use devplane::policy::{self, Egress, NEVER};
+use devplane::policy::{self, Egress, never};
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicySpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -196,14 +196,13 @@ pub fn within(range: IpNet, host: u128) -> IpAddr {
 
 /// Where a range that `egress` speaks of begins, ends, or any place.
 pub fn any_address(egress: Egress) -> impl Strategy<Value = IpAddr> {
-    let never = NEVER.iter().map(|text| net(text));
     let dns = egress.dns.node_local.iter().copied().map(IpNet::from);
     let ranges: Vec<IpNet> = egress
         .cidrs
         .iter()
         .chain(egress.cluster_cidrs.iter())
         .copied()
-        .chain(never)
+        .chain(never())
         .chain(dns)
         .collect();
     let host = prop_oneof![Just(0), Just(u128::MAX), any::<u128>()];

@@ -33,12 +33,13 @@ async fn known(context: &Arc<Context>) -> Read<Status> {
     let services = services(context).await?;
     let (namespace, name) = API_SERVER_ENDPOINTS;
     let slice: Option<EndpointSlice> = context.find(namespace, name).await?;
-    let pods = addresses(&context.list_parts::<Pod, _, _>().await?);
+    let pods = context.list_parts::<Pod, _, _>().await?;
     let statements = Statements {
         nodes: Ok(nodes.iter().map(|(name, node)| (name.as_str(), node)).collect()),
         services: services.as_deref().map(<[IpNet]>::to_vec).map_err(String::as_str),
         api_server: Ok(slice.iter().flat_map(of_api_server).collect()),
-        pods: &pods,
+        departed: Vec::new(),
+        pods: addresses(&pods),
     };
     Ok(if operator.cluster_cidrs.is_empty() {
         findable(&statements)
@@ -69,12 +70,14 @@ async fn services(context: &Arc<Context>) -> Read<Result<Vec<IpNet>, String>> {
 }
 
 /// Those of the cluster's network: a pod on the network of its node has the node's.
-fn addresses(pods: &[Object<PodSpec, PodStatus>]) -> Vec<IpAddr> {
+fn addresses(pods: &[Object<PodSpec, PodStatus>]) -> Vec<(&str, IpAddr)> {
     let own = pods.iter().filter(|pod| !pod.spec.host_network);
-    let statuses = own.filter_map(|pod| pod.status.as_ref());
-    let live = statuses.filter(|status| !matches!(status.phase.as_str(), "Succeeded" | "Failed"));
-    let addresses = live.flat_map(|status| &status.pod_ips);
-    addresses.filter_map(|address| address.ip.parse().ok()).collect()
+    let of_node = own.filter_map(|pod| Some((pod.spec.node_name.as_str(), pod.status.as_ref()?)));
+    let live = of_node.filter(|(_, status)| !matches!(status.phase.as_str(), "Succeeded" | "Failed"));
+    let addresses = live.flat_map(|(node, status)| status.pod_ips.iter().map(move |address| (node, address)));
+    addresses
+        .filter_map(|(node, address)| Some((node, address.ip.parse().ok()?)))
+        .collect()
 }
 
 /// What is read of a Pod.
@@ -82,6 +85,7 @@ fn addresses(pods: &[Object<PodSpec, PodStatus>]) -> Vec<IpAddr> {
 #[serde(rename_all = "camelCase", default)]
 struct PodSpec {
     host_network: bool,
+    node_name: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -120,7 +124,7 @@ fn given(given: &[IpNet], statements: &Statements<'_>) -> Status {
             Fix::values(format!("clusterCIDRs: [{}]\n", all.join(", "))),
         );
     }
-    if let Some(address) = statements.pods.iter().find(|address| !holds(given, **address)) {
+    if let Some((_, address)) = statements.pods.iter().find(|(_, address)| !holds(given, *address)) {
         return Status::fail(
             format!("clusterCIDRs lack the range that the pod with the address {address} has its own from"),
             listed(given),
@@ -187,7 +191,8 @@ mod tests {
             nodes: Ok(vec![("a", node)]),
             services: Ok(ranges(&["10.96.0.0/16"])),
             api_server: Ok(vec!["192.168.7.2".parse().unwrap()]),
-            pods: &[],
+            departed: vec![],
+            pods: vec![],
         };
         let kind = |status: &Status| match status {
             Status::Pass { .. } => "passes",
@@ -219,7 +224,7 @@ mod tests {
         };
         assert_eq!(of(no_server, ALL), ("is skipped", "fails"));
         let foreign = || Statements {
-            pods: std::slice::from_ref(&elsewhere),
+            pods: vec![("a", elsewhere)],
             ..statements(&node)
         };
         assert_eq!(of(foreign(), ALL), ("fails", "fails"), "a pod from elsewhere");
