@@ -139,7 +139,7 @@ fn class(given: Given, common: &WorkspaceDefaults, allowed_images: &[String]) ->
     }
     defaults.resources = quantities(&resources)?;
     if let Some(ceilings) = ceilings {
-        // What it does not say of egress is as for all: a class that says something of CPUs opens no namespace.
+        // What it does not say is as for all: a class that says something of CPUs opens no namespace, and lets nobody have any memory.
         let (
             amounts,
             EgressCeilings {
@@ -148,7 +148,10 @@ fn class(given: Given, common: &WorkspaceDefaults, allowed_images: &[String]) ->
                 cidrs,
             },
         ) = split(ceilings)?;
-        defaults.ceilings = amounts;
+        let Amounts { cpu, memory, storage } = &mut defaults.ceilings;
+        *cpu = amounts.cpu.or(cpu.take());
+        *memory = amounts.memory.or(memory.take());
+        *storage = amounts.storage.or(storage.take());
         let common = &mut defaults.egress_ceilings;
         common.namespaces = namespaces.or(common.namespaces.take());
         common.ports = ports.or(common.ports.take());
@@ -268,7 +271,7 @@ mod tests {
             npm_registry: None,
             cluster_domain: "cluster.local".into(),
             resources: Amounts::default(),
-            ceilings: ceilings(r#"{"cpu": "4"}"#).unwrap().0,
+            ceilings: ceilings(r#"{"cpu": "4", "memory": "8Gi"}"#).unwrap().0,
             pod: serde_json::from_str::<PodSettings>(r#"{"env": {"A": "1"}, "priorityClassName": "low"}"#).unwrap(),
         }
     }
@@ -285,6 +288,11 @@ mod tests {
             ("registry.test/gpu:1", 3600)
         );
         assert_eq!(gpu.ceilings.cpu.as_ref().unwrap().as_str(), "16");
+        assert_eq!(
+            gpu.ceilings.memory,
+            common().ceilings.memory,
+            "what it does not say is as for all"
+        );
         assert!(gpu.egress_namespaces.is_empty() && gpu.egress_cidrs.is_empty());
         assert_eq!(gpu.egress_ceilings.cidrs, Some(vec!["192.0.2.0/24".parse().unwrap()]));
         assert_eq!(

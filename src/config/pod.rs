@@ -9,6 +9,7 @@ use serde_json::Value;
 const OWN_ENVIRONMENT: &[&str] = &[
     "AI_PROVIDERS_JSON",
     "CUSTOM_CA_MOUNTED",
+    "DEVPLANE_TERMINAL_TLS",
     "HOME",
     "PIP_INDEX_URL",
     "PIP_TRUSTED_HOST",
@@ -19,7 +20,7 @@ const OWN_ENVIRONMENT: &[&str] = &[
 const OWN_LABELS: &[&str] = &["app", "managed-by", "user"];
 const OWN_DOMAIN: &str = "workspace.devplane.io/";
 /// Directories that are the workspace's own; nothing may lie over them.
-const OWN_DIRECTORIES: &[&str] = &["/workspace", "/tmp", "/etc/ssl/certs/custom"];
+const OWN_DIRECTORIES: &[&str] = &["/workspace", "/tmp", "/etc/ssl/certs/custom", "/etc/devplane"];
 
 /// # Errors
 /// What was expected, and where it is not so.

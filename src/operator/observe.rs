@@ -17,7 +17,12 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::{Resource, ResourceExt};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch::error::RecvError;
+use tokio::time::timeout;
+
+/// How long is waited for the list of a kind that the cluster may not know.
+const OPTIONAL_WITHIN: Duration = Duration::from_secs(10);
 
 /// The caches of every kind that a workspace owns.
 #[derive(Clone)]
@@ -26,7 +31,7 @@ pub struct Caches {
     pub roles: Cache<Arc<Seen>>,
     pub role_bindings: Cache<Arc<Seen>>,
     pub policies: Cache<Arc<Seen>>,
-    /// With that backend, or where it may have left some. It is not waited for: a cluster may not know the kind, and then nothing starts.
+    /// With that backend, or where it may have left some. It is not waited for long: a cluster may not know the kind.
     pub cilium_policies: Option<Cache<Arc<Seen>>>,
     pub services: Cache<Arc<Seen>>,
     pub claims: Cache<Arc<PersistentVolumeClaim>>,
@@ -61,7 +66,8 @@ pub struct Observed {
 }
 
 impl Caches {
-    /// Waits until every cache has had its first list. An unfilled cache would look like missing objects.
+    /// Waits until every cache has had its first list, and for what the cluster may not know for a while. An unfilled cache would look
+    /// like missing objects.
     ///
     /// # Errors
     /// When a watch has ended for good, which is so only while the process stops.
@@ -76,8 +82,11 @@ impl Caches {
             self.pods.filled(),
             self.config_maps.filled(),
             self.gateways.filled(),
-        )
-        .map(drop)
+        )?;
+        if let Some(policies) = &self.cilium_policies {
+            let _ = timeout(OPTIONAL_WITHIN, policies.filled()).await;
+        }
+        Ok(())
     }
 
     /// Looks up each object by its name, and leaves out the sessions of gateways that have died.

@@ -92,6 +92,13 @@ impl SeenPod {
 /// Of a Workspace, which is kept as it is but for what nobody reads.
 pub fn workspace(workspace: &mut Lean<Workspace>) {
     workspace.managed_fields = ManagedFields::default();
+    // What gateways tell each other, some kilobytes for each browser.
+    if let Ok(Workspace {
+        status: Some(status), ..
+    }) = &mut workspace.object
+    {
+        status.sign_ins = Vec::new();
+    }
     if let Some(annotations) = workspace.meta_mut().annotations.as_mut() {
         annotations.remove(LAST_APPLIED);
     }

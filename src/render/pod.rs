@@ -37,8 +37,9 @@ pub fn pod(mut metadata: ObjectMeta, workspace: &ValidWorkspace, ca_digest: Opti
         annotations,
         ..
     } = &workspace.platform.pod;
+    let hash = template_hash(&spec, more_labels, annotations);
     let mut annotations = annotations.clone();
-    annotations.insert(labels::TEMPLATE_HASH.to_owned(), template_hash(&spec));
+    annotations.insert(labels::TEMPLATE_HASH.to_owned(), hash);
     // The contents are no part of the template, but a pod that has started keeps the certificates that it found.
     let authority = workspace.terminal_authority.clone();
     annotations.extend(authority.map(|authority| (labels::TERMINAL_AUTHORITY.to_owned(), authority)));

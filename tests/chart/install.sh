@@ -136,7 +136,10 @@ ceilings() {
   denied "it can't be raised above the ceiling" with_cpu 8001m
   claim "what is no quantity is left to the operator" with_cpu lots
   refused "a class that there is not" 'spec.className is huge, and the classes are gpu, small' workspace_with '{"className":"huge"}'
-  claim "one that there is" workspace_with '{"className":"gpu"}'
+  claim "one that there is" workspace_with '{"className":"gpu","resources":{"cpu":"9"}}'
+  refused "what its own ceiling does not allow" 'the most that a workspace may have is 16 in the class gpu' workspace_with '{"className":"gpu","resources":{"cpu":"17"}}'
+  refused "to keep in another class what was allowed in this one" 'spec.resources.cpu is 9, and the most that a workspace may have is 8 in the class small' \
+    workspace_with '{"className":"small","resources":{"cpu":"9"}}'
   kubectl -n workspaces delete workspace ceiling --wait=false >/dev/null
   claim "a pod with an allowed image" pod_of registry.corp.example/any:1
   refused "a pod with another one" 'workspaces may not run the image registry.elsewhere.example/any:1' pod_of registry.elsewhere.example/any:1

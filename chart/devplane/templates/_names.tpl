@@ -73,7 +73,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{/* The ceilings of amounts that are set, as JSON; nothing when none is. */}}
 {{- define "devplane.ceilings" -}}
 {{- $ceilings := dict -}}
-{{- range $resource, $amount := .Values.workspace.ceilings -}}
+{{- range $resource, $amount := . -}}
 {{- if and $amount (not (kindIs "slice" $amount)) -}}{{- $_ := set $ceilings $resource (toString $amount) -}}{{- end -}}
 {{- end -}}
 {{- if $ceilings -}}{{- toJson $ceilings -}}{{- end -}}
@@ -81,7 +81,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{/* All ceilings that are set, those of egress among them, as JSON; nothing when none is. An empty list is one: nothing may be asked for. */}}
 {{- define "devplane.allCeilings" -}}
-{{- $ceilings := include "devplane.ceilings" . | default "{}" | fromJson -}}
+{{- $ceilings := include "devplane.ceilings" .Values.workspace.ceilings | default "{}" | fromJson -}}
 {{- range $list, $items := .Values.workspace.ceilings -}}
 {{- if kindIs "slice" $items -}}{{- $_ := set $ceilings $list $items -}}{{- end -}}
 {{- end -}}

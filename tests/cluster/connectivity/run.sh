@@ -195,7 +195,26 @@ kubectl -n "$WORKSPACES_NS" exec -i dev2-workspace-pod -- python3 - "$(address_o
 start_policies
 canary_again=$(found True $((2 * INTERVAL)) && measured) || canary_again="$(enforced) after $((2 * INTERVAL)) s"
 
+# A pod whose own policies are gone, as while it is being deleted.
+kubectl -n "$SYSTEM_NS" scale deployment workspace-operator --replicas=0 >/dev/null
+kubectl -n "$SYSTEM_NS" wait --for=delete pod -l app=workspace-operator,app.kubernetes.io/name --timeout=60s >/dev/null
+kubectl -n "$WORKSPACES_NS" delete networkpolicies -l user=dev1 >/dev/null
+sleep 2
+orphan=ok
+for target in "allowed-host 443" "dns 53" "stranger 8000"; do
+  read -r to port <<<"$target"
+  if reaches dev1 "$(address_of "$to")" TCP "$port" 2>/dev/null; then orphan="$to is reached"; fi
+done
+if reaches stranger "$(address_of dev1)" TCP 8000 2>/dev/null; then orphan="it is reached"; fi
+kubectl -n "$SYSTEM_NS" scale deployment workspace-operator --replicas=1 >/dev/null
+kubectl -n "$SYSTEM_NS" rollout status deployment workspace-operator --timeout=120s >/dev/null
+
 failed=0
+if [ "$orphan" = ok ]; then
+  printf 'ok      a workspace whose own policies are gone reaches nothing, and nobody reaches it\n'
+else
+  printf 'FAILED  without its own policies %s\n' "$orphan" && failed=$((failed + 1))
+fi
 canary() { # TITLE EXPECTED GOT: what was measured, behind the seconds that it took
   case $3 in
     [0-9]*$'\n'"$2") printf 'ok      %s (%s s)\n' "$1" "${3%%$'\n'*}" ;;
@@ -208,7 +227,7 @@ canary 'it finds that they are enforced again' enforced "$canary_again"
 if [ "$(cat "$work/attempts")" = "$ATTEMPTS 0" ]; then
   printf 'ok      without policies %s attempts at the terminal of another reach it and get 0 bytes\n' "$ATTEMPTS"
 else
-  printf 'FAILED  of %s attempts at the terminal of another so many reached it, and so many bytes came back: %s\n' "$ATTEMPTS" "$(cat "$work/attempts")" && failed=1
+  printf 'FAILED  of %s attempts at the terminal of another so many reached it, and so many bytes came back: %s\n' "$ATTEMPTS" "$(cat "$work/attempts")" && failed=$((failed + 1))
 fi
 while read -r from to port expected got _ _ _ _ open; do
   line="$from -> $to $port: $expected"
