@@ -14,6 +14,7 @@ generate:
     cargo run --quiet -- crd-gen > chart/devplane/crds/workspaces.workspace.devplane.io.yaml
     cargo run --quiet -- doctor --reference > docs/reference/doctor.md
     cargo run --quiet -- doctor --schema > docs/reference/doctor.schema.json
+    python3 docs/reference/generate-values.py
 
 check-generated:
     cargo test --test cli -- crd_gen doctor_prints

@@ -53,7 +53,7 @@ pub fn remediation(reason: Reason) -> &'static str {
         Reason::InvalidImageName => "Correct the workspace image in the operator's settings.",
         Reason::CrashLoopBackOff => "Read the log of the container's last run: kubectl logs --previous.",
         Reason::Forbidden => {
-            "Check the operator's Role, and the namespace's LimitRange and Pod Security level, for what the message names."
+            "Check the operator's Role, and the namespace's LimitRange, Pod Security level and, on OpenShift, SecurityContextConstraints, for what the message names."
         }
         Reason::QuotaExceeded => {
             "Raise the ResourceQuota that the message names, or stop or delete other workspaces; it is tried again by itself."

@@ -110,7 +110,7 @@ test('a lost network is shown in a moment, and what is typed then is sent once',
   wire.freeze();
   await dev1.state('quiet', 10_000);
   await dev1.type('echo frozen-$((1+1))-');
-  await eventually(async () => /keys wait to be sent/.test(await text('kept')), 'nothing says that keys wait');
+  await eventually(async () => /waits to be sent/.test(await text('kept')), 'nothing says that keys wait');
   wire.thaw();
   await dev1.state('open');
   await dev1.see(/^frozen-2-$/m);
@@ -156,6 +156,12 @@ test('keys that may have been lost on their way are asked about', async () => {
   assert.match(await text('notice-text'), /echo doubtful/);
   assert.equal(await count('doubtful-2-'), 0);
   await accessible(dev1.page, 'a question');
+  // Something else to tell does not take the question away: nothing can be typed until it is answered.
+  wire.freeze();
+  await dev1.state('quiet', 10_000);
+  wire.thaw();
+  await dev1.state('open');
+  assert.match(await text('notice-text'), /echo doubtful/);
   await dev1.page.getByRole('button', { name: 'Send it again' }).click();
   await dev1.see(/^doubtful-2-$/m);
   assert.equal(await count('doubtful-2-'), 1);

@@ -41,8 +41,11 @@ fails_and_says() { # TEXT
 }
 only_its_job() { [ "$(of_doctor | cut -d/ -f1 | sort -u | tr '\n' ' ')" = 'Job Pod ' ]; }
 
-said_kept() { grep -A1 'kept due to the resource policy' "$release_log" | grep -q 'Namespace.* workspaces'; }
-none_of_the_release() { [ -z "$(kubectl get deployments,services,pods,networkpolicies -A -l app.kubernetes.io/instance=devplane -o name)" ]; }
+said_kept() { grep -A3 'kept due to the resource policy' "$release_log" | grep -q 'Namespace.* workspaces'; }
+# But for what refuses all that no workspace's own policies allow.
+none_of_the_release() {
+  [ "$(kubectl get deployments,services,pods,networkpolicies -A -l app.kubernetes.io/instance=devplane -o name)" = networkpolicy.networking.k8s.io/workspaces-refuse-all ]
+}
 # By the certificate that it had before: its Secrets are not the release's.
 answers() {
   curl -fsS --noproxy '*' --cacert "$DEVPLANE_LOCAL_CA" --connect-to "::$(kubectl -n "$SYSTEM" get service workspace-gateway -o 'jsonpath={.spec.clusterIP}:{.spec.ports[0].port}')" "$DEVPLANE_URL/health"

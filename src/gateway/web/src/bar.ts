@@ -68,8 +68,8 @@ export class Bar {
   private readonly dialog = find('restart-dialog', HTMLDialogElement);
   private hiding: ReturnType<typeof setTimeout> | undefined;
   private stopsAt: number | undefined;
-  /** What the notice says until the user has decided. */
-  private isAsking = false;
+  /** What was typed and may have arrived: it is asked about until the user has decided. */
+  private doubtful: string | undefined;
 
   constructor(
     private readonly listener: Listener,
@@ -129,9 +129,11 @@ export class Bar {
     if (state.name !== 'open') this.latencyText.textContent = '';
     switch (state.name) {
       case 'connecting':
+        // Asked again when it is open, if there is still something to ask.
+        this.doubtful = undefined;
         break;
       case 'open':
-        if (!this.isAsking) this.hide();
+        this.hide();
         break;
       case 'quiet':
         this.tell(QUIET, { lasts: true });
@@ -154,13 +156,19 @@ export class Bar {
 
   kept(bytes: number): void {
     this.keptText.hidden = bytes === 0;
-    this.keptText.textContent = bytes === 0 ? '' : `${bytes} ${bytes === 1 ? 'key waits' : 'keys wait'} to be sent`;
+    // Without a number: a screen reader would say it again at every key.
+    this.keptText.textContent = bytes === 0 ? '' : 'What you type waits to be sent';
   }
 
-  /** Asks what becomes of keys that may or may not have arrived. */
+  /** Asks what becomes of keys that may or may not have arrived. Nothing can be typed until that is decided. */
   unsure(typed: string): void {
+    this.doubtful = typed;
+    this.ask(typed);
+  }
+
+  private ask(typed: string): void {
     const decide = (sendAgain: boolean) => () => {
-      this.isAsking = false;
+      this.doubtful = undefined;
       this.hide();
       this.listener.decided(sendAgain);
       this.listener.left();
@@ -172,7 +180,6 @@ export class Bar {
         { label: 'Don’t', run: decide(false) },
       ],
     });
-    this.isAsking = true;
   }
 
   workspace({ updatePending, stopsAt }: View): void {
@@ -186,7 +193,6 @@ export class Bar {
   /** Says something above the screen; for a moment, or until something else happens. */
   tell(text: string, { lasts = false, actions = [] }: { lasts?: boolean; actions?: Action[] } = {}): void {
     clearTimeout(this.hiding);
-    this.isAsking = false;
     this.noticeText.textContent = text;
     [this.noticeAction, this.noticeOther].forEach((button, index) => {
       const action = actions[index];
@@ -198,9 +204,11 @@ export class Bar {
     if (!lasts) this.hiding = setTimeout(() => this.hide(), NOTICE_MILLISECONDS);
   }
 
+  /** Takes away what was told. A question comes back. */
   hide(): void {
     clearTimeout(this.hiding);
-    this.notice.hidden = true;
+    if (this.doubtful === undefined) this.notice.hidden = true;
+    else this.ask(this.doubtful);
   }
 
   private closeSearch(): void {
