@@ -90,6 +90,7 @@ pub fn objects(values: &Values, namespace: &str, standing: Standing) -> BTreeSet
     add(own, "apps", &["deployments"], Life::Release);
     add(own, RBAC, bindings, Life::Release);
     add(there, RBAC, bindings, Life::Release);
+    add(there, NETWORKING, &["networkpolicies"], Life::Kept);
     if is("gateway.createWorkspaceNamespace") && matches!(standing.workspaces, Presence::Missing | Presence::OfRelease)
     {
         add(anywhere, "", &["namespaces"], Life::Kept);

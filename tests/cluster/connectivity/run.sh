@@ -211,7 +211,7 @@ kubectl -n "$SYSTEM_NS" rollout status deployment workspace-operator --timeout=1
 
 failed=0
 if [ "$orphan" = ok ]; then
-  printf 'ok      a workspace whose own policies are gone reaches nothing, and nobody reaches it\n'
+  printf 'ok      %s\n' "a workspace whose own policies are gone reaches nothing, and nobody reaches it"
 else
   printf 'FAILED  without its own policies %s\n' "$orphan" && failed=$((failed + 1))
 fi
