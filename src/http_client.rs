@@ -3,11 +3,14 @@
 use crate::causes::with_causes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
+use hyper::header::{DATE, HeaderMap};
 use hyper::{Request, Response};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use rustls::ClientConfig;
 use snafu::{ResultExt, Snafu};
 use std::error::Error;
@@ -50,6 +53,15 @@ impl HttpError {
         let causes = iter::successors(Some(source as &dyn Error), |error| cause(*error));
         causes.filter_map(|error| error.downcast_ref::<rustls::Error>()).next()
     }
+}
+
+/// What time it was at a server when it answered (RFC 9110, section 6.6.1), in whole seconds.
+pub fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let text = headers.get(DATE)?.to_str().ok()?;
+    // The one form that servers may send (RFC 9110, section 5.6.7); jiff reads it but for the zone's name.
+    rfc2822::parse(&text.replace("GMT", "+0000"))
+        .ok()
+        .map(|date| date.timestamp())
 }
 
 /// The next one further down. An [`io::Error`] gives its own error away by another name.
@@ -101,5 +113,21 @@ impl HttpClient {
         timeout(time, exchange)
             .await
             .unwrap_or(Err(HttpError::Timeout { time }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::HeaderValue;
+
+    #[test]
+    fn the_date_of_an_answer_is_read() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(date(&headers), None);
+        headers.insert(DATE, HeaderValue::from_static("Fri, 27 Nov 2026 23:44:36 GMT"));
+        assert_eq!(date(&headers), Some("2026-11-27T23:44:36Z".parse().unwrap()));
+        headers.insert(DATE, HeaderValue::from_static("soon"));
+        assert_eq!(date(&headers), None);
     }
 }

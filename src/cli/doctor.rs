@@ -206,16 +206,21 @@ fn examine(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             Probes::new(arguments.probe, run_id()),
             SystemClock.now(),
         );
-        let (findings, is_interrupted) = findings(arguments, &selection, Arc::new(context)).await;
+        let context = Arc::new(context);
+        let (findings, is_interrupted) = findings(arguments, &selection, &context).await;
         match arguments.output {
             Output::Text => printer::data(&text::summary(&findings)),
             Output::Json => printer::data(&json::report(&findings)),
             Output::Junit => printer::data(&junit::report(&findings)),
         }
+        let left = context.probes.left();
+        for left in &left {
+            printer::error(&anyhow::Error::msg(left.to_string()), None);
+        }
         let Counts { warnings, failed, .. } = Counts::of(&findings);
         if is_interrupted {
             ExitCode::from(INTERRUPTED)
-        } else if failed > 0 || (warnings > 0 && arguments.fail_on == FailOn::Warn) {
+        } else if !left.is_empty() || failed > 0 || (warnings > 0 && arguments.fail_on == FailOn::Warn) {
             ExitCode::FAILURE
         } else {
             ExitCode::SUCCESS
@@ -243,12 +248,12 @@ async fn of_values(arguments: &Arguments, values: Values, client: Option<&Client
 
 /// Runs the checks, and says whether they were interrupted. As text they are printed as they end; on a terminal, a line on standard error says
 /// what is being done.
-async fn findings(arguments: &Arguments, selection: &Selection, context: Arc<Context>) -> (Vec<Finding>, bool) {
+async fn findings(arguments: &Arguments, selection: &Selection, context: &Arc<Context>) -> (Vec<Finding>, bool) {
     let stop = CancellationToken::new();
     let interrupted = tokio::spawn(interruption(stop.clone()));
     let mut progress = Progress::new(selection);
     let is_shown = std::io::stderr().is_terminal();
-    let findings = run::run(selection, &context, &stop, |event| {
+    let findings = run::run(selection, context, &stop, |event| {
         let ready = progress.after(&event);
         if is_shown {
             printer::status("");

@@ -6,15 +6,14 @@ use super::http::LIMITS;
 use super::verify::ALGORITHMS;
 use crate::config::gateway::OidcConfig;
 use crate::config::syntax::is_secure;
-use crate::http_client::{HttpClient, HttpError};
+use crate::http_client::{self, HttpClient, HttpError};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use hyper::{Request, Response, StatusCode};
 use jiff::Timestamp;
-use jiff::fmt::rfc2822;
 use openidconnect::core::CoreJwsSigningAlgorithm;
 use rustls::ClientConfig;
 use secrecy::ExposeSecret;
@@ -194,7 +193,7 @@ impl Survey {
         let (document, headers) = self.document(&self.discovery_url(), "discovery document").await?;
         Ok(Discovered {
             document,
-            date: date(&headers),
+            date: http_client::date(&headers),
         })
     }
 
@@ -325,14 +324,6 @@ impl Survey {
 fn secure(url: &str) -> Result<Url, SurveyError> {
     let parsed = Url::parse(url).ok().filter(is_secure);
     parsed.context(InsecureSnafu { url })
-}
-
-fn date(headers: &HeaderMap) -> Option<Timestamp> {
-    let text = headers.get(DATE)?.to_str().ok()?;
-    // The one form that servers may send (RFC 9110, section 5.6.7); jiff reads it but for the zone's name.
-    rfc2822::parse(&text.replace("GMT", "+0000"))
-        .ok()
-        .map(|date| date.timestamp())
 }
 
 fn client_answer(status: StatusCode, body: &[u8]) -> ClientAnswer {
@@ -490,15 +481,5 @@ mod tests {
                 "{status} {location:?}"
             );
         }
-    }
-
-    #[test]
-    fn the_date_of_an_answer_is_read() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(date(&headers), None);
-        headers.insert(DATE, HeaderValue::from_static("Fri, 27 Nov 2026 23:44:36 GMT"));
-        assert_eq!(date(&headers), Some("2026-11-27T23:44:36Z".parse().unwrap()));
-        headers.insert(DATE, HeaderValue::from_static("soon"));
-        assert_eq!(date(&headers), None);
     }
 }

@@ -3,11 +3,13 @@
 use crate::chart;
 use crate::eventually::eventually;
 use crate::operator::Site;
+use crate::proxy::Proxy;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 fn doctor(site: &Site, user: &str) -> Output {
     command(site, user).args(["--only", "DP01,DP02"]).output().unwrap()
@@ -231,8 +233,84 @@ async fn an_interrupted_probe_leaves_nothing() {
     probe_pod(&site, "neighbour").await;
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    tokio::task::spawn_blocking(|| child.wait_with_output().unwrap())
+    let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap())
         .await
         .unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
     assert_eq!(left(&site), "");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_creation_that_is_not_answered_yet_is_waited_for_and_removed() {
+    let site = installed("doctor-in-flight").await;
+    let proxy = Proxy::start_as(&site.server, "admin").await;
+    proxy.cut_after(Some(1));
+    let mut command = command(&site, "admin");
+    let child = command
+        .env("KUBECONFIG", proxy.kubeconfig())
+        .args(["--probe", "--only", "DP0810"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    proxy.is_cut().await;
+    assert_ne!(left(&site), "", "it is made, and the doctor has not heard of it");
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    proxy.mend();
+    let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
+    assert_eq!(left(&site), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_probe_can_t_remove_is_told_with_the_command() {
+    let site = installed("doctor-left").await;
+    site.server.kubectl_ok(&["create", "-f", "-"], Some(MAY_NOT_DELETE));
+    let admin = std::fs::read_to_string(site.server.kubeconfig("admin")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let kubeconfig = directory.path().join("kubeconfig");
+    let account = "\"user\":{\"as\":\"someone-who-may-not-delete\",";
+    std::fs::write(&kubeconfig, admin.replace("\"user\":{", account)).unwrap();
+    let mut command = command(&site, "admin");
+    let child = command
+        .env("KUBECONFIG", kubeconfig)
+        .args(["--probe", "--only", "DP0810"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    probe_pod(&site, "canary").await;
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap())
+        .await
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let commands: Vec<_> = said
+        .lines()
+        .filter_map(|line| Some(line.split_once("remove it by: kubectl ")?.1))
+        .collect();
+    assert_eq!(commands.len(), 5, "a pod and four policies: {said}");
+    for command in commands {
+        let words: Vec<_> = command.split(' ').collect();
+        site.server.kubectl_ok(&words, None);
+    }
+    assert_eq!(left(&site), "");
+}
+
+const MAY_NOT_DELETE: &str = r"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: may-not-delete, namespace: doctor-left}
+rules:
+- {apiGroups: ['', networking.k8s.io, apps], resources: [pods, networkpolicies, deployments], verbs: [get, list, create]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: may-not-delete, namespace: doctor-left}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: may-not-delete}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: someone-who-may-not-delete}]
+";

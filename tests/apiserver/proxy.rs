@@ -64,7 +64,12 @@ const NOT_OF_WORKSPACES: [&str; 4] = [
 impl Proxy {
     /// Passes on to `server`, as the operator.
     pub async fn start(server: &ApiServer) -> Self {
-        let kubeconfig = Kubeconfig::read_from(server.kubeconfig("operator")).unwrap();
+        Self::start_as(server, "operator").await
+    }
+
+    /// The same as another user.
+    pub async fn start_as(server: &ApiServer, user: &str) -> Self {
+        let kubeconfig = Kubeconfig::read_from(server.kubeconfig(user)).unwrap();
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
             .await
             .unwrap();

@@ -73,6 +73,45 @@ kubectl create secret generic workspace-gateway-session-keys -n workspace-operat
 kubectl label namespace workspace-operator-system pod-security.kubernetes.io/enforce=restricted >/dev/null
 "#;
 
+/// A driver of a class that keeps its volumes: it makes one for the trial claim, once that has a pod, which the namespace lets in under `restricted`.
+pub const KEEPING_DRIVER: &str = r#"
+label=workspace.devplane.io/doctor-probe
+for _ in $(seq 100); do
+  pod=$(kubectl get pod -n workspaces -l $label -o name)
+  [ -z "$pod" ] || break
+  sleep 0.2
+done
+[ "$(kubectl get namespace workspaces -o 'jsonpath={.metadata.labels.pod-security\.kubernetes\.io/enforce}')" = restricted ]
+set -- $(kubectl get pvc -n workspaces -l $label -o 'jsonpath={.items[0].metadata.name} {.items[0].metadata.uid}')
+kubectl apply -f - >/dev/null <<END
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: trial}
+spec:
+  capacity: {storage: 1Gi}
+  accessModes: [ReadWriteOnce]
+  persistentVolumeReclaimPolicy: Retain
+  storageClassName: standard
+  csi: {driver: example.test, volumeHandle: trial}
+  claimRef: {kind: PersistentVolumeClaim, namespace: workspaces, name: $1, uid: $2}
+END
+kubectl patch pvc "$1" -n workspaces --type merge -p '{"spec":{"volumeName":"trial"}}' >/dev/null
+status "pvc/$1" '{"status":{"phase":"Bound"}}' merge workspaces
+"#;
+
+/// The volume goes with the trial's claim, which is gone but for what keeps it until no pod uses it.
+pub const IS_LET_GO: &str = r#"
+[ "$(kubectl get pv trial -o 'jsonpath={.spec.persistentVolumeReclaimPolicy}')" = Delete ]
+for claim in $(kubectl get pvc -n workspaces -l workspace.devplane.io/doctor-probe -o name); do
+  [ -n "$(kubectl get "$claim" -n workspaces -o 'jsonpath={.metadata.deletionTimestamp}')" ]
+  kubectl patch "$claim" -n workspaces --type merge -p '{"metadata":{"finalizers":null}}' >/dev/null
+done
+kubectl patch pv trial --type merge -p '{"metadata":{"finalizers":null}}' >/dev/null
+kubectl delete pv trial >/dev/null
+"#;
+
+pub const NO_VOLUMES: &str = "kubectl create quota no-volumes -n workspaces --hard=persistentvolumeclaims=0 >/dev/null";
+
 const fn row(name: &'static str, code: &'static str, fault: &'static str) -> Row {
     Row {
         name,

@@ -42,6 +42,14 @@ fn each_fault_in_the_cluster_is_found_and_mended() {
     site.expect_healthy(GROUPS);
     assert_eq!(unread(&site.doctor_in_the_cluster(GROUPS)), Vec::<String>::new());
     assert_eq!(site.interrupt_probe(), "", "what a probe has made is removed on Ctrl-C");
+    assert_eq!(
+        failures(&site.try_volume(cluster::KEEPING_DRIVER)),
+        Vec::<String>::new()
+    );
+    site.script(cluster::IS_LET_GO);
+    site.script(cluster::NO_VOLUMES);
+    assert_eq!(failures(&site.try_volume("")), ["DP0406"], "a quota without volumes");
+    site.script("kubectl delete quota no-volumes -n workspaces >/dev/null");
     let failed: Vec<_> = cluster::ROWS
         .iter()
         .filter_map(|row| {

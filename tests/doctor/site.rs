@@ -336,6 +336,30 @@ impl Site {
         String::from_utf8(self.run(left).stdout).unwrap()
     }
 
+    /// What the doctor reports of a trial volume while `provisioner`, a bash script, does what a driver would.
+    pub fn try_volume(&self, provisioner: &str) -> Value {
+        let doctor = self
+            .command(env!("CARGO_BIN_EXE_devplane"))
+            .args([
+                "doctor",
+                "--only",
+                "DP0406",
+                "--probe",
+                "-o",
+                "json",
+                "--namespace",
+                NAMESPACE,
+            ])
+            .arg("--values")
+            .arg(&self.base)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        self.script(provisioner);
+        let output = doctor.wait_with_output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
     pub fn expect_healthy(&self, groups: &str) {
         let report = self.doctor(groups, &[]);
         assert_eq!(failures(&report), Vec::<String>::new(), "{report:#}");

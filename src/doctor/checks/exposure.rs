@@ -8,6 +8,7 @@ use super::super::values::Values;
 use super::images::SOON;
 use crate::clock::{Clock, SystemClock};
 use crate::tls::facts::Facts;
+use crate::units::go_duration::GoDuration;
 use rustls::CertificateError;
 use std::sync::Arc;
 use url::Url;
@@ -25,6 +26,8 @@ pub const CHECKS: &[Check] = &[
 /// What a terminal should be allowed to be silent for, in seconds; it sends something every 25.
 const LONG_ENOUGH: u64 = 3600;
 
+const NO_WAY_IN: &str = "the chart makes no way in (gateway.ingress, gateway.httpRoute and gateway.route are off)";
+
 const CONSISTENT: Claim = Claim::error("DP0701", "the way in leads to the host of the redirect URL, with TLS where it is https")
     .why("The provider sends browsers back to the redirect URL; a way in for another host answers there with an error, or not at all.")
     .needs(&["DP0101"])
@@ -35,7 +38,7 @@ const CONSISTENT: Claim = Claim::error("DP0701", "the way in leads to the host o
 
 const VALID: Claim = Claim::error("DP0702", "the public address presents a certificate for its host that is valid now")
     .why("Browsers refuse the page.")
-    .needs(&["DP0701", "DP0501"])
+    .needs(&["DP0101", "DP0501"])
     .docs("A connection from where the doctor runs to the public address, once a pod of the gateway is ready. Who issued the certificate is DP0703.");
 
 const TRUSTED: Claim = Claim::warning(
@@ -63,8 +66,8 @@ const TIME_OUTS: Claim = Claim::warning("DP0706", "the way in lets silent termin
     .why("Most controllers end a connection after a minute, and terminals then have to connect again and again.")
     .needs(&["DP0101"])
     .docs(
-        "Known annotations of Ingress controllers, by `gateway.ingress.className`: at least an hour. Controllers without any are not judged. \
-         `docs/setup/install.md` lists them.",
+        "Known annotations of Ingress controllers, by `gateway.ingress.className`, the annotation of an OpenShift Route, or the time-outs of an \
+         HTTPRoute: at least an hour. Controllers without any are not judged. `docs/setup/install.md` lists them.",
     );
 
 const LASTING: Claim = Claim::warning(
@@ -81,7 +84,7 @@ async fn consistent(context: Arc<Context>) -> Status {
         Err(why) => return Status::skip(why),
     };
     let Some(values) = &context.installation.values else {
-        return Status::pass(url.as_str());
+        return Status::skip("the way in is known from --values only");
     };
     way_in(values, &url)
 }
@@ -98,7 +101,7 @@ fn way_in(values: &Values, url: &Url) -> Status {
     } else if values.is_true("gateway.route.enabled") {
         ("gateway.route.host", vec![values.text("gateway.route.host")])
     } else {
-        return Status::pass(format!("{url}, by a way of your own"));
+        return Status::skip(NO_WAY_IN);
     };
     if !hosts.iter().any(|named| covers(named, host)) {
         let snippet = match key {
@@ -148,8 +151,12 @@ fn covers(named: &str, host: &str) -> bool {
 }
 
 async fn valid(context: Arc<Context>) -> Status {
-    let url = match public::served(&context).await {
-        Ok(url) => url,
+    // A way in for another host presents what it likes. One of your own, of which nothing is known beforehand, is looked at.
+    if let Status::Fail(_) = consistent(Arc::clone(&context)).await {
+        return Status::skip(format!("{} failed", CONSISTENT.code));
+    }
+    let (url, contact) = match context.public().await {
+        Ok(seen) => seen,
         Err(why) => return Status::skip(why),
     };
     let unreached = |problem: String| {
@@ -162,9 +169,9 @@ async fn valid(context: Arc<Context>) -> Status {
             ),
         )
     };
-    let (host, chain, trusted) = match public::reach(&context, &url).await {
+    let (host, chain, trusted) = match contact {
         Contact::Plain(Ok(())) => return Status::pass("on this machine, without TLS"),
-        Contact::Plain(Err(problem)) => return unreached(problem),
+        Contact::Plain(Err(problem)) => return unreached(problem.clone()),
         Contact::Tls {
             presented: Err(error), ..
         } => return unreached(error.to_string()),
@@ -175,33 +182,45 @@ async fn valid(context: Arc<Context>) -> Status {
         } => (host, chain, trusted),
     };
     let own = chain.first().and_then(Facts::of);
-    let own = own.map_or_else(
-        || "a certificate that can't be read".to_owned(),
-        |facts| facts.to_string(),
-    );
+    let Some(own) = own.map(|facts| facts.to_string()) else {
+        return Status::skip(format!("what {host} presents can't be read as a certificate"));
+    };
     match trusted {
-        Some(Err(error)) if !is_unknown_issuer(&error) => Status::fail(
+        Some(Err(error)) if !is_unknown_issuer(error) => Status::fail(
             format!("browsers refuse the certificate of {host}: {error}"),
             own,
             format!("one for {host} that is valid now"),
             Fix::words("renew the certificate in the Secret that the way in takes it from, for this host"),
         ),
-        _ => Status::pass(own),
+        Some(_) => Status::pass(own),
+        None => Status::skip("the certificate was not verified"),
     }
 }
 
 async fn trusted(context: Arc<Context>) -> Status {
-    let url = match public::served(&context).await {
-        Ok(url) => url,
-        Err(why) => return Status::skip(why),
-    };
-    let Contact::Tls {
-        presented: Ok(chain),
-        trusted: Some(Err(error)),
-        host,
-    } = public::reach(&context, &url).await
-    else {
-        return Status::pass("it is");
+    match context.public().await {
+        Ok((_, contact)) => issued_by(contact, &context.gateway_authorities().await.names()),
+        Err(why) => Status::skip(why),
+    }
+}
+
+/// `known` are the names of the authorities that it was looked for among.
+fn issued_by(contact: &Contact, known: &str) -> Status {
+    let (host, chain, error) = match contact {
+        Contact::Plain(Ok(())) => return Status::pass("on this machine, without TLS"),
+        Contact::Plain(Err(problem)) => return Status::skip(problem.as_str()),
+        Contact::Tls {
+            presented: Err(error), ..
+        } => return Status::skip(error.to_string()),
+        Contact::Tls { trusted: None, .. } => return Status::skip("the certificate was not verified"),
+        Contact::Tls {
+            trusted: Some(Ok(())), ..
+        } => return Status::pass("it is"),
+        Contact::Tls {
+            host,
+            presented: Ok(chain),
+            trusted: Some(Err(error)),
+        } => (host, chain, error),
     };
     let issuer = chain
         .last()
@@ -211,7 +230,7 @@ async fn trusted(context: Arc<Context>) -> Status {
     Status::fail(
         format!("the certificate of {host} is issued by {issuer}, whom nobody here knows: {error}"),
         issuer.as_str(),
-        context.gateway_authorities().await.names(),
+        known,
         Fix::words(
             "put the certificate of that authority into customCA.pem, and see that browsers know it; or let the way in present another one",
         ),
@@ -226,11 +245,11 @@ fn is_unknown_issuer(error: &rustls::Error) -> bool {
 }
 
 async fn answers(context: Arc<Context>) -> Status {
-    let url = match public::served(&context).await {
-        Ok(url) => url,
+    let url = match context.public().await {
+        Ok((url, _)) => url,
         Err(why) => return Status::skip(why),
     };
-    let (problem, found) = match public::health(&context, &url).await {
+    let (problem, found) = match public::health(&context, url).await {
         Ok(answer) if answer.status().is_success() && answer.body().as_ref() == b"ok" => {
             return Status::pass(url.as_str());
         }
@@ -254,11 +273,11 @@ async fn answers(context: Arc<Context>) -> Status {
 }
 
 async fn websocket(context: Arc<Context>) -> Status {
-    let url = match public::served(&context).await {
-        Ok(url) => url,
+    let url = match context.public().await {
+        Ok((url, _)) => url,
         Err(why) => return Status::skip(why),
     };
-    let answer = match public::handshake(&context, &url).await {
+    let answer = match public::handshake(&context, url).await {
         Ok(answer) => answer,
         Err(error) => {
             return Status::fail(
@@ -308,7 +327,7 @@ const CONTROLLERS: [(&str, &[(&str, &str)]); 2] = [
 
 fn silent_terminals(values: &Values) -> Status {
     if !values.is_true("gateway.ingress.enabled") {
-        return Status::pass("the chart sets what it makes otherwise");
+        return other_ways(values);
     }
     let class = values.text("gateway.ingress.className");
     let Some((_, wanted)) = CONTROLLERS.iter().find(|(name, _)| class.contains(name)) else {
@@ -343,6 +362,68 @@ fn silent_terminals(values: &Values) -> Status {
     )
 }
 
+/// Ways in that are no Ingress of the chart's.
+fn other_ways(values: &Values) -> Status {
+    if values.is_true("gateway.httpRoute.enabled") {
+        return route_of_gateway_api(values);
+    }
+    if values.is_true("gateway.route.enabled") {
+        return route_of_openshift(values);
+    }
+    Status::skip(NO_WAY_IN)
+}
+
+/// Gateway API, HTTPRouteTimeouts: a terminal's WebSocket may be cut by either; `0s` is for ever, and none is what the controller likes.
+fn route_of_gateway_api(values: &Values) -> Status {
+    let timeouts = ["request", "backendRequest"].map(|name| {
+        let text = values.text(&format!("gateway.httpRoute.timeouts.{name}"));
+        (name, text)
+    });
+    let is_short = |text: &str| match text.parse::<GoDuration>() {
+        Ok(GoDuration(time)) => !time.is_zero() && time.as_secs() < LONG_ENOUGH,
+        Err(_) => true,
+    };
+    let short: Vec<_> = timeouts
+        .iter()
+        .filter(|(_, text)| !text.is_empty() && is_short(text))
+        .collect();
+    if !short.is_empty() {
+        let told: Vec<_> = short.iter().map(|(name, text)| format!("{name}: {text}")).collect();
+        let lines: String = short.iter().map(|(name, _)| format!("\n      {name}: 0s")).collect();
+        return Status::fail(
+            format!("the HTTPRoute cuts terminals: {}", told.join(" and ")),
+            told.join(", "),
+            "0s, which is for ever, or at least an hour",
+            Fix::values(format!("gateway:\n  httpRoute:\n    timeouts:{lines}")),
+        );
+    }
+    match timeouts
+        .iter()
+        .find(|(name, text)| *name == "request" && !text.is_empty())
+    {
+        Some((name, text)) => Status::pass(format!("gateway.httpRoute.timeouts.{name} is {text}")),
+        None => Status::skip("gateway.httpRoute.timeouts.request is empty, which leaves it to the controller"),
+    }
+}
+
+/// The chart sets it, unless the values do.
+fn route_of_openshift(values: &Values) -> Status {
+    const TUNNEL: &str = "haproxy.router.openshift.io/timeout-tunnel";
+    let annotations = values.get("gateway.route.annotations");
+    match annotations[TUNNEL].as_str() {
+        None => Status::pass("the chart sets it at the Route"),
+        Some(text) if seconds(text).is_some_and(|time| time >= LONG_ENOUGH) => {
+            Status::pass(format!("{TUNNEL} is {text}"))
+        }
+        Some(text) => Status::fail(
+            format!("the Route cuts terminals that are silent: {TUNNEL} is {text}"),
+            text,
+            "at least an hour",
+            Fix::values(format!("gateway:\n  route:\n    annotations:\n      {TUNNEL}: 8h")),
+        ),
+    }
+}
+
 /// A number of seconds, or a number with `s`, `m`, `h` or `d`.
 fn seconds(text: &str) -> Option<u64> {
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
@@ -367,14 +448,14 @@ async fn lasting(context: Arc<Context>) -> Status {
     {
         chains.push((host.clone(), chain.clone()));
     }
-    if let Ok(url) = public::served(&context).await
+    if let Ok((_, contact)) = context.public().await
         && let Contact::Tls {
             host,
             presented: Ok(chain),
             ..
-        } = public::reach(&context, &url).await
+        } = contact
     {
-        chains.push((host, chain));
+        chains.push((host.clone(), chain.clone()));
     }
     if chains.is_empty() {
         return Status::skip("none is presented, or none that is trusted");
@@ -422,7 +503,28 @@ mod tests {
         let wild = "gateway: {httpRoute: {enabled: true, hostnames: ['*.corp']}}";
         assert!(matches!(consistent(wild, "https://dev.corp/"), Status::Pass { .. }));
         assert!(matches!(consistent(wild, "https://a.dev.corp/"), Status::Fail(_)));
-        assert!(matches!(consistent("", "https://dev.corp/"), Status::Pass { .. }));
+        assert!(
+            matches!(consistent("", "https://dev.corp/"), Status::Skip { .. }),
+            "nothing is known of it"
+        );
+    }
+
+    #[test]
+    fn a_certificate_that_was_not_seen_is_not_known_to_be_trusted() {
+        let tls = |presented, trusted| Contact::Tls {
+            host: "dev.corp".to_owned(),
+            presented,
+            trusted,
+        };
+        let gone = || Err("gone".to_owned());
+        assert!(matches!(issued_by(&Contact::Plain(gone()), ""), Status::Skip { .. }));
+        assert!(matches!(issued_by(&tls(Ok(vec![]), None), ""), Status::Skip { .. }));
+        assert!(matches!(
+            issued_by(&tls(Ok(vec![]), Some(Ok(()))), ""),
+            Status::Pass { .. }
+        ));
+        let refused = Some(Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)));
+        assert!(matches!(issued_by(&tls(Ok(vec![]), refused), ""), Status::Fail(_)));
     }
 
     #[test]
@@ -441,6 +543,31 @@ mod tests {
             of("gateway: {ingress: {enabled: true, className: traefik}}"),
             Status::Skip { .. }
         ));
+        assert_eq!(of("gateway: {ingress: {enabled: false}}"), Status::skip(NO_WAY_IN));
+        let route = |annotation: &str| {
+            of(&format!(
+                "gateway: {{route: {{enabled: true, annotations: {{{annotation}}}}}}}"
+            ))
+        };
+        assert!(matches!(route(""), Status::Pass { .. }));
+        assert!(matches!(
+            route("haproxy.router.openshift.io/timeout-tunnel: 30s"),
+            Status::Fail(_)
+        ));
+        let http = |timeouts: &str| {
+            of(&format!(
+                "gateway: {{httpRoute: {{enabled: true, timeouts: {{{timeouts}}}}}}}"
+            ))
+        };
+        assert!(matches!(http("request: 0s"), Status::Pass { .. }));
+        assert!(matches!(http("request: ''"), Status::Skip { .. }));
+        let Status::Fail(failure) = http("request: 0s, backendRequest: 60s") else {
+            panic!("a minute")
+        };
+        assert_eq!(
+            failure.fix,
+            Fix::values("gateway:\n  httpRoute:\n    timeouts:\n      backendRequest: 0s")
+        );
         assert_eq!(
             [seconds("90"), seconds("2h"), seconds("x"), seconds("1w")],
             [Some(90), Some(7200), None, None]

@@ -352,12 +352,15 @@ async fn the_way_in() {
     let something_else = servers::pages(None, &[("/health", "fine")]).await;
     let expired = servers::pages(Some(servers::tls(&site.authority, 2020)), &[]).await;
     let unknown = servers::pages(Some(servers::tls(&Authority::new("unknown"), 2099)), &[]).await;
+    let soon = servers::tls_for_days(&site.authority, 20);
+    let ending = servers::in_front(Some(soon), gateway.clone(), &[], |_, _, _| ()).await;
     let faults = vec![
         ("a proxy without upgrades", at(&no_upgrade), "DP0705"),
         ("a proxy without subprotocols", at(&no_subprotocol), "DP0705"),
         ("another server", at(&something_else), "DP0704"),
         ("nothing at all", at("http://localhost:1"), "DP0702"),
         ("an expired certificate", at(&expired), "DP0702"),
+        ("a certificate that ends soon", at(&ending), "DP0707"),
         ("a certificate of an unknown authority", at(&unknown), "DP0703"),
     ];
     each_is_found(&site, "DP07", faults).await;

@@ -1,6 +1,6 @@
 //! Servers of the test's own on loopback addresses: fixed answers, and a way in between that changes what passes.
 
-use crate::authority::Authority;
+use crate::authority::{Authority, Served};
 use devplane::http_client::{DEFAULT_LIMITS, HttpClient};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -22,14 +22,23 @@ type Answer = Response<Full<Bytes>>;
 /// The settings of a server at localhost, with a certificate that ends with a year.
 pub fn tls(authority: &Authority, year: i32) -> ServerConfig {
     let directory = tempfile::tempdir().unwrap();
-    let served = authority.serve_until(&["localhost"], year, directory.path());
+    settings(&authority.serve_until(&["localhost"], year, directory.path()))
+}
+
+/// The same with a certificate that ends in some days.
+pub fn tls_for_days(authority: &Authority, days: u64) -> ServerConfig {
+    let directory = tempfile::tempdir().unwrap();
+    settings(&authority.serve_for_days(&["localhost"], days, directory.path()))
+}
+
+fn settings(served: &Served) -> ServerConfig {
     ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(
-            vec![CertificateDer::from_pem_file(served.certificate).unwrap()],
-            PrivateKeyDer::from_pem_file(served.key).unwrap(),
+            vec![CertificateDer::from_pem_file(&served.certificate).unwrap()],
+            PrivateKeyDer::from_pem_file(&served.key).unwrap(),
         )
         .unwrap()
 }
@@ -90,9 +99,19 @@ pub async fn between(
     without: &'static [HeaderName],
     change: impl Fn(&str, &str, &mut Response<Bytes>) + Send + Sync + 'static,
 ) -> String {
+    in_front(None, target, without, change).await
+}
+
+/// The same, possibly with TLS.
+pub async fn in_front(
+    tls: Option<ServerConfig>,
+    target: String,
+    without: &'static [HeaderName],
+    change: impl Fn(&str, &str, &mut Response<Bytes>) + Send + Sync + 'static,
+) -> String {
     let http = HttpClient::new(devplane::tls::client(None).unwrap(), DEFAULT_LIMITS);
     let change = Arc::new(change);
-    serve(None, move |request: Request<Incoming>| {
+    serve(tls, move |request: Request<Incoming>| {
         let (http, target, change) = (http.clone(), target.clone(), Arc::clone(&change));
         async move {
             let (mut head, body) = request.into_parts();

@@ -174,11 +174,6 @@ async fn trial(context: &Arc<Context>) -> Read<Status> {
     let wanted = Wanted::of(context)?;
     let namespace = &context.installation.workspaces;
     let client = context.client().map_err(|error| Status::skip(error.to_string()))?;
-    let kinds = [("v1", "Pod"), ("v1", "PersistentVolumeClaim")];
-    context
-        .probes
-        .remove_orphans(client, namespace, &kinds, context.now)
-        .await;
     let name = context.probes.name("volume");
     let least = least_volume(context).await?;
     let size = amounts::text(wanted.storage.min(GIBI.max(least)));

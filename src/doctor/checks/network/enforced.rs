@@ -3,7 +3,6 @@
 use super::super::super::check::{Check, Claim, Fix, Status};
 use super::super::super::context::Context;
 use super::probe_pods::ProbePods;
-use crate::clock::{Clock, SystemClock};
 use crate::connectivity::outcome::Line;
 use crate::connectivity::{Observed, Outcome, Verdict};
 use std::sync::Arc;
@@ -28,12 +27,6 @@ async fn enforced(context: Arc<Context>) -> Status {
     let (Ok(client), Some(operator)) = (context.client(), context.installation.operator()) else {
         return Status::skip("the operator's settings are not known");
     };
-    let kinds = [("v1", "Pod"), ("networking.k8s.io/v1", "NetworkPolicy")];
-    let namespace = &context.installation.workspaces;
-    context
-        .probes
-        .remove_orphans(client, namespace, &kinds, SystemClock.now())
-        .await;
     let found = match ProbePods::new(&context, client, operator).await {
         Ok(pods) => pods.outcome().await,
         Err(why) => Err(why),
