@@ -18,6 +18,7 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
@@ -216,6 +217,20 @@ fn external(ports: &[NonZeroU16], cidrs: &[IpNet], cluster_cidrs: &[IpNet]) -> O
         to: Some(blocks),
         ports: Some(ports.iter().map(|number| port("TCP", number.get().into())).collect()),
     })
+}
+
+/// Whether a TCP connection to an address outside the cluster is among what [`egress`] allows.
+pub fn lets_out(egress: &Egress, address: IpAddr, port: NonZeroU16) -> bool {
+    let Egress {
+        ports,
+        cidrs,
+        cluster_cidrs,
+        ..
+    } = egress;
+    let is_in = |(range, except): &(IpNet, Vec<IpNet>)| {
+        range.contains(&address) && !except.iter().any(|net| net.contains(&address))
+    };
+    ports.contains(&port) && !cluster_cidrs.is_empty() && carved(cidrs, cluster_cidrs).iter().any(is_in)
 }
 
 /// Ranges outside the cluster, each with what is never meant of it.

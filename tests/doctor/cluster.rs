@@ -82,7 +82,7 @@ for _ in $(seq 100); do
   sleep 0.2
 done
 [ "$(kubectl get namespace workspaces -o 'jsonpath={.metadata.labels.pod-security\.kubernetes\.io/enforce}')" = restricted ]
-set -- $(kubectl get pvc -n workspaces -l $label -o 'jsonpath={.items[0].metadata.name} {.items[0].metadata.uid}')
+set -- $(kubectl get pvc "${pod#pod/}" -n workspaces -o 'jsonpath={.metadata.name} {.metadata.uid}')
 kubectl apply -f - >/dev/null <<END
 apiVersion: v1
 kind: PersistentVolume

@@ -1,5 +1,6 @@
 //! The proofs: one file or directory for each group of the catalogue.
 
+mod admitted;
 pub mod api;
 pub mod cluster;
 pub mod configuration;

@@ -3,6 +3,7 @@
 use super::super::check::{Check, Claim, Fix, Status};
 use super::super::context::Context;
 use super::super::outside::mirrors::{self, Asked, HERE, below, shown, unanswered, wrong_status};
+use super::admitted::ADMITTED;
 use super::outcome;
 use crate::api::workspace::Provider;
 use crate::http_client::HttpError;
@@ -15,6 +16,7 @@ pub const CHECKS: &[Check] = &[
     MODELS_LISTED.check(|context| Box::pin(models_listed(context))),
     PIP.check(|context| Box::pin(pip(context))),
     NPM.check(|context| Box::pin(npm(context))),
+    ADMITTED,
 ];
 
 /// PEP 691 with PEP 503 as a way back.
@@ -25,7 +27,7 @@ const MODELS_ANSWER: Claim = Claim::error("DP1001", "each language model server 
     .needs(&["DP0101", "DP0501"])
     .patience(25)
     .docs(
-        "`GET /v1/models` below each endpoint of `workspace.ai.providers`, from where the doctor runs, trusting whom workspaces trust. Names that \
+        "`GET /v1/models` below each endpoint of `workspace.ai.providers`, from where the doctor runs and not from a workspace (see DP1005), trusting whom workspaces trust. Names that \
          only the cluster's DNS knows are skipped elsewhere.",
     );
 
@@ -59,7 +61,7 @@ async fn models_answer(context: Arc<Context>) -> Status {
         .await
         .iter()
         .map(|(Provider { name, .. }, there)| match there {
-            Ok(models) => Status::pass(format!("{name}: {} models", models.len())),
+            Ok(models) => Status::pass(format!("{name}: {} models, asked from here", models.len())),
             Err(status) => status.clone(),
         });
     outcome::all(
@@ -158,7 +160,7 @@ async fn mirror(
         let Some(url) = below(base, path) else { continue };
         match mirrors::ask(context, &url, accept).await {
             Asked::Answered(answer) if answer.status().is_success() => {
-                return Status::pass(format!("{} answers", shown(&url)));
+                return Status::pass(format!("{} answers, asked from here", shown(&url)));
             }
             Asked::Failed(HttpError::TooLarge { .. }) => {
                 return Status::pass(format!("{} answers with much", shown(&url)));

@@ -55,7 +55,7 @@ async fn images_and_their_registries() {
     let report = site.doctor(GROUPS, &json!({}), &[]).await;
     assert_eq!(report.failed(), Vec::<&str>::new(), "{:#}", report.0);
     for code in [
-        "DP0507", "DP0508", "DP0604", "DP0608", "DP0609", "DP0701", "DP1002", "DP1003", "DP1004",
+        "DP0507", "DP0508", "DP0604", "DP0608", "DP0609", "DP1002", "DP1003", "DP1004",
     ] {
         assert_eq!(report.of(code)["status"], "ok", "{:#}", report.of(code));
     }
@@ -317,6 +317,10 @@ async fn models_and_mirrors() {
     let inside = ai("http://vllm.ai-system.svc:8000", "qwen3");
     let report = site.doctor("DP10", &inside, &[]).await;
     assert_eq!(report.of("DP1001")["status"], "skipped", "{:#}", report.0);
+    assert_eq!(report.of("DP1005")["status"], "ok", "{:#}", report.0);
+    // Of a namespace that the policies do not name.
+    let dropped = ai("http://vllm.models.svc.cluster.local:8000", "qwen3");
+    each_is_found(&site, "DP10", vec![("a server that policies drop", dropped, "DP1005")]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
