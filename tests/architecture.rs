@@ -87,6 +87,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "recording",
             "registry",
             "tls",
+            "units",
         ],
     ),
     ("canary", &["config", "connectivity", "names", "serve"]),

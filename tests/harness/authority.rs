@@ -46,7 +46,10 @@ impl Authority {
 
     /// One that ends in some days.
     #[allow(dead_code, reason = "one tier alone looks at what ends soon")]
-    #[allow(clippy::disallowed_methods, reason = "whoever looks at the certificate has the real clock")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "whoever looks at the certificate has the real clock"
+    )]
     pub fn serve_for_days(&self, names: &[&str], days: u64, directory: &Path) -> Served {
         let mut params = Self::server(names);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
