@@ -243,7 +243,7 @@ async fn an_interrupted_probe_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_creation_that_is_not_answered_yet_is_waited_for_and_removed() {
     let site = installed("doctor-in-flight").await;
-    let proxy = Proxy::start_as(&site.server, "admin").await;
+    let proxy = Proxy::start_as(site.server, "admin").await;
     proxy.cut_after(Some(1));
     let mut command = command(&site, "admin");
     let child = command
@@ -282,7 +282,7 @@ async fn what_a_probe_can_t_remove_is_told_with_the_command() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    probe_pod(&site, "canary").await;
+    probe_pod(&site, "neighbour").await;
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap())
@@ -303,14 +303,14 @@ async fn what_a_probe_can_t_remove_is_told_with_the_command() {
 
 const MAY_NOT_DELETE: &str = r"
 apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: may-not-delete, namespace: doctor-left}
+kind: ClusterRole
+metadata: {name: may-not-delete}
 rules:
-- {apiGroups: ['', networking.k8s.io, apps], resources: [pods, networkpolicies, deployments, serviceaccounts], verbs: [get, list, create]}
+- {apiGroups: ['*'], resources: ['*'], verbs: [get, list, watch, create]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: may-not-delete, namespace: doctor-left}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: may-not-delete}
+kind: ClusterRoleBinding
+metadata: {name: may-not-delete}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: may-not-delete}
 subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: someone-who-may-not-delete}]
 ";
