@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs DevPlane on the one-machine cluster from a bundle alone: its images and chart come from a registry, and whatever the cluster
-# is made of (API server, kubelet, containerd, helm) runs with the network of the machine cut off, but for loopback and its own bridges.
+# is made of (API server, kubelet, containerd, helm) runs with the network of the machine cut off, but for loopback and its own bridges. What tries to
+# leave is counted, by those processes and by pods.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 repo=$PWD
@@ -58,7 +59,8 @@ fill_registry() {
   rm "$work/bundle.tar"
 }
 
-# What runs in a control group of ours sends nothing by the machine's own interfaces; what it tries is counted.
+# What runs in a control group of ours sends nothing by the machine's own interfaces; what it tries is counted. So is what pods send to
+# anything but pods, Services and the node, before any policy can drop it. Between a kernel and its link go neighbours and memberships alone.
 cut_network() {
   local mount path
   mount=$(findmnt -n -t cgroup2 -o TARGET | head -n 1)
@@ -69,6 +71,13 @@ cut_network() {
   nft -f - <<NFT
 table inet devplane-closed {
   counter tried { }
+  counter pods { }
+  chain prerouting {
+    type filter hook prerouting priority raw; policy accept;
+    iifname "devplane-pods" ip daddr != { $POD_CIDR, $SERVICE_CIDR, $NODE_IP, 224.0.0.0/4, 255.255.255.255 } counter name pods
+    iifname "devplane-pods" meta nfproto ipv6 icmpv6 type != { mld-listener-report, mld2-listener-report, nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } counter name pods
+    iifname "devplane-pods" meta nfproto ipv6 meta l4proto != ipv6-icmp counter name pods
+  }
   chain output {
     type filter hook output priority 0; policy accept;
     socket cgroupv2 level 1 "$path" oifname != { "lo", "devplane0", "devplane-pods" } counter name tried drop
@@ -77,18 +86,19 @@ table inet devplane-closed {
 NFT
 }
 cut_off() { (echo "$BASHPID" >"$cgroup/cgroup.procs" && exec "$@"); }
-tried() { nft -j list counter inet devplane-closed tried | jq '.nftables[] | .counter // empty | .packets'; }
+packets() { nft -j list counter inet devplane-closed "$1" | jq '.nftables[] | .counter // empty | .packets'; } # tried or pods
 
 prepare
 fill_registry
 cut_network
-refused_outside() { ! cut_off curl -s -m 3 http://203.0.113.7/ && [ "$(tried)" -gt 0 ]; }
+refused_outside() { [ "$(packets tried)" = 0 ] && ! cut_off curl -s -m 3 http://203.0.113.7/ && [ "$(packets tried)" -gt 0 ]; }
 claim "with the network cut off nothing outside is reached, and what tries is counted" refused_outside
-before=$(tried)
+before=$(packets tried) lines=$(wc -l <"$work/registry/log")
 up=yes
 cut_off deploy/local/up.sh --from "$work/from"
 eval "$(deploy/local/env.sh)"
-claim "the cluster and DevPlane come up all the same" kubectl -n workspace-operator-system get deployment workspace-gateway
+comes_up() { kubectl -n workspace-operator-system rollout status deployment workspace-operator --timeout=60s && kubectl -n workspace-operator-system rollout status deployment workspace-gateway --timeout=60s; }
+claim "the cluster and DevPlane come up all the same" comes_up
 
 phase() { [ "$(kubectl -n workspaces get workspace "$1" -o 'jsonpath={.status.phase}')" = "$2" ]; }
 eventually() { # SECONDS COMMAND...
@@ -105,20 +115,54 @@ claim "and opencode answers in it" answers
 running() {
   kubectl get pods -A -o json | jq -r '.items[] | select(.metadata.namespace | IN("workspace-operator-system", "workspaces")) | .status.containerStatuses[] | "\(.image) \(.imageID)"'
 }
-from_registry() { [ "$(running | wc -l)" -ge 4 ] && ! running | grep -v "@sha256:" && ! running | awk '{ print $2 }' | grep -vF "$registry/platform/"; }
+from_registry() { [ "$(running | wc -l)" -ge 4 ] && ! running | awk '{ print $2 }' | grep -vE "^$registry/platform/[^@]+@sha256:[0-9a-f]{64}$"; }
 claim "every image of DevPlane comes from the registry, by digest" from_registry
-as_bundled() { ! running | grep -oE 'sha256:[0-9a-f]{64}$' | grep -vxFf <(cut -f2 "$work/images.tsv"); }
-claim "the digests are those of the bundle" as_bundled
-loaded() { ctr --address /run/devplane-local/containerd.sock --namespace k8s.io images ls -q | grep devplane | grep -vE "^$registry/|^sha256:|fixed-answer|debian-base"; }
-denied "none was brought in otherwise" loaded
-pulled() { grep -q "GET.*/v2/platform/devplane-workspace/blobs" "$work/registry/log" || grep -q 'platform/devplane-workspace' "$work/registry/log"; }
-claim "the registry was asked for them" pulled
-claim "and in all of this nobody tried to reach anything outside" test "$(tried)" = "$before"
+# The bundle's images, as `NAME DIGEST`; the chart is none that a node runs.
+bundled() { awk -F'\t' '$1 !~ /^charts\// { sub(/:.*/, "", $1); print $1, $2 }' "$work/images.tsv" | sort -u; }
+ran() { running | awk '{ print $2 }' | sed "s|^$registry/platform/||; s|@| |" | sort -u; }
+as_bundled() { [ "$(bundled | wc -l)" -ge 2 ] && diff <(bundled) <(ran); }
+claim "they are the bundle's, each of them and no other" as_bundled
+
+# What the node has by other names than those of the registry is what the local cluster itself is made of.
+node_images() { ctr images ls -q | grep -v '^sha256:' | grep -vF "$registry/platform/" | sort; }
+of_the_cluster() { diff <(printf '%s\n' "$BASE_IMAGE" "$COREDNS_IMAGE" "$MODEL_IMAGE" "$PAUSE_IMAGE" | sort) <(node_images); }
+claim "none was brought in otherwise" of_the_cluster
+
+# What the registry has served to containerd since the cluster began, as `NAME KIND DIGEST`. The first time it asks for a password.
+served() { tail -n "+$((lines + 1))" "$work/registry/log" | sed -nE 's#.*"GET /v2/platform/([^ ]+)/(manifests|blobs)/([^ ]+) HTTP/[0-9.]+" 200 .*"containerd/.*#\1 \2 \3#p' | sort -u; }
+of_registry() { # PATH
+  curl -fsS --noproxy '*' --cacert "$work/from/ca.crt" --user "$(cat "$work/registry/user"):$(cat "$work/registry/password")" \
+    -H 'Accept: application/vnd.oci.image.manifest.v1+json' "https://$registry/v2/platform/$1"
+}
+# What an image consists of, but for layers that the node has: those of the image that volumes are made with.
+parts() { # NAME DIGEST
+  local manifest had
+  manifest=$(of_registry "$1/manifests/$2")
+  had=$(buildah inspect --type image "$BASE_IMAGE" | jq -c '.OCIv1.rootfs.diff_ids')
+  of_registry "$1/blobs/$(jq -r .config.digest <<<"$manifest")" | jq -r --arg name "$1" --arg digest "$2" --argjson manifest "$manifest" --argjson had "$had" '
+    "\($name) manifests \($digest)", "\($name) blobs \($manifest.config.digest)",
+    ([$manifest.layers, .rootfs.diff_ids] | transpose[] | select(.[1] as $layer | $had | index($layer) | not) | "\($name) blobs \(.[0].digest)")'
+}
+all_parts() { while read -r name digest; do parts "$name" "$digest"; done < <(bundled) | sort -u; }
+pulled() { [ "$(all_parts | wc -l)" -ge 6 ] && diff <(all_parts) <(served); }
+claim "the registry has served each part of each of them to the node, and nothing else" pulled
+
+claim "and in all of this nothing of the cluster tried to reach anything outside" test "$(packets tried)" = "$before"
+claim "and no pod did" test "$(packets pods)" = 0
+asks_outside() { ! kubectl -n workspaces exec dev1-workspace-pod -- curl -s -m 3 http://203.0.113.7/ && [ "$(packets pods)" -gt 0 ]; }
+claim "while what a pod does send is counted" asks_outside
 
 kubectl create namespace elsewhere >/dev/null
-kubectl -n elsewhere run elsewhere --image=outside.example/devplane:1 --restart=Never >/dev/null
-fails() { kubectl -n elsewhere get pod elsewhere -o 'jsonpath={.status.containerStatuses[0].state.waiting.reason}' | grep -qE 'ErrImagePull|ImagePullBackOff'; }
-claim "an image of somewhere else is not to be had" eventually 90 fails
+# waits_for NAME IMAGE PATTERN: a pod of this image does not start, and why.
+waits_for() {
+  kubectl -n elsewhere get pod "$1" >/dev/null 2>&1 || kubectl -n elsewhere run "$1" --image="$2" --restart=Never >/dev/null
+  kubectl -n elsewhere get events --field-selector "involvedObject.name=$1,reason=Failed" -o 'jsonpath={.items[*].message}' | grep -q "$3"
+}
+claim "an image that the registry does not have is not to be had" eventually 90 waits_for missing "$registry/platform/devplane-missing:1" 'failed to resolve\|not found\|authorization failed'
+asked_for_missing() { grep -q '"\(HEAD\|GET\) /v2/platform/devplane-missing/manifests/1 .*"containerd/' "$work/registry/log"; }
+claim "the registry was asked for it" asked_for_missing
+claim "an image of somewhere else is not to be had" eventually 90 waits_for elsewhere 203.0.113.7:5000/devplane:1 'dial tcp 203.0.113.7:5000\|i/o timeout'
+claim "and that the node tried to reach it is counted" test "$(packets tried)" -gt "$before"
 
 printf '%d passed, %d failed\n' "$PASSED" "$FAILED"
 [ "$FAILED" -eq 0 ]
