@@ -254,7 +254,11 @@ async fn the_cluster_s_own_ranges_are_found_and_followed_and_never_guessed() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(passes(&operator), before, "a heartbeat costs no pass");
 
-    // No kubelet gave this pod its address, and no Node says that it has it.
+    // No kubelet gave this pod its address, and its Node does not say that it has it.
+    let place = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "dev1-workspace-pod"}, "target": {"kind": "Node", "name": "ranges-a"}});
+    let binding = "/api/v1/namespaces/egress-ranges/pods/dev1-workspace-pod/binding";
+    site.server
+        .kubectl_ok(&["create", "--raw", binding, "-f", "-"], Some(&place.to_string()));
     site.make_ready("dev1-workspace-pod").await;
     let contradicted = site.until("dev1", "without known ranges again", unknown).await;
     let (_, _, message) = condition(&contradicted, ConditionType::EgressAsConfigured);

@@ -203,9 +203,9 @@ sleep 2
 orphan=ok
 for target in "allowed-host 443" "dns 53" "stranger 8000"; do
   read -r to port <<<"$target"
-  if reaches dev1 "$(address_of "$to")" TCP "$port" 2>/dev/null; then orphan="$to is reached"; fi
+  if reaches dev1 "$(address_of "$to")" tcp "$port" 2>/dev/null; then orphan="$to is reached"; fi
 done
-if reaches stranger "$(address_of dev1)" TCP 8000 2>/dev/null; then orphan="it is reached"; fi
+if reaches stranger "$(address_of dev1)" tcp 8000 2>/dev/null; then orphan="it is reached"; fi
 kubectl -n "$SYSTEM_NS" scale deployment workspace-operator --replicas=1 >/dev/null
 kubectl -n "$SYSTEM_NS" rollout status deployment workspace-operator --timeout=120s >/dev/null
 
