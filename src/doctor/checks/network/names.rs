@@ -7,6 +7,7 @@ use crate::api::egress::Dns;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub const PODS: Check = Claim::error("DP0801", "the cluster's DNS pods are where the policies let workspaces")
@@ -30,7 +31,7 @@ pub const DOMAIN: Check = Claim::error("DP0802", "the cluster's domain is the co
 pub const NODE_LOCAL: Check = Claim::warning("DP0804", "NodeLocal DNSCache is known where there is one")
     .needs(&["DP0101", "DP0201"])
     .why("Pods then ask an address of their node, which the policies of workspaces let through only when it is set.")
-    .docs("Pods of `k8s-app=node-local-dns` in `kube-system` are looked for, and the address in their arguments is compared with `workspace.dns.nodeLocal`.")
+    .docs("Pods of `k8s-app=node-local-dns` in `kube-system` are looked for, and the addresses in their arguments are compared with `workspace.dns.nodeLocal`.")
     .check(|context| Box::pin(async move { judged(node_local(&context).await) }));
 
 /// Where common distributions have their DNS pods.
@@ -264,7 +265,7 @@ async fn node_local(context: &Arc<Context>) -> Read<Status> {
     ))
 }
 
-/// The link-local ones of `-localip 169.254.20.10,10.96.0.10`.
+/// Those of `-localip 169.254.20.10,10.96.0.10`: where the cache has taken over the address of the DNS Service, pods go on asking that.
 fn local_addresses(pod: &Pod) -> Vec<String> {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     let arguments: Vec<&String> = containers
@@ -285,7 +286,7 @@ fn local_addresses(pod: &Pod) -> Vec<String> {
     listed
         .split(',')
         .map(str::trim)
-        .filter(|address| address.starts_with("169.254."))
+        .filter(|address| address.parse::<IpAddr>().is_ok())
         .map(str::to_owned)
         .collect()
 }
