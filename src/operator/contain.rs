@@ -1,10 +1,11 @@
 //! What is decided of a pod that runs while nothing can be made: it stops when it is to stop. Pure.
 
 use super::observe::Observed;
-use super::plan::{Plan, State, Step, earlier, idle_deadline, last_activity, reason_to_be_stopped, stop};
+use super::plan::{Plan, Step, earlier, idle_deadline, last_activity, reason_to_be_stopped, stop};
 use super::pod_state::PodState;
 use super::requests::Requests;
 use super::seen::SeenPod;
+use super::state::State;
 use crate::api::WorkspaceStatus;
 use crate::api::status::StopReason;
 use crate::render::ValidWorkspace;

@@ -31,6 +31,7 @@ mod requests;
 mod retain;
 mod seen;
 mod start;
+mod state;
 mod status;
 mod terminal_authorities;
 mod validate;

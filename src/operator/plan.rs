@@ -9,21 +9,20 @@ use super::contain::{contain, is_being_deleted, let_go_of_claim, own_pod};
 use super::differences::{missing_or_different, own_policies};
 use super::drift;
 use super::ended::{Ended, ended};
-use super::enforcement::{Enforcement, Gate};
+use super::enforcement::Gate;
 use super::observe::Observed;
 use super::pod_state::PodState;
 use super::requests::Requests;
 use super::seen::SeenPod;
+use super::state::{State, failed, stopped};
 use super::volume::{self, Refusal, Size, SizePlan};
 use super::wanted::Wanted;
-use crate::api::status::{StopReason, TerminalSession};
+use crate::api::status::StopReason;
 use crate::api::workspace::{KeepAlive, UpdatePolicy};
 use crate::api::{Phase, Reason, WorkspaceStatus};
 use crate::render::ValidWorkspace;
-use crate::units::go_duration::GoDuration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use std::sync::Arc;
 
 /// Watches do not tell of objects that are not ours, so a conflict of names is looked at again after this long. It costs no request.
 const LOOK_AT_CONFLICT_AFTER: SignedDuration = SignedDuration::from_secs(10);
@@ -64,53 +63,6 @@ pub struct Plan {
     /// Why the pod is deleted, when it is.
     pub stop: Option<StopReason>,
     pub look_again_at: Option<Timestamp>,
-}
-
-/// What the status will say.
-#[derive(Clone, Debug, PartialEq)]
-pub struct State {
-    pub phase: Phase,
-    pub reason: Reason,
-    pub message: String,
-    pub volume_bound: bool,
-    pub pod_scheduled: bool,
-    pub image_pulled: bool,
-    pub container_started: bool,
-    pub has_pod: bool,
-    /// `Some` while the workspace is meant to be stopped.
-    pub stopped_at: Option<Timestamp>,
-    /// Why the pod is being stopped, or was; until the next one runs.
-    pub stop_reason: Option<StopReason>,
-    pub stops_at: Option<Timestamp>,
-    /// The last restart request that was acted upon.
-    pub restarted_at: Option<Timestamp>,
-    /// Pods in a row that have ended by themselves.
-    pub pod_failures: u32,
-    pub volume_size: Size,
-    /// What the pod was made from that has changed since.
-    pub outdated: Vec<&'static str>,
-    /// What the ceilings did not allow, in words.
-    pub limited: Vec<String>,
-    /// Why nothing outside the cluster is reached, though that is allowed.
-    pub egress_refused: Option<Arc<str>>,
-    /// Why an object is not as it should be, while the terminal takes connections all the same.
-    pub not_applied: Option<(Reason, String)>,
-    pub enforcement: Enforcement,
-    pub sessions: Vec<TerminalSession>,
-}
-
-impl State {
-    /// A write was refused. A terminal that takes connections goes on doing so: whatever could not be changed was there before its pod was
-    /// made.
-    pub fn after_failure(self, reason: Reason, message: String) -> Self {
-        if self.phase == Phase::Running {
-            return Self {
-                not_applied: Some((reason, message)),
-                ..self
-            };
-        }
-        failed(self, reason, message)
-    }
 }
 
 /// `invalid` is what is wrong with the spec; `workspace` is then what could be made of the rest of it.
@@ -442,15 +394,6 @@ pub(super) fn idle_deadline(workspace: &ValidWorkspace, state: &State, active: T
     active.checked_add(idle).ok()
 }
 
-fn failed(state: State, reason: Reason, message: String) -> State {
-    State {
-        phase: Phase::Failed,
-        reason,
-        message,
-        ..state
-    }
-}
-
 /// Why a workspace that is meant to be stopped is: only idleness and a suspension keep one stopped.
 pub(super) fn reason_to_be_stopped(workspace: &ValidWorkspace, last: &WorkspaceStatus) -> StopReason {
     match last.stop_reason {
@@ -459,40 +402,6 @@ pub(super) fn reason_to_be_stopped(workspace: &ValidWorkspace, last: &WorkspaceS
         Some(StopReason::Suspended) => StopReason::Suspended,
         _ => StopReason::Idle,
     }
-}
-
-fn stopped(workspace: &ValidWorkspace, last: &WorkspaceStatus, state: State) -> State {
-    let was_idle =
-        |status: &WorkspaceStatus| status.phase == Some(Phase::Stopped) && status.stop_reason == Some(StopReason::Idle);
-    let message = match state.stop_reason {
-        _ if workspace.suspended => "Suspended: it does not start until an administrator allows it".to_owned(),
-        // The time that was allowed then, whatever it is now.
-        Some(StopReason::Idle) if was_idle(last) => last.message.clone(),
-        Some(StopReason::Idle) => format!("Stopped: {}; it starts again on the next visit", idleness(workspace)),
-        _ => "Stopped; it starts again on the next visit".to_owned(),
-    };
-    State {
-        phase: Phase::Stopped,
-        reason: if workspace.suspended {
-            Reason::Suspended
-        } else {
-            Reason::Stopped
-        },
-        message,
-        pod_failures: 0,
-        ..state
-    }
-}
-
-/// What it is to be idle, in words.
-fn idleness(workspace: &ValidWorkspace) -> String {
-    let nobody = match workspace.keep_alive {
-        KeepAlive::Input => "nobody has typed",
-        KeepAlive::Connected => "no terminal is open and nobody has typed",
-        KeepAlive::Output => "nobody has typed and nothing was printed",
-    };
-    let timeout = workspace.idle_timeout.map(GoDuration);
-    timeout.map_or_else(|| nobody.to_owned(), |timeout| format!("{nobody} for {timeout}"))
 }
 
 fn claim_phase(pvc: &PersistentVolumeClaim) -> &str {

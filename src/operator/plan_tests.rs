@@ -1,12 +1,15 @@
 //! Every phase and event, and what the plan makes of them.
 
 use super::super::content::Decided;
+use super::super::enforcement::Enforcement;
 use super::super::seen::Seen;
+use super::super::state::idleness;
 use super::super::validate::tests as given;
 use super::super::validate::validate;
 use super::*;
 use crate::api::Workspace;
 use crate::api::egress::PolicyBackend;
+use crate::api::status::TerminalSession;
 use crate::render::{Desired, desired};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};

@@ -1,7 +1,7 @@
 //! The state of a workspace becomes its `status`, and the difference to the last one a patch. Pure.
 
 use super::enforcement::Enforcement;
-use super::plan::State;
+use super::state::State;
 use super::volume::Size;
 use crate::api::status::ConditionType;
 use crate::api::workspace::UpdatePolicy;

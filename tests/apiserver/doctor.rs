@@ -85,11 +85,23 @@ async fn installed(namespace: &str) -> Site {
 }
 
 fn probing(site: &Site) -> Child {
-    command(site, "admin")
-        .args(["--probe", "--only", "DP0810"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
+    probe(command(site, "admin"))
+}
+
+fn probe(mut doctor: Command) -> Child {
+    let doctor = doctor.args(["--probe", "--only", "DP0810"]);
+    let doctor = doctor.stdout(Stdio::piped()).stderr(Stdio::piped());
+    doctor.spawn().unwrap()
+}
+
+fn interrupt(child: &Child) {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+}
+
+async fn output_of(child: Child) -> Output {
+    let waiting = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap());
+    waiting.await.unwrap()
 }
 
 async fn probe_pod(site: &Site, what: &str) -> Pod {
@@ -161,9 +173,7 @@ async fn probed(site: &Site, saw: &Value) -> (Option<i32>, String) {
     site.set_pod_status(asker.metadata.name.as_deref().unwrap(), &ended)
         .await
         .unwrap();
-    let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap())
-        .await
-        .unwrap();
+    let output = output_of(child).await;
     (output.status.code(), text(&output))
 }
 
@@ -231,11 +241,8 @@ async fn an_interrupted_probe_leaves_nothing() {
     let site = installed("doctor-interrupted").await;
     let child = probing(&site);
     probe_pod(&site, "neighbour").await;
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap())
-        .await
-        .unwrap();
+    interrupt(&child);
+    let output = output_of(child).await;
     assert_eq!(output.status.code(), Some(130), "{}", text(&output));
     assert_eq!(left(&site), "");
 }
@@ -246,21 +253,14 @@ async fn a_creation_that_is_not_answered_yet_is_waited_for_and_removed() {
     let proxy = Proxy::start_as(site.server, "admin").await;
     proxy.cut_after(Some(1));
     let mut command = command(&site, "admin");
-    let child = command
-        .env("KUBECONFIG", proxy.kubeconfig())
-        .args(["--probe", "--only", "DP0810"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    command.env("KUBECONFIG", proxy.kubeconfig());
+    let child = probe(command);
     proxy.is_cut().await;
     assert_ne!(left(&site), "", "it is made, and the doctor has not heard of it");
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    interrupt(&child);
     tokio::time::sleep(Duration::from_millis(500)).await;
     proxy.mend();
-    let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap())
-        .await
-        .unwrap();
+    let output = output_of(child).await;
     assert_eq!(output.status.code(), Some(130), "{}", text(&output));
     assert_eq!(left(&site), "");
 }
@@ -275,19 +275,11 @@ async fn what_a_probe_can_t_remove_is_told_with_the_command() {
     let account = "\"user\":{\"as\":\"someone-who-may-not-delete\",";
     std::fs::write(&kubeconfig, admin.replace("\"user\":{", account)).unwrap();
     let mut command = command(&site, "admin");
-    let child = command
-        .env("KUBECONFIG", kubeconfig)
-        .args(["--probe", "--only", "DP0810"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    command.env("KUBECONFIG", kubeconfig);
+    let child = probe(command);
     probe_pod(&site, "neighbour").await;
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap())
-        .await
-        .unwrap();
+    interrupt(&child);
+    let output = output_of(child).await;
     let said = String::from_utf8(output.stderr).unwrap();
     let commands: Vec<_> = said
         .lines()

@@ -304,24 +304,21 @@ impl Site {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
+    /// The doctor with the one probe that makes a volume.
+    fn trial_volume(&self) -> Command {
+        let mut doctor = self.command(env!("CARGO_BIN_EXE_devplane"));
+        doctor
+            .args(["doctor", "--only", "DP0406", "--probe", "--namespace", NAMESPACE])
+            .arg("--values")
+            .arg(&self.base)
+            .stdout(Stdio::piped());
+        doctor
+    }
+
     /// Interrupts a probe when it has made its volume, and gives what is left of it that is not being deleted.
     pub fn interrupt_probe(&self) -> String {
         let left = "kubectl get pvc,pod -n workspaces -l workspace.devplane.io/doctor-probe -o 'go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}} {{end}}{{end}}'";
-        let mut doctor = self
-            .command(env!("CARGO_BIN_EXE_devplane"))
-            .args([
-                "doctor",
-                "--only",
-                "DP0406",
-                "--probe",
-                "--namespace",
-                NAMESPACE,
-                "--values",
-            ])
-            .arg(&self.base)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut doctor = self.trial_volume().spawn().unwrap();
         let deadline = Instant::now() + Duration::from_secs(30);
         while self.run(left).stdout.is_empty() {
             assert!(Instant::now() < deadline, "the probe makes nothing");
@@ -338,23 +335,7 @@ impl Site {
 
     /// What the doctor reports of a trial volume while `provisioner`, a bash script, does what a driver would.
     pub fn try_volume(&self, provisioner: &str) -> Value {
-        let doctor = self
-            .command(env!("CARGO_BIN_EXE_devplane"))
-            .args([
-                "doctor",
-                "--only",
-                "DP0406",
-                "--probe",
-                "-o",
-                "json",
-                "--namespace",
-                NAMESPACE,
-            ])
-            .arg("--values")
-            .arg(&self.base)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let doctor = self.trial_volume().args(["-o", "json"]).spawn().unwrap();
         self.script(provisioner);
         let output = doctor.wait_with_output().unwrap();
         serde_json::from_slice(&output.stdout).unwrap()

@@ -99,3 +99,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- define "devplane.recording" -}}
 {{- if and .Values.gateway.sessionRecording.enabled (ne .Values.gateway.sessionRecording.mode "off") }}true{{ end -}}
 {{- end }}
+
+{{/* Not empty when what `lookup` has found is this release's, or nothing was found. */}}
+{{- define "devplane.isOurs" -}}
+{{- if or (not .existing) (eq (dig "metadata" "annotations" "meta.helm.sh/release-name" "" .existing) .root.Release.Name) }}true{{ end -}}
+{{- end }}
