@@ -65,6 +65,11 @@ for tier in "${chosen[@]}"; do
   declare -F "tier_$tier" >/dev/null || { printf "error: there is no tier '%s'\n" "$tier" >&2; usage >&2; exit 64; }
 done
 
+# The lines of a log that say what failed: they would be far from the end of all output.
+failures() { # LOG
+  grep -aE '^(FAILED |test .* FAILED$|error(\[|:)|not ok )' "$1" | head -n 20 | cut -c-300 | sed 's/^/           /' || true
+}
+
 summary=() failed=0 passed=0
 for tier in "${chosen[@]}"; do
   log=$logs/$tier.log
@@ -75,8 +80,12 @@ for tier in "${chosen[@]}"; do
   (set -e; "tier_$tier") 2>&1 | tee "$log"
   status=${PIPESTATUS[0]}
   set -e
-  if [ "$status" = 0 ]; then word=passed passed=$((passed + 1)); else word=FAILED failed=$((failed + 1)); fi
-  summary+=("$(printf '%-10s %s in %ds' "$tier" "$word" $((SECONDS - started)))")
+  took=$((SECONDS - started))
+  if [ "$status" = 0 ]; then
+    passed=$((passed + 1)) && summary+=("$(printf '%-10s passed in %ds' "$tier" "$took")")
+  else
+    failed=$((failed + 1)) && summary+=("$(printf '%-10s FAILED in %ds' "$tier" "$took" && failures "$log")")
+  fi
 done
 printf '\n'
 printf '%s\n' "${summary[@]}"

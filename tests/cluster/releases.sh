@@ -35,7 +35,12 @@ of_doctor() {
     -o 'jsonpath={range .items[*]}{.kind}/{.metadata.name}{"\n"}{end}'
 }
 nothing_of_doctor() { [ -z "$(of_doctor)" ]; }
-model_servers() { kubectl -n ai-system scale deployment fixed-answer-llm --replicas="$1" >/dev/null && kubectl -n ai-system rollout status deployment fixed-answer-llm --timeout=60s >/dev/null; }
+model_servers() {
+  kubectl -n ai-system scale deployment fixed-answer-llm --replicas="$1" >/dev/null
+  kubectl -n ai-system rollout status deployment fixed-answer-llm --timeout=60s >/dev/null
+}
+# A pod that is ready is reached as soon as kube-proxy has heard of it, and not before.
+model_answers() { inside dev2 'curl -fsS -m 5 -o /dev/null http://fixed-answer-llm.ai-system.svc.cluster.local:8000/v1/models'; }
 fails_and_says() { # TEXT
   ! release test --timeout 120s >/dev/null && grep -q -- "$1" "$release_log"
 }
@@ -76,6 +81,7 @@ check "it fails when the model does not answer, and says so" fails_and_says DP10
 check "its log stays" grep -q DP1001 <(kubectl -n "$SYSTEM" logs job/workspace-doctor-test)
 check "but no right" only_its_job
 model_servers 1
+check "the model answers again" eventually 60 model_answers
 check "once the model answers it passes" release test --timeout 120s
 check "and nothing is left of the one that failed either" eventually 30 nothing_of_doctor
 
