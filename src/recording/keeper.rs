@@ -1,6 +1,7 @@
 //! Recordings that have ended become smaller, and in the end none: compression, and removal by age and by size.
 //!
-//! What is removed is noted in the ledger first. Recordings of other gateways in the same directory are removed too, once they have ended.
+//! A session of its own is compressed when it has ended. What a gateway that was killed left is made good by the others, when they look
+//! around. What is removed is noted in the ledger first. Recordings of other gateways in the same directory are removed too, once they have ended.
 
 use super::layout::{Contents, Files, UNFINISHED, ledger, new_file};
 use super::ledger::Happened;
@@ -15,12 +16,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const LOOK_EVERY: Duration = Duration::from_secs(600);
 /// A session that has no end has lost its gateway when neither it nor the gateway's ledger was touched for this long. A gateway
 /// that is there touches its ledger whenever it looks.
 const ABANDONED_AFTER: SignedDuration = SignedDuration::from_hours(24);
+/// After a session has ended, when there is a limit of size: sessions that end one after the other cost one look.
+const LOOK_AFTER_END: Duration = Duration::from_secs(5);
+/// By then its own gateway has compressed it, if that is there.
+const PACKED_AFTER: SignedDuration = SignedDuration::from_hours(1);
 const LEVEL: i32 = 3;
 
 pub struct Keeper {
@@ -82,28 +87,68 @@ impl Keeper {
         } = self;
         // Its own end would keep it waiting.
         drop(closed);
-        let sweep = || {
-            let result = sweep(&directory, &gateway, keep_for, max_bytes, clock.now(), &queue);
-            if let Err(error) = result {
+        let look_around = || {
+            let now = clock.now();
+            let swept = sweep(&directory, &gateway, keep_for, max_bytes, now, &queue);
+            if let Err(error) = swept {
                 tell(Trouble::Retention, &error.to_string());
             }
+            if let Err(error) = make_good(&directory, &gateway, compress, now) {
+                tell(Trouble::Compression, &error.to_string());
+            }
         };
-        sweep();
+        let mut next_look = Instant::now();
         loop {
-            match sessions.recv_timeout(LOOK_EVERY) {
+            let left = next_look.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                look_around();
+                next_look = Instant::now() + LOOK_EVERY;
+                continue;
+            }
+            match sessions.recv_timeout(left) {
                 Ok(files) => {
                     if compress && let Err(error) = pack(&files, &gateway) {
                         tell(Trouble::Compression, &error.to_string());
                     }
                     if max_bytes.is_some() {
-                        sweep();
+                        next_look = next_look.min(Instant::now() + LOOK_AFTER_END);
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => sweep(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
+}
+
+/// Compresses what its own gateway did not, and removes files that were never finished.
+fn make_good(directory: &Path, gateway: &str, compress: bool, now: Timestamp) -> io::Result<()> {
+    for entry in directory.read_dir()? {
+        let path = entry?.path();
+        let is_unfinished = path.to_str().is_some_and(|path| path.ends_with(UNFINISHED));
+        let age = |path: &Path| modified(path).map(|at| now.duration_since(at));
+        if is_unfinished && age(&path) > Some(ABANDONED_AFTER) {
+            remove(&path)?;
+        }
+    }
+    if !compress {
+        return Ok(());
+    }
+    for id in &Contents::of(directory)?.sessions {
+        let files = Files::new(directory, id);
+        let is_left = || {
+            let closed_at: Option<Timestamp> = manifest(&files)?.closed_at?.parse().ok();
+            closed_at.map(|at| now.duration_since(at) > PACKED_AFTER)
+        };
+        if files.records().exists() && is_left().unwrap_or(false) {
+            match pack(&files, gateway) {
+                // Another gateway was quicker.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result?,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Puts a compressed file in the place of the records.
@@ -203,8 +248,7 @@ fn noted(queue: &Queue, removal: Happened) -> bool {
 
 /// When a session ended; `None` while it may still go on.
 fn ended_at(directory: &Path, files: &Files, now: Timestamp) -> Option<Timestamp> {
-    let manifest = fs::read(files.manifest()).ok();
-    let manifest: Option<Manifest> = manifest.and_then(|text| serde_json::from_slice(&text).ok());
+    let manifest = manifest(files);
     if let Some(closed_at) = manifest.as_ref().and_then(|manifest| manifest.closed_at.as_ref()) {
         return closed_at.parse().ok();
     }
@@ -212,6 +256,11 @@ fn ended_at(directory: &Path, files: &Files, now: Timestamp) -> Option<Timestamp
     let touched = files.all().into_iter().chain(ledger);
     let written = touched.filter_map(|path| modified(&path)).max()?;
     (now.duration_since(written) > ABANDONED_AFTER).then_some(written)
+}
+
+/// As far as it can be read.
+fn manifest(files: &Files) -> Option<Manifest> {
+    serde_json::from_slice(&fs::read(files.manifest()).ok()?).ok()
 }
 
 fn modified(path: &Path) -> Option<Timestamp> {
@@ -246,8 +295,7 @@ fn forget_ledgers(
     let in_use: BTreeSet<String> = contents
         .sessions
         .iter()
-        .filter_map(|id| fs::read(Files::new(directory, id).manifest()).ok())
-        .filter_map(|text| serde_json::from_slice::<Manifest>(&text).ok())
+        .filter_map(|id| manifest(&Files::new(directory, id)))
         .map(|manifest| manifest.meta.gateway)
         .collect();
     for gateway in contents.gateways.difference(&in_use).filter(|gateway| *gateway != own) {
@@ -267,6 +315,57 @@ fn forget_ledgers(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::recording::{Input, Mode};
+    use crate::recording::chain::Chain;
+    use crate::recording::manifest::Meta;
+
+    #[test]
+    fn what_a_killed_gateway_left_is_made_good_by_another_one() {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = temporary.path();
+        let now: Timestamp = "2026-02-01T12:00:00Z".parse().unwrap();
+        let ended_before = |id: &str, hours| {
+            let files = Files::new(directory, id);
+            let closed_at = now - SignedDuration::from_hours(hours);
+            let mut manifest = Manifest::open(
+                id,
+                Mode::Metadata,
+                Meta {
+                    request_id: String::new(),
+                    issuer: String::new(),
+                    subject: String::new(),
+                    user_id: String::new(),
+                    namespace: String::new(),
+                    workspace: String::new(),
+                    gateway: "g1".to_owned(),
+                    input: Input::All,
+                    opened_at: closed_at.to_string(),
+                },
+            );
+            manifest.close(&Chain::default(), closed_at.to_string(), "client_closed");
+            fs::write(files.manifest(), manifest.text()).unwrap();
+            fs::write(files.records(), "records").unwrap();
+            files
+        };
+        let (left, fresh) = (ended_before("session-left", 2), ended_before("session-fresh", 0));
+        let unfinished_for = |name: &str, hours| {
+            let path = directory.join(name);
+            let at = now - SignedDuration::from_hours(hours);
+            File::create(&path).unwrap().set_modified(at.into()).unwrap();
+            path
+        };
+        let abandoned = unfinished_for("session-a.ndjson.zst.g1.tmp", 25);
+        let being_written = unfinished_for("session-b.ndjson.zst.g1.tmp", 1);
+        for compress in [false, true] {
+            make_good(directory, "g2", compress, now).unwrap();
+            assert_eq!(
+                (left.records().exists(), left.compressed().exists()),
+                (!compress, compress)
+            );
+        }
+        assert!(fresh.records().exists() && !fresh.compressed().exists());
+        assert!(!abandoned.exists() && being_written.exists());
+    }
 
     #[test]
     fn the_oldest_go_first_and_no_more_than_must() {

@@ -1,11 +1,13 @@
 //! The sessions of one gateway process become its ledger: a chain of signed lines, one for each manifest that was written and each
-//! session that was removed. A session that is missing, or that was made to look as if it had never ended, is found by it.
+//! session that was removed, and now and then one that says how far the open ones are signed. A session that is missing, that was made to
+//! look as if it had never ended, or that was cut together with its last checkpoints, is found by it.
 //!
 //! A ledger begins with the ends of all others that were there, so that a later one tells when an earlier one was cut or taken away.
 
 use super::chain::hex_sha256;
 use super::seal::{Seal, Sealed};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +18,8 @@ pub enum Happened {
     /// A session was opened, and its manifest is this.
     #[serde(rename_all = "camelCase")]
     Opened { session: String, manifest_sha256: String },
+    /// Open sessions have checkpoints since the last such line: of each, the number of records that its newest one speaks of.
+    Sealed { records: BTreeMap<String, u64> },
     /// It has ended, and its manifest is this.
     #[serde(rename_all = "camelCase")]
     Closed { session: String, manifest_sha256: String },

@@ -4,6 +4,7 @@ use super::chain::hex_sha256;
 use super::layout::{self, Contents};
 use super::ledger::{Entry, Happened, Seen};
 use super::seal::{Seal, SigningKey};
+use crate::config::recording::Sync;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
@@ -17,11 +18,18 @@ pub struct LedgerFile {
     length: u64,
     head: String,
     waiting: VecDeque<(Happened, String)>,
+    sync: Sync,
 }
 
 impl LedgerFile {
     /// Begins the ledger of `gateway`, with the ends of all others in the directory.
-    pub fn start(directory: &Path, gateway: &str, key: Option<&SigningKey>, now: String) -> io::Result<Self> {
+    pub fn start(
+        directory: &Path,
+        gateway: &str,
+        key: Option<&SigningKey>,
+        sync: Sync,
+        now: String,
+    ) -> io::Result<Self> {
         let seen = Contents::of(directory)?
             .gateways
             .iter()
@@ -35,6 +43,7 @@ impl LedgerFile {
             length: 0,
             head: String::new(),
             waiting: VecDeque::new(),
+            sync,
         };
         ledger.note(Happened::Started { seen }, now);
         ledger.write(key)?;
@@ -44,6 +53,11 @@ impl LedgerFile {
     /// Adds what happened, to be written next.
     pub fn note(&mut self, happened: Happened, now: String) {
         self.waiting.push_back((happened, now));
+    }
+
+    /// Whether the disk has not taken what was noted.
+    pub fn is_behind(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// Takes back what was noted last and is not written.
@@ -78,7 +92,10 @@ impl LedgerFile {
             self.waiting.pop_front();
             written = true;
         }
-        if written { self.file.sync_data() } else { Ok(()) }
+        if written && self.sync != Sync::Never {
+            self.file.sync_data()?;
+        }
+        Ok(())
     }
 }
 

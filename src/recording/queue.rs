@@ -66,7 +66,7 @@ struct Shared {
     waiting: AtomicUsize,
     limit: usize,
     began: Instant,
-    /// When the writer took what it is working on, in milliseconds since `began`; 0 while it has nothing.
+    /// When the writer last got on with what it took, in milliseconds since `began`; 0 while it has nothing.
     busy_since: AtomicU64,
 }
 
@@ -170,7 +170,7 @@ impl Queue {
 }
 
 impl Queue {
-    /// For how long the writer has been at what it took last; `None`, when it has ended.
+    /// For how long the writer has not got on with what it took last; `None`, when it has ended.
     pub fn busy_for(&self) -> Option<Duration> {
         if self.0.lock().has_ended {
             return None;
@@ -199,6 +199,11 @@ impl Work {
         state.is_urgent = false;
         state.weight = 0;
         std::mem::swap(&mut state.commands, batch);
+        self.gets_on();
+    }
+
+    /// The disk took something: a slow one is not a stuck one.
+    pub fn gets_on(&self) {
         self.0.busy_since.store(self.0.milliseconds(), Ordering::Relaxed);
     }
 
@@ -310,6 +315,9 @@ mod tests {
         work.take(&mut VecDeque::new(), Duration::ZERO);
         std::thread::sleep(Duration::from_millis(20));
         assert!(queue.busy_for() >= Some(Duration::from_millis(10)));
+        let before = queue.busy_for();
+        work.gets_on();
+        assert!(queue.busy_for() < before, "it got on");
         work.take(&mut VecDeque::new(), Duration::ZERO);
         drop(work);
         assert_eq!(queue.busy_for(), None);

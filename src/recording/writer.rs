@@ -13,7 +13,7 @@ use super::recorder::{Options, Tell, Trouble};
 use super::session::{Closed, Failure};
 use crate::clock::Clock;
 use crate::config::recording::Sync;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
@@ -33,6 +33,9 @@ pub struct Writer {
     tell: Tell,
     ledger: LedgerFile,
     sessions: HashMap<u64, Session>,
+    /// What the ledger does not tell yet: see [`Happened::Sealed`].
+    sealed: BTreeMap<String, u64>,
+    sealed_told_at: Instant,
     work: Work,
     closed: Sender<Files>,
 }
@@ -70,13 +73,21 @@ impl Writer {
     ) -> io::Result<Self> {
         fs::create_dir_all(&options.directory)?;
         let now = written(clock.now());
-        let ledger = LedgerFile::start(&options.directory, &options.gateway, options.key.as_ref(), now)?;
+        let ledger = LedgerFile::start(
+            &options.directory,
+            &options.gateway,
+            options.key.as_ref(),
+            options.sync,
+            now,
+        )?;
         Ok(Self {
             options,
             clock,
             tell,
             ledger,
             sessions: HashMap::new(),
+            sealed: BTreeMap::new(),
+            sealed_told_at: Instant::now(),
             work,
             closed,
         })
@@ -89,7 +100,11 @@ impl Writer {
             self.work.take(&mut batch, TICK);
             let mut stop = None;
             for command in batch.drain(..) {
+                let asks_the_disk = !matches!(command, Command::Message { .. });
                 stop = stop.or(self.handle(command));
+                if asks_the_disk {
+                    self.work.gets_on();
+                }
             }
             self.write_all();
             if let Some(done) = stop {
@@ -267,24 +282,46 @@ impl Writer {
             self.write(number);
             self.seal_when_due(number);
         }
+        if self.sealed_told_at.elapsed() >= self.options.checkpoint_every && !self.ledger.is_behind() {
+            self.note_sealed();
+        }
         let ledger = self.ledger.write(self.options.key.as_ref());
         self.tell(Trouble::Ledger, ledger);
+    }
+
+    fn note_sealed(&mut self) {
+        let records = std::mem::take(&mut self.sealed);
+        self.sealed_told_at = Instant::now();
+        if !records.is_empty() {
+            let now = self.now();
+            self.ledger.note(Happened::Sealed { records }, now);
+        }
     }
 
     fn write(&mut self, number: u64) {
         if let Some(session) = self.sessions.get_mut(&number) {
             session.write(self.options.sync);
             self.work.give_back(std::mem::take(&mut session.weight));
+            self.work.gets_on();
         }
     }
 
     fn seal_when_due(&mut self, number: u64) {
         let (records, every) = (self.options.checkpoint_records, self.options.checkpoint_every);
-        let Some(session) = self.sessions.get_mut(&number) else {
+        let Some(session) = self.sessions.get(&number) else {
             return;
         };
         let unsealed = session.on_disk.count - session.sealed;
-        if unsealed == 0 || (unsealed < records && session.sealed_at.elapsed() < every) {
+        if unsealed >= records || session.sealed_at.elapsed() >= every {
+            self.seal(number);
+        }
+    }
+
+    fn seal(&mut self, number: u64) {
+        let Some(session) = self.sessions.get_mut(&number) else {
+            return;
+        };
+        if session.on_disk.count == session.sealed {
             return;
         }
         let now = written(self.clock.now());
@@ -297,7 +334,9 @@ impl Writer {
         let result = session.write_checkpoint(&checkpoint, self.options.sync);
         if result.is_ok() {
             session.sealed = checkpoint.frame_count;
+            self.sealed.insert(checkpoint.session, checkpoint.frame_count);
         }
+        self.work.gets_on();
         self.tell(Trouble::Checkpoint, result);
     }
 
@@ -316,6 +355,7 @@ impl Writer {
         })();
         match result {
             Ok(manifest_sha256) => {
+                self.sealed.remove(&session.files.id);
                 let closed = Happened::Closed {
                     session: session.files.id.clone(),
                     manifest_sha256,
@@ -335,7 +375,11 @@ impl Writer {
         }
     }
 
+    /// Sessions that are still open stay so, and all that is on disk of them is signed.
     fn finish(&mut self) {
+        let numbers: Vec<u64> = self.sessions.keys().copied().collect();
+        numbers.into_iter().for_each(|number| self.seal(number));
+        self.note_sealed();
         let now = self.now();
         self.ledger.note(Happened::Stopped, now);
         let result = self.ledger.write(self.options.key.as_ref());

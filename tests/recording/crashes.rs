@@ -1,4 +1,4 @@
-//! A gateway that is killed while it writes, and a disk that is full: what is on disk verifies up to the last checkpoint.
+//! A gateway that is killed while it writes, and a disk that is full or slow: what is on disk verifies up to the last checkpoint.
 
 use crate::harness::{begin, converse, options, problems, recorder, say, trusted, verdict};
 use devplane::recording::chain::Direction;
@@ -207,4 +207,66 @@ fn a_full_disk_ends_the_recording_and_spoils_nothing() {
         String::from_utf8_lossy(&output.stderr),
     );
     assert!(output.status.success(), "{out}\n{err}");
+}
+
+/// Many sessions wait for a disk that takes one write in a second: each gets on, and none has failed. Then one write takes longer than a disk may.
+#[tokio::test]
+#[ignore = "the child of the test below, with a disk that is slow"]
+async fn records_while_the_disk_is_slow() {
+    const SESSIONS: u64 = 14;
+    let directory = directory_of_the_child();
+    let slow = |milliseconds: &str| fs::write(directory.join("slow"), milliseconds).unwrap();
+    let recorder = recorder(options(&directory, "slow"));
+    let mut recordings = vec![];
+    for random in 0..SESSIONS {
+        recordings.push(begin(&recorder, random).await.unwrap());
+    }
+    slow("900");
+    let ends = tokio::time::Instant::now() + Duration::from_secs(16);
+    while tokio::time::Instant::now() < ends {
+        for recording in &recordings {
+            assert!(say(recording, Direction::BackendToClient, b"0said"));
+        }
+        let failed = tokio::time::timeout(Duration::from_millis(250), recordings[0].failed()).await;
+        assert!(failed.is_err(), "{failed:?}");
+    }
+    slow("14000");
+    say(&recordings[0], Direction::BackendToClient, b"0said");
+    let failed = tokio::time::timeout(Duration::from_secs(30), recordings[0].failed()).await;
+    assert_eq!(failed, Ok(Failure::Stalled));
+    fs::remove_file(directory.join("slow")).unwrap();
+    for recording in recordings {
+        while recording.failure().is_some() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        recording.close("client_closed").await;
+    }
+    recorder.finish(Duration::from_secs(10)).await;
+    let verdict = verdict(&directory);
+    assert!(verdict.is_sound(), "{}", problems(&verdict));
+    for session in &verdict.sessions {
+        assert!(session.is_closed() && session.sealed == session.records, "{session:?}");
+        assert_eq!(session.notes, Vec::<String>::new(), "nothing is lost");
+    }
+    fs::write(directory.join("passed"), "").unwrap();
+}
+
+#[test]
+fn a_slow_disk_is_waited_for_and_a_stuck_one_is_told_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let library = directory.path().join("slow_disk.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recording/slow_disk.c");
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(source)
+        .status();
+    assert!(compiled.unwrap().success());
+    let recordings = directory.path().join("recordings");
+    fs::create_dir(&recordings).unwrap();
+    let status = child("crashes::records_while_the_disk_is_slow")
+        .env("DEVPLANE_TEST_RECORDINGS", &recordings)
+        .env("LD_PRELOAD", &library)
+        .status();
+    assert!(status.unwrap().success() && recordings.join("passed").exists());
 }

@@ -4,7 +4,7 @@ use crate::harness::{begin, converse, ended, keys, options, problems, recorder, 
 use devplane::config::recording::{Input, Mode};
 use devplane::recording::chain::{Chain, Direction, Record};
 use devplane::recording::layout::{Files, ledger};
-use devplane::recording::manifest::Manifest;
+use devplane::recording::manifest::{Checkpoint, Manifest};
 use devplane::recording::seal::TrustedKeys;
 use devplane::recording::{Options, verify};
 use proptest::prelude::*;
@@ -235,6 +235,46 @@ async fn a_session_can_t_be_made_to_look_as_if_it_had_never_ended() {
     assert!(alone.notes[0].contains("the session has no end"), "{:?}", alone.notes);
     let said = problems(&verdict(path));
     assert!(said.contains("not the one with which the session ended"), "{said}");
+}
+
+/// Of a session whose gateway was killed, records are cut together with the checkpoints that speak of them: the ledger has heard of these.
+#[tokio::test]
+async fn the_end_of_a_session_that_has_none_can_t_be_cut_unseen() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let recorder = recorder(Options {
+        checkpoint_records: 2,
+        checkpoint_every: Duration::from_millis(100),
+        ..options(path, "g")
+    });
+    let recording = begin(&recorder, 1).await.unwrap();
+    let session = Files::new(path, &recording.id);
+    let ledger = ledger(path, "g");
+    let mut tries = 0..200;
+    for said in 1..=3 {
+        converse(&recording);
+        let told = format!(r#""{}":{}"#, session.id, said * 6);
+        while !fs::read_to_string(&ledger).unwrap().contains(&told) {
+            assert!(tries.next().is_some(), "the ledger does not tell of it");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    std::mem::forget((recording, recorder));
+    assert!(verdict(path).is_sound(), "{}", problems(&verdict(path)));
+    let lines = |path, count| -> String {
+        let text = fs::read_to_string(path).unwrap();
+        text.split_inclusive('\n').take(count).collect()
+    };
+    let first: Checkpoint = serde_json::from_str(&lines(session.checkpoints(), 1)).unwrap();
+    fs::write(session.checkpoints(), lines(session.checkpoints(), 1)).unwrap();
+    fs::write(session.records(), lines(session.records(), first.frame_count as usize)).unwrap();
+    assert_eq!(verify::session(&session, &trusted()).problems, Vec::<String>::new());
+    let said = problems(&verdict(path));
+    let missing = format!(
+        "records {} to 18 are missing with their checkpoints",
+        first.frame_count + 1
+    );
+    assert!(said.contains(&missing), "{said}");
 }
 
 #[tokio::test]

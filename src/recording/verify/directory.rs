@@ -97,6 +97,8 @@ fn read_ledger(directory: &Path, gateway: &str, keys: &TrustedKeys, verdict: &mu
 struct Told {
     ledgers: BTreeMap<String, Vec<Entry>>,
     opened: BTreeMap<String, String>,
+    /// How many records were signed.
+    sealed: BTreeMap<String, u64>,
     closed: BTreeMap<String, String>,
     removed: BTreeSet<String>,
     forgotten: BTreeSet<String>,
@@ -110,6 +112,7 @@ impl Told {
                     session,
                     manifest_sha256,
                 } => drop(self.opened.insert(session, manifest_sha256)),
+                Happened::Sealed { records } => self.sealed.extend(records),
                 Happened::Closed {
                     session,
                     manifest_sha256,
@@ -176,6 +179,14 @@ impl Told {
             }
             return;
         };
+        let sealed = self.sealed.get(&session.id).copied().unwrap_or_default();
+        if session.sealed < sealed && session.problems.is_empty() {
+            let problem = format!(
+                "records {} to {sealed} are missing with their checkpoints: its gateway's ledger tells of them",
+                session.sealed + 1
+            );
+            session.problems.push(problem);
+        }
         let is = |told: Option<&String>| told.is_some_and(|sha256| *sha256 == session.manifest_sha256);
         let stopped = entries.last().is_some_and(|entry| entry.happened == Happened::Stopped);
         match (self.opened.get(&session.id), self.closed.get(&session.id)) {
