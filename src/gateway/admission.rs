@@ -50,7 +50,7 @@ pub async fn admit(gateway: &Arc<Gateway>, asked: &Asked, to: AdmittedTo) -> Res
 fn register(gateway: &Arc<Gateway>, session: Session, name: String, now: Timestamp) {
     let own = Arc::clone(gateway);
     gateway.drain.spawn(async move {
-        if let Err(error) = own.workspaces.register(&name, &session, &own.session_rules, now).await {
+        if let Err(error) = own.workspaces.register(&name, &session, now).await {
             tracing::warn!(session_id = session.id, workspace = name, %error, "a session can't be noted");
         }
     });

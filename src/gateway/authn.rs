@@ -12,6 +12,7 @@ use super::reject::Rejection;
 use super::service::{Asked, Gateway};
 use super::session::{Presented, Session};
 use super::standing::{Over, after, of_session, of_token};
+use crate::api::Workspace;
 use crate::audit::{self, Actor, Event};
 use crate::identity::UserId;
 use crate::oidc::Person;
@@ -85,9 +86,7 @@ pub async fn authenticate(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Calle
         },
         None => match gateway.cookies.session(headers) {
             Presented::Session(session) if session.person.identity.issuer == gateway.provider.issuer() => {
-                let session = keep(gateway, asked, *session)
-                    .await
-                    .map_err(|over| ended(asked, over))?;
+                let session = keep(gateway, asked, *session).await?;
                 Ok(Caller::new(session.person.clone(), Via::Cookie, Some(session)))
             }
             // Of a provider that was configured before.
@@ -101,22 +100,36 @@ pub async fn authenticate(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Calle
 }
 
 /// A session as it is now, and a newer cookie for its browser where that is called for.
-async fn keep(gateway: &Arc<Gateway>, asked: &Asked, mut session: Session) -> Result<Session, Over> {
+async fn keep(gateway: &Arc<Gateway>, asked: &Asked, mut session: Session) -> Result<Session, Rejection> {
     let (now, rules) = (asked.now, &gateway.session_rules);
     let seen = session.seen;
-    let mut workspace = gateway.workspaces.find(&session.person.identity).ok().flatten();
-    let mut standing = of_session(&session, workspace.as_deref(), seen, rules, now)?;
+    let stands = |session: &Session, workspace: Option<&Workspace>| {
+        of_session(session, workspace, seen, rules, gateway.clock.now()).map_err(|over| ended(asked, over))
+    };
+    let found = gateway.workspaces.find(&session.person.identity);
+    let mut workspace = found.as_ref().ok().cloned().flatten();
+    let mut standing = stands(&session, workspace.as_deref())?;
+    let mut is_confirmed = standing.confirmed(now).is_ok();
     if let (Some(current), Some(due)) = (&workspace, standing.refresh_at)
         && due <= now
     {
         let name = current.name_any();
-        if let Some(newer) = refresh(gateway, &session, &name, now).await {
+        if let Some(newer) = refresh(gateway, &session, &name, now, is_confirmed).await {
             workspace = Some(newer);
         }
-        // A revocation is an annotation, which the watch may have shown meanwhile.
-        for workspace in [workspace.clone(), gateway.workspaces.get(&name)] {
-            standing = of_session(&session, workspace.as_deref(), seen, rules, gateway.clock.now())?;
+        // A revocation is an annotation, which the watch may have shown meanwhile; and another gateway's word, too.
+        for workspace in [gateway.workspaces.get(&name), workspace.clone()] {
+            standing = stands(&session, workspace.as_deref())?;
+            is_confirmed |= standing.confirmed(now).is_ok();
         }
+    }
+    if !is_confirmed {
+        return Err(match found {
+            Ok(Some(_)) => ended(asked, Over::Unconfirmed),
+            // What the provider would say has no place to be written to. Signing in makes one.
+            Ok(None) => ended(asked, Over::Expired),
+            Err(error) => error.into(),
+        });
     }
     let mut is_newer = workspace
         .as_deref()
@@ -152,7 +165,10 @@ fn failed(gateway: &Gateway, asked: &Asked, rejection: Rejection) -> Rejection {
 
 fn ended(asked: &Asked, over: Over) -> Rejection {
     rejected(asked, over.reason());
-    Rejection::SessionExpired
+    match over {
+        Over::Unconfirmed => Rejection::SessionUnconfirmed,
+        Over::Revoked | Over::Expired | Over::Idle => Rejection::SessionExpired,
+    }
 }
 
 fn rejected(asked: &Asked, reason: &'static str) {

@@ -56,6 +56,7 @@ use crate::telemetry::metrics::{GatewayMetrics, RefusalReason, TerminalClose};
 use crate::tls::{ServerCertificate, TlsError, Trust};
 use backchannel::Seen;
 use cookie::Key;
+use futures::FutureExt;
 use kube::Client;
 use limits::Limits;
 use places::Terminals;
@@ -65,7 +66,9 @@ use service::Gateway;
 use session::Cookies;
 use session_keys::KeysError;
 use snafu::{ResultExt, Snafu};
+use std::convert::Infallible;
 use std::net::Ipv6Addr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use terminal_tls::TerminalTls;
@@ -134,7 +137,7 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
             config.namespace,
             config.pod_name,
             config.workspace,
-            config.session.watch_loss,
+            config.session,
         ),
         presence: Presence::default(),
         limits: Limits::new(&config.rate_limit),
@@ -176,20 +179,30 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
         refused: Arc::new(move |refused, peer| refusing.refused(refused, peer, &last_audited)),
     };
     let serving = listener::serve(listener, server, bounds, &gateway.drain, answer);
+    let background = async {
+        tokio::select! {
+            () = gateway.workspaces.watch() => WatchEndedSnafu.fail(),
+            () = gateway.provider.follow() => Ok(()),
+            () = session_keys::follow(&following, &config.pod_namespace, &gateway.cookies) => Ok(()),
+            () = terminal_certificate(&gateway, &following, &config.pod_namespace) => Ok(()),
+            () = gateway.limits.forget() => Ok(()),
+            () = follow(certificate.as_deref()) => Ok(()),
+            () = trust.follow() => Ok(()),
+        }
+    };
+    let mut background = pin!(background.fuse());
     let result = tokio::select! {
         () = serving => Ok(()),
-        () = gateway.workspaces.watch() => WatchEndedSnafu.fail(),
-        () = gateway.provider.follow() => Ok(()),
-        () = session_keys::follow(&following, &config.pod_namespace, &gateway.cookies) => Ok(()),
-        () = terminal_certificate(&gateway, &following, &config.pod_namespace) => Ok(()),
-        () = gateway.limits.forget() => Ok(()),
-        () = follow(certificate.as_deref()) => Ok(()),
-        () = trust.follow() => Ok(()),
+        result = &mut background => result,
         () = &mut stop => Ok(()),
     };
     tracing::info!("the gateway stops: no new connections, and open ones are told to come back");
     let limit = gateway.edge.drain_timeout + LAST_WORDS;
-    let left = gateway.drain.clone().finish(limit).await;
+    // A terminal that has not moved yet ends with its session as any other: revocations are heard of to the last.
+    let left = tokio::select! {
+        left = gateway.drain.clone().finish(limit) => left,
+        never = background.then(|_| std::future::pending::<Infallible>()) => match never {},
+    };
     if left > 0 {
         tracing::warn!(connections = left, "connections did not end in time and are broken off");
     }

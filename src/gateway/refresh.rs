@@ -8,8 +8,9 @@
 //!
 //! When the provider says no, the session is revoked, which ends its terminals everywhere. When it can't be reached, the question
 //! is put again after a while; the session goes on until the time to which the provider has last confirmed it, which is an
-//! interval and a grace. A gateway that dies between the provider's answer and its own write takes the new token with it: the
-//! next one to ask is told no, and the user signs in again.
+//! interval and a grace. Then its terminals end, and a request is refused until the provider has said yes: a session that nobody
+//! used for long is no other case. A gateway that dies between the provider's answer and its own write takes the new token with it:
+//! the next one to ask is told no, and the user signs in again.
 
 use super::service::Gateway;
 use super::session::{Refresh, Session};
@@ -32,7 +33,7 @@ use tokio::time::{sleep, timeout};
 
 /// After which a claim is void: its gateway has died. Longer than the provider may take to answer.
 const CLAIM: Duration = Duration::from_secs(20);
-/// How long a request waits before it goes on with what is known.
+/// How long a request waits before it goes on with what is known; where that is not enough to go on, it waits as long as a claim lasts.
 const WAIT: Duration = Duration::from_secs(3);
 /// Between two questions to a provider that does not answer, unless the interval is shorter.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -40,9 +41,15 @@ const AGAIN: Duration = Duration::from_secs(30);
 const WRITES: u32 = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
-/// Has the provider asked, by this gateway or another one, and waits for it a moment. Gives the Workspace as it is then, when
-/// that is known.
-pub async fn refresh(gateway: &Arc<Gateway>, session: &Session, name: &str, used: Timestamp) -> Option<Arc<Workspace>> {
+/// Has the provider asked, by this gateway or another one, and waits for it a moment; longer when the session is not `confirmed`. Gives
+/// the Workspace as it is then, when that is known.
+pub async fn refresh(
+    gateway: &Arc<Gateway>,
+    session: &Session,
+    name: &str,
+    used: Timestamp,
+    confirmed: bool,
+) -> Option<Arc<Workspace>> {
     let (tell, told) = oneshot::channel();
     let (own, session, name) = (Arc::clone(gateway), session.clone(), name.to_owned());
     // On its own: a browser that goes away must not take the provider's answer with it.
@@ -53,7 +60,8 @@ pub async fn refresh(gateway: &Arc<Gateway>, session: &Session, name: &str, used
         });
         let _ = tell.send(workspace.ok());
     });
-    timeout(WAIT, told).await.ok()?.ok()?
+    let wait = if confirmed { WAIT } else { CLAIM };
+    timeout(wait, told).await.ok()?.ok()?
 }
 
 /// What became of a claim.
@@ -142,12 +150,14 @@ async fn settle(
     let (now, rules) = (gateway.clock.now(), &gateway.session_rules);
     let again = after(now, AGAIN.min(rules.refresh_every));
     let is_own = |entry: &SignIn| entry.refreshing == claimed.refreshing;
+    let mut provider_session = None;
     let (outcome, sealed) = match answer {
         Ok(Refreshed {
             token,
             person: Ok(person),
         }) => {
-            let person = person.unwrap_or_else(|| session.person.clone());
+            let person = confirmed(person, &session.person, &claimed.provider_session);
+            provider_session = person.provider_session.clone();
             (RefreshOutcome::Confirmed, session.seal(&token, &person))
         }
         Ok(Refreshed { person: Err(error), .. }) if error.is_about_person() => {
@@ -209,6 +219,7 @@ async fn settle(
                 entry.refresh_at = Some(Time(after(now, rules.refresh_every)));
                 entry.valid_until = Some(Time(valid_until(session.began, rules, now)));
                 entry.last_active = Some(Time(used)).max(entry.last_active.take());
+                entry.provider_session = provider_session.clone().unwrap_or_default();
             }
             RefreshOutcome::Unavailable => entry.refresh_at = Some(Time(again)),
             RefreshOutcome::Refused => entries.retain(|entry| entry.id != session.id),
@@ -217,6 +228,18 @@ async fn settle(
     };
     let ((), workspace) = persist(|| gateway.workspaces.change_sign_ins(name, now, write)).await?;
     Ok(workspace)
+}
+
+/// Who it is now. What the provider calls its session is kept where it does not say: an ID token of a refresh need not repeat `sid`, and
+/// a logout token may name nothing else.
+fn confirmed(told: Option<Person>, before: &Person, recorded: &str) -> Person {
+    let named = told.as_ref().and_then(|person| person.provider_session.clone());
+    let recorded = Some(recorded.to_owned()).filter(|name| !name.is_empty());
+    let provider_session = named.or(recorded).or_else(|| before.provider_session.clone());
+    Person {
+        provider_session,
+        ..told.unwrap_or_else(|| before.clone())
+    }
 }
 
 fn count(session: &Session) -> u32 {
@@ -259,4 +282,33 @@ pub fn catch_up(session: &mut Session, workspace: &Workspace) -> bool {
         session.valid_until = session.valid_until.max(valid_until.0);
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::session::tests::session;
+
+    #[test]
+    fn the_provider_s_session_is_known_for_as_long_as_no_other_is_named() {
+        let before = session(90).person;
+        let told = |sid: Option<&str>| Person {
+            email: "new@example.test".into(),
+            provider_session: sid.map(str::to_owned),
+            ..before.clone()
+        };
+        for (person, recorded, expected) in [
+            (Some(told(None)), "p1", "p1"),
+            (Some(told(None)), "p2", "p2"),
+            (Some(told(None)), "", "p1"),
+            (Some(told(Some("p3"))), "p2", "p3"),
+            (None, "p2", "p2"),
+            (None, "", "p1"),
+        ] {
+            let is_told = person.is_some();
+            let now = confirmed(person, &before, recorded);
+            assert_eq!(now.provider_session.as_deref(), Some(expected));
+            assert_eq!(now.email == "new@example.test", is_told);
+        }
+    }
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// Of one user. With more, those that end first are forgotten: they can't be refreshed any more.
+/// Of one user. With more, those are forgotten that the provider has confirmed the longest ago.
 const MOST: usize = 32;
 /// Conflicts in a row, each with another writer that got on.
 const TRIES: u32 = 12;
@@ -60,7 +60,7 @@ impl Workspaces {
                 Change::Leave(told) => return Ok((told, workspace)),
                 Change::Write(told) => told,
             };
-            tidy(&mut entries, now);
+            tidy(&mut entries, &self.session_rules, now);
             let patch = Patch::Merge(json!({
                 "metadata": {"resourceVersion": workspace.resource_version()},
                 "status": {"signIns": entries},
@@ -90,13 +90,7 @@ impl Workspaces {
     ///
     /// # Errors
     /// When the API server refuses.
-    pub async fn register(
-        &self,
-        name: &str,
-        session: &Session,
-        rules: &SessionRules,
-        now: Timestamp,
-    ) -> Result<(), EnsureError> {
+    pub async fn register(&self, name: &str, session: &Session, now: Timestamp) -> Result<(), EnsureError> {
         let noted = |entries: &mut Vec<SignIn>| {
             let known = entries.len();
             entry(entries, session);
@@ -107,7 +101,7 @@ impl Workspaces {
             }
         };
         let ((), workspace) = self.change_sign_ins(name, now, noted).await?;
-        let tidied = tidied(workspace.annotations(), rules.lifetime, now);
+        let tidied = tidied(workspace.annotations(), self.session_rules.lifetime, now);
         if tidied.is_empty() {
             return Ok(());
         }
@@ -191,18 +185,34 @@ pub fn entry<'a>(entries: &'a mut Vec<SignIn>, session: &Session) -> &'a mut Sig
     &mut entries[index]
 }
 
-/// Without sessions that are over, and without the first to end of too many.
-fn tidy(entries: &mut Vec<SignIn>, now: Timestamp) {
-    let ends = |entry: &SignIn| entry.valid_until.as_ref().map_or(Timestamp::MIN, |time| time.0);
-    entries.retain(|entry| ends(entry) > now);
+/// Without sessions that are over, and with no more than there may be. One for which the provider is being asked stays: its new token
+/// has no other place.
+fn tidy(entries: &mut Vec<SignIn>, rules: &SessionRules, now: Timestamp) {
+    entries.retain(|entry| last(entry, rules) > now);
     while entries.len() > MOST {
         let first = entries
             .iter()
             .enumerate()
-            .min_by_key(|(_, entry)| ends(entry))
+            .min_by_key(|(_, entry)| (entry.refreshing.is_some(), valid(entry)))
             .map(|(index, _)| index);
         entries.remove(first.unwrap_or_default());
     }
+}
+
+fn valid(entry: &SignIn) -> Timestamp {
+    entry.valid_until.as_ref().map_or(Timestamp::MIN, |time| time.0)
+}
+
+/// When nobody can have the session any more. One that can be confirmed again may have its newest token here alone, however long it was
+/// not used within its lifetimes. Its last use is noted when it is confirmed, and may be as much later.
+fn last(entry: &SignIn, rules: &SessionRules) -> Timestamp {
+    let (Some(_), Some(since)) = (&entry.refresh_at, &entry.since) else {
+        return valid(entry);
+    };
+    let used = entry.last_active.as_ref().unwrap_or(since);
+    let noted_every = rules.refresh_every + rules.refresh_grace;
+    let idle = rules.idle_lifetime.map(|idle| after(used.0, idle + noted_every));
+    after(since.0, rules.lifetime).min(idle.unwrap_or(Timestamp::MAX))
 }
 
 /// Whether the Workspace tells of this session.
@@ -218,6 +228,9 @@ pub fn valid_until(session_began: Timestamp, rules: &SessionRules, now: Timestam
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::status::Refreshing;
+    use crate::gateway::standing::tests::RULES;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()
@@ -231,13 +244,42 @@ mod tests {
             ..SignIn::default()
         };
         let mut entries: Vec<_> = (0..100).rev().map(of).collect();
-        tidy(&mut entries, at(10));
+        tidy(&mut entries, &RULES, at(10));
         assert_eq!(
             (entries.len(), entries[0].id.as_str(), entries[MOST - 1].id.as_str()),
             (MOST, "99", "68")
         );
         entries.retain(|entry| entry.id != "70");
-        tidy(&mut entries, at(70));
+        tidy(&mut entries, &RULES, at(70));
         assert_eq!(entries.last().unwrap().id, "71");
+    }
+
+    #[test]
+    fn what_can_be_confirmed_again_is_kept_to_the_end_of_its_lifetimes() {
+        let of = |used: i64| SignIn {
+            id: used.to_string(),
+            since: Some(Time(at(0))),
+            valid_until: Some(Time(at(90))),
+            last_active: Some(Time(at(used))),
+            refresh_at: Some(Time(at(60))),
+            ..SignIn::default()
+        };
+        let kept = |used, now| {
+            let mut entries = vec![of(used)];
+            tidy(&mut entries, &RULES, at(now));
+            !entries.is_empty()
+        };
+        // Not used for 300 s, which may have been noted 90 s late.
+        assert!(kept(0, 389) && !kept(0, 390));
+        assert!(kept(900, 999) && !kept(900, 1000));
+        // Of too many, those stay for which the provider is being asked.
+        let mut entries: Vec<_> = (0..100).map(of).collect();
+        entries[99].valid_until = None;
+        entries[99].refreshing = Some(Refreshing {
+            gateway: "gateway-1".into(),
+            since: MicroTime(at(90)),
+        });
+        tidy(&mut entries, &RULES, at(100));
+        assert_eq!((entries.len(), entries[MOST - 1].id.as_str()), (MOST, "99"));
     }
 }

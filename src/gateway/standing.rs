@@ -1,7 +1,7 @@
 //! A session, and what its owner's Workspace records of it, become how long it stands, or why it is over. Pure.
 //!
-//! A session ends with its lifetime, when it was not used for long, when the provider does not confirm it in time, and when it is
-//! revoked. Revocations are annotations of the Workspace, so the watch tells them to every gateway: one for each session that
+//! A session ends with its lifetime, when it was not used for long, and when it is revoked. One that the provider can be asked about is
+//! confirmed for a while: after that it is of no use until the provider has confirmed it again, and not over. Revocations are annotations of the Workspace, so the watch tells them to every gateway: one for each session that
 //! was revoked, and one time before which every session is over.
 
 use super::session::Session;
@@ -22,6 +22,8 @@ pub enum Over {
     Revoked,
     Expired,
     Idle,
+    /// Only until the provider confirms it again.
+    Unconfirmed,
 }
 
 impl Over {
@@ -31,6 +33,7 @@ impl Over {
             Self::Revoked => "session_revoked",
             Self::Expired => "session_expired",
             Self::Idle => "session_idle",
+            Self::Unconfirmed => "session_unconfirmed",
         }
     }
 }
@@ -40,8 +43,23 @@ impl Over {
 pub struct Standing {
     /// When it is, if nothing happens before.
     pub ends: Timestamp,
+    /// How long the provider's word is believed. Not later than the end.
+    pub confirmed_until: Timestamp,
     /// When the provider is to be asked; `None` when it can't be.
     pub refresh_at: Option<Timestamp>,
+}
+
+impl Standing {
+    /// As long as the provider's word is believed.
+    ///
+    /// # Errors
+    /// When it is to be asked before anything else.
+    pub fn confirmed(self, now: Timestamp) -> Result<Self, Over> {
+        if self.confirmed_until <= now {
+            return Err(Over::Unconfirmed);
+        }
+        Ok(self)
+    }
 }
 
 /// How a session stands. `workspace` is its owner's, `used` its last use as far as the caller knows.
@@ -55,23 +73,27 @@ pub fn of_session(
     rules: &SessionRules,
     now: Timestamp,
 ) -> Result<Standing, Over> {
-    let person = &session.person;
-    if workspace.is_some_and(|workspace| {
-        is_revoked(
-            workspace.annotations(),
-            Some(&session.id),
-            person.provider_session.as_deref(),
-            session.began,
-        )
-    }) {
+    let record = workspace.and_then(|workspace| record(workspace, &session.id));
+    // The provider may call its session otherwise by now than the cookie knows.
+    let recorded = record.map(|record| record.provider_session.as_str());
+    let known = session.person.provider_session.as_deref();
+    let names = [
+        Some(session.id.as_str()),
+        known,
+        recorded.filter(|name| !name.is_empty()),
+    ];
+    if workspace.is_some_and(|workspace| is_revoked(workspace.annotations(), names, session.began)) {
         return Err(Over::Revoked);
     }
-    let record = workspace.and_then(|workspace| record(workspace, &session.id));
     let time = |of: fn(&SignIn) -> Option<Timestamp>| record.and_then(of);
     let valid_until = session
         .valid_until
         .max(time(|record| Some(record.valid_until.as_ref()?.0)).unwrap_or(Timestamp::MIN));
-    let expires = valid_until.min(after(session.began, rules.lifetime));
+    let lifetime = after(session.began, rules.lifetime);
+    let expires = match session.refresh {
+        Some(_) => lifetime,
+        None => valid_until.min(lifetime),
+    };
     if expires <= now {
         return Err(Over::Expired);
     }
@@ -87,10 +109,12 @@ pub fn of_session(
     if idle <= now {
         return Err(Over::Idle);
     }
-    let recorded = time(|record| Some(record.refresh_at.as_ref()?.0));
+    let due = time(|record| Some(record.refresh_at.as_ref()?.0));
+    let ends = expires.min(idle);
     Ok(Standing {
-        ends: expires.min(idle),
-        refresh_at: session.refresh.as_ref().map(|refresh| recorded.unwrap_or(refresh.at)),
+        ends,
+        confirmed_until: valid_until.min(ends),
+        refresh_at: session.refresh.as_ref().map(|refresh| due.unwrap_or(refresh.at)),
     })
 }
 
@@ -99,14 +123,8 @@ pub fn of_session(
 /// # Errors
 /// When it has ended, or its person's sessions were revoked after it was made.
 pub fn of_token(person: &Person, workspace: Option<&Workspace>, now: Timestamp) -> Result<Standing, Over> {
-    if workspace.is_some_and(|workspace| {
-        is_revoked(
-            workspace.annotations(),
-            None,
-            person.provider_session.as_deref(),
-            person.issued,
-        )
-    }) {
+    let name = person.provider_session.as_deref();
+    if workspace.is_some_and(|workspace| is_revoked(workspace.annotations(), [name], person.issued)) {
         return Err(Over::Revoked);
     }
     if person.expires <= now {
@@ -114,6 +132,7 @@ pub fn of_token(person: &Person, workspace: Option<&Workspace>, now: Timestamp) 
     }
     Ok(Standing {
         ends: person.expires,
+        confirmed_until: person.expires,
         refresh_at: None,
     })
 }
@@ -141,15 +160,14 @@ pub fn record<'a>(workspace: &'a Workspace, id: &str) -> Option<&'a SignIn> {
         .find(|record| record.id == id)
 }
 
-/// A time that can't be read revokes everything: it was meant to revoke something.
-fn is_revoked(
+/// Whether what is known by one of `names` is over. A time that can't be read revokes everything: it was meant to revoke something.
+fn is_revoked<'a>(
     annotations: &BTreeMap<String, String>,
-    id: Option<&str>,
-    provider_session: Option<&str>,
+    names: impl IntoIterator<Item = Option<&'a str>>,
     began: Timestamp,
 ) -> bool {
-    let is_named = |id: &str| annotations.contains_key(&format!("{REVOKED_SESSION}{id}"));
-    if id.is_some_and(is_named) || provider_session.is_some_and(is_named) {
+    let is_named = |name: &str| annotations.contains_key(&format!("{REVOKED_SESSION}{name}"));
+    if names.into_iter().flatten().any(is_named) {
         return true;
     }
     match annotations
@@ -188,13 +206,13 @@ pub fn after(time: Timestamp, duration: Duration) -> Timestamp {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::api::{WorkspaceSpec, WorkspaceStatus};
     use crate::gateway::session::tests::session;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-    const RULES: SessionRules = SessionRules {
+    pub const RULES: SessionRules = SessionRules {
         lifetime: Duration::from_secs(1000),
         idle_lifetime: Some(Duration::from_secs(300)),
         refresh_every: Duration::from_secs(60),
@@ -231,21 +249,30 @@ mod tests {
 
     fn stands(workspace: Option<&Workspace>, now: i64) -> Result<(Timestamp, Option<Timestamp>), Over> {
         // Began at 0, valid until 90, to be refreshed at 60.
-        let standing = of_session(&session(90), workspace, at(0), &RULES, at(now))?;
-        Ok((standing.ends, standing.refresh_at))
+        let standing = of_session(&session(90), workspace, at(0), &RULES, at(now))?.confirmed(at(now))?;
+        Ok((standing.confirmed_until, standing.refresh_at))
     }
 
     #[test]
     fn a_session_stands_as_long_as_the_provider_confirms_it() {
         assert_eq!(stands(None, 10), Ok((at(90), Some(at(60)))));
-        assert_eq!(stands(None, 90), Err(Over::Expired));
+        assert_eq!(stands(None, 90), Err(Over::Unconfirmed));
         let workspace = recorded(150, None, Some(120));
         assert_eq!(stands(Some(&workspace), 100), Ok((at(150), Some(at(120)))));
-        assert_eq!(stands(Some(&workspace), 150), Err(Over::Expired));
+        assert_eq!(stands(Some(&workspace), 150), Err(Over::Unconfirmed));
+        // Which is no end: the provider is asked, as long as the session may last at all.
+        let unconfirmed = of_session(&session(90), Some(&workspace), at(0), &RULES, at(299)).unwrap();
+        assert_eq!((unconfirmed.ends, unconfirmed.refresh_at), (at(300), Some(at(120))));
+        // Without a refresh token nobody can be asked.
+        let mut unasked = session(90);
+        unasked.refresh = None;
+        let standing = |now| of_session(&unasked, None, at(0), &RULES, at(now));
+        assert_eq!(standing(89).map(|standing| standing.ends), Ok(at(90)));
+        assert_eq!(standing(90), Err(Over::Expired));
         // A record of another session has no part in it.
         let mut other = recorded(150, None, Some(120));
         other.status.as_mut().unwrap().sign_ins[0].id = "s2".into();
-        assert_eq!(stands(Some(&other), 90), Err(Over::Expired));
+        assert_eq!(stands(Some(&other), 90), Err(Over::Unconfirmed));
     }
 
     #[test]
@@ -288,6 +315,11 @@ mod tests {
             );
         }
         assert_eq!(of_token(&session(90).person, None, at(90)), Err(Over::Expired));
+        // What the provider calls it may be recorded alone.
+        let mut workspace = recorded(90, None, None);
+        workspace.annotations_mut().insert(key("p2"), "x".into());
+        workspace.status.as_mut().unwrap().sign_ins[0].provider_session = "p2".into();
+        assert_eq!(stands(Some(&workspace), 1), Err(Over::Revoked));
     }
 
     #[test]

@@ -310,7 +310,7 @@ impl Terminal {
         tokio::select! {
             over = vigil::over(gateway, &self.caller, &self.workspace, used) => match over {
                 Over::Revoked => Stop::SessionRevoked,
-                Over::Expired => Stop::SessionExpired,
+                Over::Expired | Over::Unconfirmed => Stop::SessionExpired,
                 Over::Idle => Stop::SessionIdle,
             },
             () = gateway.workspaces.lost() => Stop::WatchLost,

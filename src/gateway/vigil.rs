@@ -25,7 +25,7 @@ pub async fn over(gateway: &Arc<Gateway>, caller: &Caller, workspace: &str, used
             Ok(standing) => standing,
             Err(over) => return over,
         };
-        let mut wake = standing.ends;
+        let mut wake = standing.confirmed_until;
         if let (Some(session), Some(due)) = (&caller.session, standing.refresh_at) {
             if due <= now {
                 let is_over = |workspace: &Option<Arc<Workspace>>| {
@@ -33,7 +33,7 @@ pub async fn over(gateway: &Arc<Gateway>, caller: &Caller, workspace: &str, used
                     caller.standing(gateway, workspace.as_deref(), used(), now).is_err()
                 };
                 let asking = async {
-                    refresh(gateway, session, workspace, used()).await;
+                    refresh(gateway, session, workspace, used(), true).await;
                     sleep(PAUSE).await;
                 };
                 tokio::select! {
@@ -59,7 +59,7 @@ impl Caller {
     /// How the caller's session or token stands, `workspace` being their own.
     ///
     /// # Errors
-    /// When it is over.
+    /// When it is over, or was not confirmed in time: what is open does not stay so on trust.
     pub fn standing(
         &self,
         gateway: &Gateway,
@@ -68,7 +68,7 @@ impl Caller {
         now: Timestamp,
     ) -> Result<super::standing::Standing, Over> {
         match &self.session {
-            Some(session) => of_session(session, workspace, used, &gateway.session_rules, now),
+            Some(session) => of_session(session, workspace, used, &gateway.session_rules, now)?.confirmed(now),
             None => of_token(&self.person, workspace, now),
         }
     }

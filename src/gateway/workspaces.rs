@@ -8,6 +8,7 @@ use crate::cluster;
 use crate::cluster::lean::Lean;
 use crate::cluster::watch::Change;
 use crate::config::gateway::NewWorkspace;
+use crate::config::session::SessionRules;
 use crate::identity::{Identity, UserId};
 use crate::labels::{self, GATEWAY_MANAGER, REQUESTED_BY, RESTART_REQUESTED_AT, WAKE_REQUESTED_AT};
 use crate::oidc::Person;
@@ -19,7 +20,6 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use snafu::{ResultExt, Snafu, ensure};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -72,8 +72,7 @@ pub struct Workspaces {
     template: NewWorkspace,
     index: RwLock<Index>,
     watched: watch::Sender<Watched>,
-    /// How long what is known is believed while nothing is heard.
-    watch_loss: Duration,
+    pub(super) session_rules: SessionRules,
 }
 
 /// Whether the watch tells of changes.
@@ -90,7 +89,7 @@ impl Workspaces {
         namespace: String,
         pod_name: String,
         template: NewWorkspace,
-        watch_loss: Duration,
+        session_rules: SessionRules,
     ) -> Self {
         Self {
             api: Api::namespaced(client, &namespace),
@@ -99,7 +98,7 @@ impl Workspaces {
             template,
             index: RwLock::default(),
             watched: watch::Sender::new(Watched::NotYet),
-            watch_loss,
+            session_rules,
         }
     }
 
@@ -126,15 +125,16 @@ impl Workspaces {
             }
         });
         let mut heard = alive.subscribe();
+        let watch_loss = self.session_rules.watch_loss;
         let silence = async {
             loop {
                 let last = *heard.borrow_and_update();
                 tokio::select! {
                     // The sender lives as long as this.
                     _ = heard.changed() => {}
-                    () = sleep_until(last + self.watch_loss) => {
+                    () = sleep_until(last + watch_loss) => {
                         if self.watched.send_if_modified(|watched| std::mem::replace(watched, Watched::Lost) == Watched::Yes) {
-                            let seconds = self.watch_loss.as_secs();
+                            let seconds = watch_loss.as_secs();
                             tracing::error!(namespace = self.namespace, seconds, "nothing is heard of the Workspaces: terminals are closed, as nobody knows which sessions are revoked");
                         }
                         // The sender lives as long as this.

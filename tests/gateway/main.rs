@@ -14,6 +14,7 @@ mod edge;
 mod entry;
 #[path = "../harness/eventually.rs"]
 mod eventually;
+mod front;
 mod harness;
 mod hostile;
 mod journey;
@@ -28,6 +29,8 @@ mod presence;
 mod private_ca;
 mod recording;
 mod refusals;
+mod resumed;
+mod revoked;
 mod rolling;
 mod secrets;
 mod sessions;

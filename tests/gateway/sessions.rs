@@ -212,7 +212,11 @@ async fn sessions_outlive_a_provider_that_is_away_but_only_for_a_while() {
     assert!(refused.await);
     assert_eq!(here.closed().await, 4401);
     assert!(stopped.elapsed() > Duration::from_secs(3), "the grace");
-    assert_eq!(browser.page(&second.origin).await.status, 302);
+    let unconfirmed = browser.page(&second.origin).await;
+    assert!(
+        unconfirmed.status == 503 && unconfirmed.body.contains("be confirmed now"),
+        "{unconfirmed:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,6 +35,8 @@ pub enum Rejection {
         wait: Duration,
     },
     ProviderUnavailable,
+    /// The provider is to confirm the session, and does not answer. It may still stand.
+    SessionUnconfirmed,
     /// The sign-in is not one that this browser began, or began too long ago.
     UnknownSignIn,
     /// What the provider says of someone who signed out can't be believed.

@@ -207,6 +207,17 @@ impl Rejection {
                     "The identity provider can't be reached.",
                 )
             },
+            Self::SessionUnconfirmed => Parts {
+                hint: "Load the page again in a minute, or sign in again.",
+                action: SIGN_IN,
+                header: Some((RETRY_AFTER, HeaderValue::from_static("30"))),
+                ..parts(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "session_unconfirmed",
+                    "Your session can't be confirmed now",
+                    "The identity provider is asked every now and then whether your session still stands, and does not answer at the moment.",
+                )
+            },
             Self::UnknownSignIn => Parts {
                 action: SIGN_IN,
                 ..parts(
