@@ -1,6 +1,6 @@
 //! The one place that may read the time: everything else is given `now`.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 
 /// A source of the current time, a setting of tests.
@@ -17,6 +17,14 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
+}
+
+/// Clocks of a cluster differ; a time that is further ahead than this is none at which something has happened.
+pub const CLOCKS_DIFFER_BY: SignedDuration = SignedDuration::from_mins(1);
+
+/// Whether a time that somebody has written down lies ahead of `now`, as no clock that is about right would have it.
+pub fn is_ahead(time: Timestamp, now: Timestamp) -> bool {
+    time.duration_since(now) > CLOCKS_DIFFER_BY
 }
 
 /// The time from `now` until `then`; nothing when that has passed.

@@ -29,6 +29,9 @@ pub fn remediation(reason: Reason) -> &'static str {
         Reason::CABundleNotFound => {
             "Make the ConfigMap that the message names in the Workspace's namespace, or correct spec.tls.customCABundle.name."
         }
+        Reason::CertificatesUnavailable => {
+            "Ask the administrator of your cluster to put back the Secret workspace-terminal-authorities of the control plane as the operator wrote it, or to delete it: it is made anew then, and every workspace that runs needs another pod."
+        }
         Reason::PodReadFailed => "Check that the API server answers and that the operator may read Pods.",
         Reason::PodCreateFailed => {
             "Check the namespace's ResourceQuota, LimitRange and Pod Security level against the workspace's resources."

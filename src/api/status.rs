@@ -33,7 +33,8 @@ pub struct WorkspaceStatus {
     pub remediation_hint: String,
     /// `Ready` and the steps towards it: `VolumeBound`, `PodScheduled`, `ImagePulled`, `ContainerStarted`. And
     /// `VolumeSizeAsRequested`, `UpdatePending`, `WithinCeilings`, `EgressAsConfigured`, where a canary runs
-    /// `PolicyEnforced`, and while a running workspace's objects can't be put right `ObjectsApplied`.
+    /// `PolicyEnforced`, while a running workspace's objects can't be put right `ObjectsApplied`, and while a request
+    /// is passed over `RequestsAccepted`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -253,6 +254,8 @@ pub enum ConditionType {
     PolicyEnforced,
     /// The objects beside a pod that runs are as they should be. It is there only while they are not.
     ObjectsApplied,
+    /// The annotations that ask for something are times that have come. It is there only while one is not.
+    RequestsAccepted,
 }
 
 impl ConditionType {
@@ -269,6 +272,7 @@ impl ConditionType {
             Self::EgressAsConfigured => "EgressAsConfigured",
             Self::PolicyEnforced => "PolicyEnforced",
             Self::ObjectsApplied => "ObjectsApplied",
+            Self::RequestsAccepted => "RequestsAccepted",
         }
     }
 }
@@ -303,6 +307,7 @@ reasons! {
     PVCCreateFailed,
     PVCLost,
     CABundleNotFound,
+    CertificatesUnavailable,
     PodReadFailed,
     PodCreateFailed,
     ServiceEnsureFailed,

@@ -31,6 +31,9 @@ impl Authorities {
         if all.is_empty() {
             return Err(CertificateError::Missing);
         }
+        if !all.iter().all(Authority::is_sound) {
+            return Err(CertificateError::Unreadable);
+        }
         Ok(Self(all))
     }
 
@@ -184,7 +187,18 @@ mod tests {
         let read = Authorities::read(&json).unwrap();
         assert_eq!(read.write().unwrap(), json);
         assert!(!format!("{all:?}").contains("PRIVATE"));
-        for broken in [&b""[..], b"[]", b"{}", &json[..json.len() - 1]] {
+        let text = String::from_utf8(json.clone()).unwrap();
+        let other = Authorities::make(day(1)).unwrap().write().unwrap();
+        let [mut mixed, other]: [serde_json::Value; 2] =
+            [&json, &other].map(|json| serde_json::from_slice(json).unwrap());
+        mixed[0]["gateways"]["key"] = other[0]["gateways"]["key"].clone();
+        let (mixed, cut) = (mixed.to_string(), text.replace("-----END PRIVATE", ""));
+        let (renamed, edited) = (text.replace(&all.0[0].id, "other"), text.replace("-----END CERT", ""));
+        let by_hand = [&mixed, &cut, &renamed, &edited].map(|text| text.as_bytes());
+        for broken in [&b""[..], b"[]", b"{}", &json[..json.len() - 1]]
+            .into_iter()
+            .chain(by_hand)
+        {
             let error = Authorities::read(broken).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("PRIVATE"), "{error:?}");
         }

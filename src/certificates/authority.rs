@@ -5,8 +5,10 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    KeyUsagePurpose, PublicKeyData, date_time_ymd,
 };
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use snafu::Snafu;
@@ -63,16 +65,23 @@ impl Authority {
     pub fn make(now: Timestamp) -> Result<Self, CertificateError> {
         let workspaces = Signer::make(WORKSPACES, now)?;
         let gateways = Signer::make(GATEWAYS, now)?;
-        let digest = Sha256::new()
-            .chain_update(&workspaces.certificate)
-            .chain_update(&gateways.certificate)
-            .finalize();
         Ok(Self {
-            id: HEXLOWER.encode(&digest[..8]),
+            id: id(&workspaces, &gateways),
             made_at: now,
             workspaces,
             gateways,
         })
+    }
+
+    /// Whether it is as [`Self::make`] made it: its certificates are those that it is named by, and its keys theirs.
+    pub fn is_sound(&self) -> bool {
+        let Self {
+            id: own,
+            made_at: _,
+            workspaces,
+            gateways,
+        } = self;
+        *own == id(workspaces, gateways) && workspaces.is_sound() && gateways.is_sound()
     }
 
     pub fn valid_until(&self) -> Timestamp {
@@ -121,7 +130,25 @@ const WORKSPACES: &str = "DevPlane workspaces";
 const GATEWAYS: &str = "DevPlane gateways";
 const GATEWAY_NAME: &str = "gateway.workspace.devplane.io";
 
+fn id(workspaces: &Signer, gateways: &Signer) -> String {
+    let digest = Sha256::new()
+        .chain_update(&workspaces.certificate)
+        .chain_update(&gateways.certificate)
+        .finalize();
+    HEXLOWER.encode(&digest[..8])
+}
+
 impl Signer {
+    /// A certificate holds its public key as it is (RFC 5280, section 4.1.2.7).
+    fn is_sound(&self) -> bool {
+        let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes());
+        let (Ok(certificate), Ok(key)) = (certificate, KeyPair::from_pem(&self.key)) else {
+            return false;
+        };
+        let public = key.subject_public_key_info();
+        certificate.windows(public.len()).any(|part| part == public)
+    }
+
     fn make(name: &str, now: Timestamp) -> Result<Self, CertificateError> {
         let key = KeyPair::generate()?;
         let certificate = authority_params(name, now).self_signed(&key)?;

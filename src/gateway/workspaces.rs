@@ -4,6 +4,7 @@ use super::index::{Followed, Index, recorded_owner};
 use crate::api::status::TerminalSession;
 use crate::api::workspace::{AiConfig, Persistence, Resources, User};
 use crate::api::{Phase, Workspace, WorkspaceSpec};
+use crate::clock::is_ahead;
 use crate::cluster;
 use crate::cluster::lean::Lean;
 use crate::cluster::watch::Change;
@@ -396,7 +397,8 @@ fn wake_time(workspace: &Workspace, now: Timestamp) -> Option<Timestamp> {
     let requested = workspace.annotations().get(WAKE_REQUESTED_AT);
     let requested: Option<Timestamp> = requested.and_then(|text| text.parse().ok());
     match (stopped, requested) {
-        (Some(stopped), Some(requested)) if requested > stopped => None,
+        // One that is dated ahead counts for nothing until then.
+        (Some(stopped), Some(requested)) if requested > stopped && !is_ahead(requested, now) => None,
         (Some(stopped), _) => Some(now.max(stopped + SignedDuration::from_secs(1))),
         (None, _) => Some(now),
     }
@@ -460,6 +462,8 @@ mod tests {
             Some(at(100))
         );
         assert_eq!(woken(&workspace(Phase::Stopped, None, None)), Some(at(100)));
+        let ahead = Some("2100-01-01T00:00:00Z");
+        assert_eq!(woken(&workspace(Phase::Stopped, Some(10), ahead)), Some(at(100)));
         // The operator's clock is ahead.
         assert_eq!(woken(&workspace(Phase::Stopped, Some(200), None)), Some(at(201)));
     }

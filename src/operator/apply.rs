@@ -1,6 +1,7 @@
 //! Steps become writes to the API server, in their order; the first that fails ends the pass.
 
-use super::observe::{Observed, is_controlled_by};
+use super::observe::Observed;
+use super::owner::{Controller, Whose, is_controlled_by};
 use super::plan::Step;
 use super::pod_state::shortened;
 use super::retain;
@@ -210,6 +211,9 @@ impl Writer<'_> {
         if matches!(&error, kube::Error::Api(status) if status.code == 409) {
             let there = self.api::<K>().get_metadata_opt(&object.name_any()).await?;
             if let Some(there) = there {
+                if is_earlier(&there, object) {
+                    return Err(error.into());
+                }
                 if !is_same(&there, object) {
                     let object = format!("{} {}", K::kind(&()), object.name_any());
                     return ForeignSnafu { object }.fail();
@@ -259,6 +263,9 @@ impl Writer<'_> {
         let Some(there) = secrets.get_metadata_opt(&secret.name_any()).await? else {
             return Err(kube::Error::Api(taken).into());
         };
+        if is_earlier(&there, &secret) {
+            return Err(kube::Error::Api(taken).into());
+        }
         if !is_controlled_by(&there, &workspace.uid) {
             let object = format!("Secret {}", secret.name_any());
             return ForeignSnafu { object }.fail();
@@ -335,6 +342,13 @@ fn is_same<K: Object>(there: &PartialObjectMeta<K>, object: &K) -> bool {
                 && owner_id(there.annotations()) == owner_id(object.annotations())
         }
     }
+}
+
+/// Whether what is there is of an earlier Workspace of the same name: it goes by itself, and is waited for.
+fn is_earlier<K: Object>(there: &PartialObjectMeta<K>, object: &K) -> bool {
+    let controller = Controller::of(there);
+    let mut owners = object.owner_references().iter();
+    owners.any(|owner| Whose::of(controller.as_ref(), &owner.name, &owner.uid) == Whose::Earlier)
 }
 
 /// Whether a terminal's certificate can only be for the pod that is about to be made: it is of this authority, and from a moment ago.

@@ -1,6 +1,7 @@
 //! What is decided of a pod that runs while nothing can be made: it stops when it is to stop. Pure.
 
 use super::observe::Observed;
+use super::owner::Controller;
 use super::plan::{Plan, Step, earlier, idle_deadline, last_activity, reason_to_be_stopped, stop};
 use super::pod_state::PodState;
 use super::requests::Requests;
@@ -73,5 +74,5 @@ pub fn is_being_deleted(claim: &PersistentVolumeClaim) -> bool {
 /// The pod, if it is this Workspace's.
 pub fn own_pod<'a>(workspace: &ValidWorkspace, observed: &'a Observed) -> Option<&'a SeenPod> {
     let pod = observed.pod.as_deref()?;
-    (pod.controller.as_deref() == Some(workspace.uid.as_str())).then_some(pod)
+    Controller::is(pod.controller.as_ref(), &workspace.uid).then_some(pod)
 }

@@ -3,6 +3,7 @@
 use super::contain::own_pod;
 use super::content::Content;
 use super::observe::Observed;
+use super::owner::Controller;
 use super::plan::Step;
 use super::retain;
 use super::seen::Seen;
@@ -57,7 +58,7 @@ pub fn own_policies(workspace: &ValidWorkspace, wanted: &Wanted, observed: &Obse
     let is_ours = |there: &Option<Arc<Seen>>| {
         there
             .as_deref()
-            .is_none_or(|there| there.controller.as_deref() == Some(workspace.uid.as_str()))
+            .is_none_or(|there| Controller::is(there.controller.as_ref(), &workspace.uid))
     };
     let [deny_all, egress, ingress] = &observed.policies;
     let reach_is_ours = !observed.policies_unreadable && is_ours(egress) && is_ours(&observed.cilium_policy);

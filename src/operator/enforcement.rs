@@ -53,6 +53,8 @@ pub enum Gate {
     /// It will be known in a moment.
     Waits,
     Closed,
+    /// Its terminal would have no certificate.
+    Uncertified,
 }
 
 impl Gate {

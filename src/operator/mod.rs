@@ -21,6 +21,7 @@ mod known_ranges;
 mod memory;
 mod observe;
 mod other_backend;
+mod owner;
 mod plan;
 mod pod_state;
 mod queue;
@@ -210,8 +211,10 @@ async fn work(
         Ranges::fixed(&config.cluster_cidrs)
     };
     let authorities = if config.terminal_tls {
-        TerminalAuthorities::follow(&client, &config.pod_namespace, Arc::clone(&clock))
+        let (clock, metrics) = (Arc::clone(&clock), Arc::clone(&metrics));
+        TerminalAuthorities::follow(&client, &config.pod_namespace, clock, metrics)
     } else {
+        metrics.terminal_authorities_usable.set(1);
         TerminalAuthorities::off()
     };
     let reporter = events::Reporter {

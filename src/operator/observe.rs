@@ -2,6 +2,7 @@
 
 use super::cache::Cache;
 use super::enforcement::{Enforcement, Gate};
+use super::owner::{Controller, Whose};
 use super::retain;
 use super::seen::{Seen, SeenPod};
 use crate::api::WorkspaceStatus;
@@ -15,7 +16,7 @@ use crate::render::ValidWorkspace;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::{Resource, ResourceExt};
+use kube::Resource;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch::error::RecvError;
@@ -40,6 +41,15 @@ pub struct Caches {
     pub config_maps: Cache<Arc<str>>,
     /// The pods of the gateway that live, in its own namespace.
     pub gateways: Cache<()>,
+}
+
+/// Objects that have names of ours, as `Kind name`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OfOthers {
+    /// Of somebody else, or nobody.
+    pub foreign: Vec<String>,
+    /// Of an earlier Workspace of the same name. They go by themselves.
+    pub left: Vec<String>,
 }
 
 /// What is there of one workspace; `None` is not there.
@@ -96,7 +106,7 @@ impl Caches {
         let cilium_policies = self.cilium_policies.as_ref();
         let by_cilium = workspace.platform.policy_backend == PolicyBackend::Cilium;
         // With the other backend those of others are no concern of ours.
-        let concerns = |policy: &Arc<Seen>| by_cilium || policy.controller.as_deref() == Some(workspace.uid.as_str());
+        let concerns = |policy: &Arc<Seen>| by_cilium || Controller::is(policy.controller.as_ref(), &workspace.uid);
         Observed {
             service_account: self.service_accounts.get(account.as_str()),
             role: self.roles.get(account.as_str()),
@@ -127,15 +137,18 @@ impl Caches {
 }
 
 impl Observed {
-    /// Objects of our names that some other object, or nobody, controls, as `Kind name`. A volume claim that was left by an earlier
-    /// Workspace of the same user is none.
-    pub fn foreign(&self, workspace: &ValidWorkspace) -> Vec<String> {
+    /// Objects of our names that are not this Workspace's. A volume claim that an earlier Workspace of the same user has left for
+    /// the next is none.
+    pub fn of_others(&self, workspace: &ValidWorkspace) -> OfOthers {
         let user = &workspace.user;
         let account = AccountName::of(user);
-        let mut foreign = Vec::new();
-        let mut check = |controller: Option<Option<&str>>, kind: &str, name: &str| {
-            if controller.is_some_and(|controller| controller != Some(workspace.uid.as_str())) {
-                foreign.push(format!("{kind} {name}"));
+        let mut others = OfOthers::default();
+        let mut check = |controller: Option<Option<&Controller>>, kind: &str, name: &str| {
+            let Some(controller) = controller else { return };
+            match Whose::of(controller, &workspace.name, &workspace.uid) {
+                Whose::Own => {}
+                Whose::Earlier => others.left.push(format!("{kind} {name}")),
+                Whose::Foreign => others.foreign.push(format!("{kind} {name}")),
             }
         };
         check(
@@ -158,30 +171,19 @@ impl Observed {
         check(seen(&self.service), &Service::kind(&()), ServiceName::of(user).as_str());
         let claim = self.pvc.as_deref();
         let claim = claim.filter(|claim| !retain::is_left_for(claim, workspace));
+        let controller_of_claim = claim.map(Controller::of);
         check(
-            claim.map(controller),
+            controller_of_claim.as_ref().map(Option::as_ref),
             &PersistentVolumeClaim::kind(&()),
             PvcName::of(user).as_str(),
         );
-        let pod = self.pod.as_deref().map(|pod| pod.controller.as_deref());
+        let pod = self.pod.as_deref().map(|pod| pod.controller.as_ref());
         check(pod, &Pod::kind(&()), PodName::of(user).as_str());
-        foreign
+        others
     }
 }
 
 /// Whose it is, if it is there.
-fn seen(object: &Option<Arc<Seen>>) -> Option<Option<&str>> {
-    object.as_deref().map(|object| object.controller.as_deref())
-}
-
-/// The uid of the controlling owner (Kubernetes API: at most one owner is).
-pub fn controller<K: Resource>(object: &K) -> Option<&str> {
-    let owners = object.owner_references();
-    let owner = owners.iter().find(|owner| owner.controller == Some(true))?;
-    Some(owner.uid.as_str())
-}
-
-/// Whether the object of this uid is the controlling owner.
-pub fn is_controlled_by<K: Resource>(object: &K, owner_uid: &str) -> bool {
-    controller(object) == Some(owner_uid)
+fn seen(object: &Option<Arc<Seen>>) -> Option<Option<&Controller>> {
+    object.as_deref().map(|object| object.controller.as_ref())
 }

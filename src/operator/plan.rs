@@ -10,7 +10,7 @@ use super::differences::{missing_or_different, own_policies};
 use super::drift;
 use super::ended::{Ended, ended};
 use super::enforcement::Gate;
-use super::observe::Observed;
+use super::observe::{Observed, OfOthers};
 use super::pod_state::PodState;
 use super::requests::Requests;
 use super::seen::SeenPod;
@@ -85,15 +85,16 @@ pub fn plan(
     let restart = requests
         .restart_requested_at
         .filter(|requested| last.restarted_at.as_ref().is_none_or(|done| *requested > done.0));
+    let own = own_pod(workspace, observed);
     let state = State {
         phase: Phase::Creating,
         reason: Reason::Progressing,
         message: String::new(),
         volume_bound: observed.pvc.as_deref().is_some_and(|pvc| claim_phase(pvc) == "Bound"),
-        pod_scheduled: observed.pod.as_deref().is_some_and(|pod| pod.scheduled),
-        image_pulled: observed.pod.as_deref().is_some_and(|pod| pod.image_pulled),
-        container_started: observed.pod.as_deref().is_some_and(|pod| pod.started),
-        has_pod: observed.pod.is_some(),
+        pod_scheduled: own.is_some_and(|pod| pod.scheduled),
+        image_pulled: own.is_some_and(|pod| pod.image_pulled),
+        container_started: own.is_some_and(|pod| pod.started),
+        has_pod: own.is_some(),
         stopped_at: stopped_at(workspace, last, requests, now),
         stop_reason: last.stop_reason,
         stops_at: None,
@@ -104,6 +105,7 @@ pub fn plan(
         limited: workspace.limited.clone(),
         egress_refused: None,
         not_applied: None,
+        passed_over: None,
         enforcement: observed.enforcement.clone(),
         sessions: observed.sessions.clone(),
     };
@@ -134,12 +136,16 @@ pub fn plan(
         };
         return contained(own_policies(workspace, wanted, observed), state, None);
     }
-    let foreign = observed.foreign(workspace);
+    let OfOthers { foreign, left } = observed.of_others(workspace);
     if !foreign.is_empty() {
         let message = format!("{} of this name does not belong to this Workspace", foreign.join(", "));
         let state = failed(state, Reason::NameConflict, message);
         let steps = own_policies(workspace, wanted, observed);
         return contained(steps, state, Some(now + LOOK_AT_CONFLICT_AFTER));
+    }
+    if !left.is_empty() {
+        let (state, look_again_at) = await_earlier(observed, state, &left, now);
+        return contained(own_policies(workspace, wanted, observed), state, look_again_at);
     }
     if observed.policies_unreadable {
         let message = "CiliumNetworkPolicies can't be read, and NETWORK_POLICY_BACKEND is cilium: the cluster does not know the kind (cilium.io/v2), or the operator may not list it";
@@ -178,6 +184,28 @@ pub fn plan(
     }
 }
 
+/// An earlier Workspace of this name has left objects, which Kubernetes deletes. The watches tell when they are gone.
+fn await_earlier(observed: &Observed, mut state: State, left: &[String], now: Timestamp) -> (State, Option<Timestamp>) {
+    let Some(PodState::Ending { due, node }) = observed.pod.as_deref().map(|pod| &pod.state) else {
+        let left = left.join(", ");
+        state.message = format!("Waiting for what an earlier Workspace of this name has left to be deleted: {left}");
+        return (state, None);
+    };
+    let (state, look_again_at) = await_end(state, "the pod of an earlier Workspace of this name", *due, node, now);
+    (state, Some(look_again_at).filter(|at| *at > now))
+}
+
+/// A pod of our name is being deleted. Gives the time from which it has taken too long.
+fn await_end(mut state: State, what: &str, due: Timestamp, node: &str, now: Timestamp) -> (State, Timestamp) {
+    let lost_at = due + LOST_WHEN_OVERDUE_FOR;
+    if now < lost_at {
+        state.message = format!("Waiting for {what} to end");
+        return (state, lost_at);
+    }
+    let message = format!("{what} should have ended at {due}, and its node {node} has not said so");
+    (failed(state, Reason::PodUnknown, message), lost_at)
+}
+
 /// It is stopped, and nothing runs.
 fn stopped_without_pod(workspace: &ValidWorkspace, last: &WorkspaceStatus, mut plan: Plan) -> Plan {
     plan.state = stopped(workspace, last, plan.state);
@@ -204,19 +232,28 @@ fn start(workspace: &ValidWorkspace, observed: &Observed, restart: bool, mut pla
     } else if restart {
         // Told first: an operator that dies behind the making of the pod would have it replaced once more.
         "Making the pod: a restart was asked for".clone_into(&mut plan.state.message);
-    } else if observed.gate == Gate::Closed {
-        let message = "no workspace starts while it is not known that NetworkPolicies are enforced".to_owned();
-        plan.state = failed(plan.state, Reason::PoliciesNotEnforced, message);
-    } else if observed.gate == Gate::Waits {
-        "Waiting to hear whether NetworkPolicies are enforced".clone_into(&mut plan.state.message);
     } else {
-        plan.steps
-            .extend(workspace.terminal_authority.as_ref().map(|_| Step::IssueCertificate));
-        plan.steps.push(Step::CreatePod);
-        "Making the pod".clone_into(&mut plan.state.message);
+        match observed.gate {
+            Gate::Closed => {
+                let message = "no workspace starts while it is not known that NetworkPolicies are enforced".to_owned();
+                plan.state = failed(plan.state, Reason::PoliciesNotEnforced, message);
+            }
+            Gate::Uncertified => {
+                plan.state = failed(plan.state, Reason::CertificatesUnavailable, UNCERTIFIED.to_owned());
+            }
+            Gate::Waits => "Waiting to hear whether NetworkPolicies are enforced".clone_into(&mut plan.state.message),
+            Gate::Open => {
+                plan.steps
+                    .extend(workspace.terminal_authority.as_ref().map(|_| Step::IssueCertificate));
+                plan.steps.push(Step::CreatePod);
+                "Making the pod".clone_into(&mut plan.state.message);
+            }
+        }
     }
     plan
 }
+
+const UNCERTIFIED: &str = "no pod is made, as its terminal would have no certificate: the Secret workspace-terminal-authorities of the control plane can't be used, and the operator's log says why";
 
 /// When someone was last there, the time that it is, and whether another pod could start.
 #[derive(Clone, Copy)]
@@ -255,16 +292,14 @@ fn keep(
     if waits {
         state.restarted_at = last.restarted_at.as_ref().map(|done| done.0);
     }
+    if since.gate == Gate::Uncertified && (waits || !state.outdated.is_empty()) {
+        state.not_applied = Some((Reason::CertificatesUnavailable, UNCERTIFIED.to_owned()));
+    }
     match pod_state {
         PodState::Ending { due, node } => {
-            let lost_at = due + LOST_WHEN_OVERDUE_FOR;
-            if since.now >= lost_at {
-                let message = format!("the last pod should have ended at {due}, and its node {node} has not said so");
-                plan.state = failed(plan.state, Reason::PodUnknown, message);
-            } else {
-                "Waiting for the last pod to end".clone_into(&mut state.message);
-                plan.look_again_at = earlier(plan.look_again_at, Some(lost_at));
-            }
+            let (state, lost_at) = await_end(plan.state, "the last pod", due, &node, since.now);
+            plan.state = state;
+            plan.look_again_at = earlier(plan.look_again_at, Some(lost_at).filter(|at| *at > since.now));
         }
         _ if restart && !waits => {
             "Restarting: the user or an administrator asked for it".clone_into(&mut state.message);

@@ -501,6 +501,7 @@ fn nothing_starts_behind_a_closed_gate_and_nothing_that_runs_is_stopped_for_it()
         (Gate::Open, Phase::Creating, Reason::Progressing, &start[..]),
         (Gate::Waits, Phase::Creating, Reason::Progressing, &[]),
         (Gate::Closed, Phase::Failed, Reason::PoliciesNotEnforced, &[]),
+        (Gate::Uncertified, Phase::Failed, Reason::CertificatesUnavailable, &[]),
     ] {
         let observed = Observed {
             gate,
@@ -745,6 +746,73 @@ fn an_owner_that_someone_added_is_no_endless_write() {
     service.metadata.owner_references.as_mut().unwrap().push(other);
     observed.service = seen(&service);
     assert_eq!(planned(&observed, &accessed(0), None, 10).steps, []);
+}
+
+/// Of a Workspace that was deleted and made again.
+#[test]
+fn what_an_earlier_workspace_of_the_name_has_left_is_waited_for() {
+    let earlier = ValidWorkspace {
+        uid: "uid-0".into(),
+        ..valid()
+    };
+    let of_earlier = desired(&earlier, None);
+    let waits = |observed: &Observed, now| {
+        let plan = planned(observed, &WorkspaceStatus::default(), None, now);
+        assert!(
+            !plan.steps.contains(&Step::CreatePod) && !plan.steps.contains(&Step::DeletePod),
+            "{plan:?}"
+        );
+        assert!(!plan.state.has_pod, "it is another one's");
+        (
+            plan.state.phase,
+            plan.state.reason,
+            plan.state.message,
+            plan.look_again_at,
+        )
+    };
+    let service = Observed {
+        service: seen(&of_earlier.service),
+        ..without_pod(&desired(&valid(), None))
+    };
+    let (phase, reason, message, again) = waits(&service, 10);
+    assert_eq!((phase, reason, again), (Phase::Creating, Reason::Progressing, None));
+    assert!(
+        message.ends_with("has left to be deleted: Service dev1-workspace-svc"),
+        "{message}"
+    );
+
+    let ends = with_changed_pod(&of_earlier, ready(), |pod| {
+        pod.metadata.deletion_timestamp = Some(Time(at(30)));
+    });
+    let (phase, reason, message, again) = waits(&ends, 10);
+    assert_eq!(
+        (phase, reason, again),
+        (Phase::Creating, Reason::Progressing, Some(at(90)))
+    );
+    assert_eq!(
+        message,
+        "Waiting for the pod of an earlier Workspace of this name to end"
+    );
+    let (phase, reason, _, again) = waits(&ends, 90);
+    assert_eq!((phase, reason, again), (Phase::Failed, Reason::PodUnknown, None));
+
+    // Somebody else's beside it is still a conflict.
+    let mut foreign = desired(&valid(), None).service;
+    foreign.metadata.owner_references = None;
+    let both = Observed {
+        service: seen(&foreign),
+        ..ends
+    };
+    assert_eq!(waits(&both, 10).1, Reason::NameConflict);
+    // So is what a Workspace of another name has.
+    let other = ValidWorkspace {
+        name: "other".into(),
+        ..earlier
+    };
+    assert_eq!(
+        waits(&with_pod(&desired(&other, None), ready()), 10).1,
+        Reason::NameConflict
+    );
 }
 
 #[test]
@@ -1020,7 +1088,7 @@ fn a_lost_claim_that_is_being_deleted_is_let_go_of() {
 #[test]
 fn no_time_to_look_again_is_past() {
     let mut closed = outdated(true);
-    for gate in [Gate::Closed, Gate::Waits, Gate::Open] {
+    for gate in [Gate::Closed, Gate::Waits, Gate::Uncertified, Gate::Open] {
         closed.gate = gate;
         for now in [10, 299, 300, 2000] {
             let plan = planned(&closed, &accessed(0), None, now);

@@ -2,26 +2,26 @@
 
 use super::apply::{Applied, Voucher, WriteError, apply, creates};
 use super::canary::Canary;
-use super::enforcement::Enforcement;
+use super::contain::own_pod;
+use super::enforcement::{Enforcement, Gate};
 use super::failure::{Meaning, error_text, meaning};
 use super::finalizer::{keep_volume, let_go_of_all, set_finalizer};
 use super::memory::{Memory, WantedOf};
 use super::observe::Caches;
-use super::plan::{Plan, Step, plan};
+use super::plan::{Plan, Step, earlier, plan};
 use super::queue::Queue;
 use super::range_watches::Ranges;
 use super::report::Reporter;
-use super::requests::Requests;
+use super::requests::{self, Asked};
 use super::start;
 use super::state::State;
 use super::status::{self, Names};
-use super::terminal_authorities::TerminalAuthorities;
+use super::terminal_authorities::{TerminalAuthorities, Vouching};
 use super::validate::validate;
 use super::volume::{Refusal, Size};
 use super::wanted::Wanted;
 use super::workspace_writes;
 use crate::api::{Phase, Reason, Workspace, WorkspaceStatus};
-use crate::certificates::Authorities;
 use crate::clock::{Clock, until};
 use crate::cluster::lean::Lean;
 use crate::config::operator::WorkspaceSettings;
@@ -218,7 +218,12 @@ struct Lag {
 
 async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pass, Lag> {
     let planning = ctx.reporter.metrics.time(TimedStage::Plan);
-    let last = workspace.status.clone().unwrap_or_default();
+    let last = requests::believed(workspace.status.clone().unwrap_or_default(), now);
+    let Asked {
+        requests,
+        passed_over,
+        look_again_at: asked_again_at,
+    } = Asked::of(workspace, now);
     let (mut valid, invalid) = match validate(workspace, &ctx.settings) {
         Ok(valid) => (valid, None),
         Err(invalid) => {
@@ -238,13 +243,19 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
     {
         ctx.ranges.seen(node, address);
     }
-    let authorities = ctx.authorities.now();
-    let authority_of_pod = observed
-        .pod
-        .as_deref()
-        .and_then(|pod| pod.template.authority.as_deref());
-    let authority = |all: &Authorities| all.wanted(authority_of_pod, now).to_owned();
-    valid.terminal_authority = authorities.as_deref().map(authority);
+    let vouching = ctx.authorities.now();
+    let authorities = vouching.authorities();
+    let authority_of_pod = own_pod(&valid, &observed).and_then(|pod| pod.template.authority.clone());
+    let authority_of_pod = authority_of_pod.as_deref();
+    valid.terminal_authority = match authorities {
+        Some(all) => Some(all.wanted(authority_of_pod, now).to_owned()),
+        None if matches!(vouching, Vouching::Off) => None,
+        None => {
+            observed.gate = Gate::Uncertified;
+            // Nothing is known that a pod should be of instead.
+            authority_of_pod.map(str::to_owned)
+        }
+    };
     let desired = || desired(&valid, observed.ca_digest.as_deref());
     let of = WantedOf {
         generation: workspace.metadata.generation,
@@ -253,7 +264,6 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
         ranges: ranges.revision,
     };
     let wanted = ctx.memory.wanted(&valid.uid, of, || Wanted::of(&desired()));
-    let requests = Requests::of(workspace);
     let Plan {
         steps,
         mut state,
@@ -269,6 +279,7 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
         invalid.as_deref(),
         now,
     );
+    state.passed_over = passed_over;
     state.egress_refused = ranges.unknown.clone().filter(|_| valid.egress.wants_outside());
     drop(planning);
     let creations: Vec<Step> = steps.iter().copied().filter(|step| creates(*step, &observed)).collect();
@@ -280,7 +291,7 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
     } else {
         let _timed = ctx.reporter.metrics.time(TimedStage::Apply);
         let desired = desired();
-        let voucher = authorities.as_deref().map(|authorities| Voucher { authorities, now });
+        let voucher = authorities.map(|authorities| Voucher { authorities, now });
         let apply = apply(&ctx.client, &valid, &desired, &observed, voucher, &steps);
         tokio::time::timeout(LONGEST_APPLY, apply).await
     };
@@ -345,9 +356,7 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
     // One that is being stopped is not to be connected to any more: another pod may have its address next. The reason is there before
     // the pod is deleted, and until the next one runs.
     let is_stopping = stop.is_some() || state.stop_reason.is_some() || state.phase == Phase::Stopped;
-    let pod_ip = observed
-        .pod
-        .as_deref()
+    let pod_ip = own_pod(&valid, &observed)
         .filter(|_| !is_stopping)
         .and_then(|pod| pod.address.as_deref());
     Ok(Pass {
@@ -363,7 +372,7 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
             .as_ref()
             .and_then(|pod| start::began(workspace, requests, pod)),
         pod_made_at: observed.pod.as_ref().and_then(|pod| pod.created_at),
-        look_again_at,
+        look_again_at: earlier(look_again_at, asked_again_at),
         failure,
     })
 }
@@ -391,6 +400,7 @@ impl Pass {
                 limited: vec![],
                 egress_refused: None,
                 not_applied: None,
+                passed_over: None,
                 enforcement,
                 sessions: last.sessions.clone(),
             },

@@ -3,7 +3,7 @@
 //! Garbage collection deletes what a deleted Workspace owns, so a claim that is to be retained has no owner. Labels and
 //! annotations then say whose it is, and only a Workspace of the same user, with the same recorded owner, gets it again.
 
-use super::observe::is_controlled_by;
+use super::owner::is_controlled_by;
 use super::validate::owner;
 use crate::api::Workspace;
 use crate::api::workspace::ReclaimPolicy;

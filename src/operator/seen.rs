@@ -2,7 +2,7 @@
 
 use super::content::{Content, Decided};
 use super::drift::Template;
-use super::observe::controller;
+use super::owner::Controller;
 use super::pod_state::{self, PodState};
 use crate::api::Workspace;
 use crate::cluster::lean::{Lean, ManagedFields};
@@ -16,7 +16,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// What `kubectl apply` leaves on every object: all of it once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -24,8 +23,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// An object that is compared as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// The uid of the object that it belongs to (Kubernetes API: the owner with `controller: true`).
-    pub controller: Option<Arc<str>>,
+    pub controller: Option<Controller>,
     pub content: Content,
     /// Its own, where it may have to be deleted.
     pub uid: Option<Box<str>>,
@@ -34,7 +32,7 @@ pub struct Seen {
 impl Seen {
     pub fn of<K: Decided>(object: &K) -> Self {
         Self {
-            controller: controller(object).map(Arc::from),
+            controller: Controller::of(object),
             content: object.content(),
             uid: None,
         }
@@ -52,7 +50,7 @@ impl Seen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenPod {
     pub uid: String,
-    pub controller: Option<Arc<str>>,
+    pub controller: Option<Controller>,
     pub created_at: Option<Timestamp>,
     pub state: PodState,
     /// While it may be connected to.
@@ -72,7 +70,7 @@ impl SeenPod {
     pub fn of(pod: &Pod) -> Self {
         Self {
             uid: pod.uid().unwrap_or_default(),
-            controller: controller(pod).map(Arc::from),
+            controller: Controller::of(pod),
             created_at: pod.creation_timestamp().map(|time| time.0),
             state: pod_state::of(pod),
             address: pod_state::address(pod).map(Box::from),
@@ -174,17 +172,6 @@ mod tests {
         there["status"]["accessModes"] = json!(["ReadWriteOnce"]);
         let [read, there] = [read, there].map(|value| serde_json::from_value(value).unwrap());
         assert_eq!(claim(there), read);
-    }
-
-    #[test]
-    fn whose_an_object_is_stands_in_its_controlling_owner() {
-        let seen = |owners| {
-            let object = json!({"metadata": {"name": "p", "ownerReferences": owners}});
-            SeenPod::of(&serde_json::from_value(object).unwrap()).controller
-        };
-        let owner = |uid: &str, controller: bool| json!({"apiVersion": "v1", "kind": "K", "name": "n", "uid": uid, "controller": controller});
-        assert_eq!(seen(json!([owner("a", false)])), None);
-        assert_eq!(seen(json!([owner("a", false), owner("b", true)])).as_deref(), Some("b"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is decided of a workspace becomes what its status will say: phase, reason and words. Pure.
 
 use super::enforcement::Enforcement;
+use super::requests::PassedOver;
 use super::volume::Size;
 use crate::api::status::{StopReason, TerminalSession};
 use crate::api::workspace::KeepAlive;
@@ -39,6 +40,8 @@ pub struct State {
     pub egress_refused: Option<Arc<str>>,
     /// Why an object is not as it should be, while the terminal takes connections all the same.
     pub not_applied: Option<(Reason, String)>,
+    /// Requests that do not count.
+    pub passed_over: Option<PassedOver>,
     pub enforcement: Enforcement,
     pub sessions: Vec<TerminalSession>,
 }

@@ -1,6 +1,7 @@
 //! The state of a workspace becomes its `status`, and the difference to the last one a patch. Pure.
 
 use super::enforcement::Enforcement;
+use super::requests;
 use super::state::State;
 use super::volume::Size;
 use crate::api::status::ConditionType;
@@ -35,7 +36,7 @@ pub struct Names {
 
 /// The whole new status. What the gateway writes is kept, or seeded when it was never written.
 pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp) -> WorkspaceStatus {
-    let last = workspace.status.clone().unwrap_or_default();
+    let last = requests::believed(workspace.status.clone().unwrap_or_default(), now);
     let generation = workspace.metadata.generation;
     let ready = state.phase == Phase::Running;
     let (size_reason, size_message) = state.volume_size.told();
@@ -54,6 +55,8 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
     let enforced = policy_enforced(&state.enforcement);
     let not_applied = state.not_applied.as_ref();
     let not_applied = not_applied.map(|(reason, message)| ("False", reason.as_str(), message.clone()));
+    let passed_over = state.passed_over.as_ref();
+    let passed_over = passed_over.map(|passed_over| ("False", passed_over.reason, passed_over.message.to_string()));
     let stands = last
         .condition(ConditionType::PolicyEnforced)
         .filter(|_| state.enforcement == Enforcement::Pending)
@@ -150,6 +153,7 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
                 [
                     (ConditionType::PolicyEnforced, &enforced),
                     (ConditionType::ObjectsApplied, &not_applied),
+                    (ConditionType::RequestsAccepted, &passed_over),
                 ]
                 .into_iter()
                 .filter_map(|(kind, told)| {
@@ -277,6 +281,7 @@ mod tests {
             limited: vec![],
             egress_refused: None,
             not_applied: None,
+            passed_over: None,
             enforcement: Enforcement::Unwatched,
             sessions: vec![],
         }
@@ -357,6 +362,47 @@ mod tests {
             (expected("Unknown", "NotKnown", 7), true)
         );
         assert_eq!(told(Enforcement::Unwatched, 8), (None, true));
+    }
+
+    #[test]
+    fn a_request_that_does_not_count_is_told_for_as_long_as_it_is_there() {
+        let mut workspace = given::workspace(given::spec());
+        let kind = ConditionType::RequestsAccepted;
+        let passed_over = requests::PassedOver {
+            reason: "DatedAhead",
+            message: "m".into(),
+        };
+        let told = State {
+            passed_over: Some(passed_over),
+            ..state(Phase::Running, Reason::Running)
+        };
+        workspace.status = Some(status(&workspace, &told, Names::default(), at(0)));
+        let condition = workspace.status.as_ref().unwrap().condition(kind).unwrap();
+        assert_eq!(
+            (condition.status.as_str(), condition.reason.as_str()),
+            ("False", "DatedAhead")
+        );
+        let again = status(&workspace, &told, Names::default(), at(5));
+        assert_eq!(patch(workspace.status.as_ref(), &again), None);
+        let counts = state(Phase::Running, Reason::Running);
+        assert_eq!(
+            status(&workspace, &counts, Names::default(), at(9)).condition(kind),
+            None
+        );
+    }
+
+    #[test]
+    fn use_that_is_dated_ahead_is_written_anew() {
+        let mut workspace = given::workspace(given::spec());
+        let running = state(Phase::Running, Reason::Running);
+        let mut last = status(&workspace, &running, Names::default(), at(0));
+        last.last_accessed = Some(Time(at(1_000_000)));
+        workspace.status = Some(last.clone());
+        let new = status(&workspace, &running, Names::default(), at(9));
+        assert_eq!(
+            patch(Some(&last), &new).unwrap()["status"]["lastAccessed"],
+            at(9).to_string()
+        );
     }
 
     #[test]

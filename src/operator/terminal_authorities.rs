@@ -10,6 +10,7 @@ use crate::certificates::{Authorities, CertificateError};
 use crate::clock::{Clock, until};
 use crate::labels::{ROTATE_REQUESTED_AT, TERMINAL_AUTHORITY};
 use crate::names::{CERTIFICATE_ENTRIES, GATEWAY_TERMINAL_SECRET, TERMINAL_AUTHORITIES_SECRET};
+use crate::telemetry::metrics::OperatorMetrics;
 use futures::stream::{self, Stream, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -38,55 +39,72 @@ enum TendError {
     #[snafu(display("can't write the Secret {name}: {source}"))]
     Write { name: &'static str, source: kube::Error },
     #[snafu(display(
-        "the Secret {TERMINAL_AUTHORITIES_SECRET} is not usable: expected an entry {ENTRY} as the operator wrote it; delete the Secret to have it made anew, which takes another pod for every workspace that runs"
+        "the Secret {TERMINAL_AUTHORITIES_SECRET} is not usable: expected an entry {ENTRY} as the operator wrote it; put it back, or delete the Secret to have it made anew, which takes another pod for every workspace that runs"
     ))]
     Unusable,
     #[snafu(context(false), display("{source}"))]
     Certificate { source: CertificateError },
 }
 
+/// Who vouches for terminals.
+#[derive(Clone)]
+pub enum Vouching {
+    /// Nobody: terminals are reached without TLS.
+    Off,
+    /// It is not known yet.
+    Pending,
+    By(Arc<Authorities>),
+    /// Nobody can, so no pod is made. What runs goes on.
+    Unavailable,
+}
+
+impl Vouching {
+    pub fn authorities(&self) -> Option<&Authorities> {
+        match self {
+            Self::By(authorities) => Some(authorities),
+            Self::Off | Self::Pending | Self::Unavailable => None,
+        }
+    }
+}
+
 /// The authorities, as they change; clones follow the same.
 #[derive(Clone)]
 pub struct TerminalAuthorities {
-    /// `None` while there are none yet.
-    known: watch::Receiver<Option<Arc<Authorities>>>,
-    wanted: bool,
+    known: watch::Receiver<Vouching>,
 }
 
 impl TerminalAuthorities {
     /// Terminals are reached without TLS.
     pub fn off() -> Self {
         Self {
-            known: watch::channel(None).1,
-            wanted: false,
+            known: watch::channel(Vouching::Off).1,
         }
     }
 
     /// Keeps both Secrets in `namespace`.
-    pub fn follow(client: &Client, namespace: &str, clock: Arc<dyn Clock>) -> Self {
-        let (publish, known) = watch::channel(None);
+    pub fn follow(client: &Client, namespace: &str, clock: Arc<dyn Clock>, metrics: Arc<OperatorMetrics>) -> Self {
+        let (publish, known) = watch::channel(Vouching::Pending);
         let keeper = Keeper {
             secrets: Api::namespaced(client.clone(), namespace),
             clock,
+            metrics,
             publish,
         };
         tokio::spawn(keeper.keep());
-        Self { known, wanted: true }
+        Self { known }
     }
 
-    pub fn now(&self) -> Option<Arc<Authorities>> {
+    pub fn now(&self) -> Vouching {
         self.known.borrow().clone()
     }
 
-    /// Waits until there are some, if there are to be any: without, no pod could be started.
+    /// Waits until it is known whether there are any.
     ///
     /// # Errors
     /// When the process stops.
     pub async fn answered(&self) -> Result<(), RecvError> {
-        if !self.wanted {
-            return Ok(());
-        }
-        self.known.clone().wait_for(Option::is_some).await.map(drop)
+        let is_known = |known: &Vouching| !matches!(known, Vouching::Pending);
+        self.known.clone().wait_for(is_known).await.map(drop)
     }
 
     /// An item each time that something may have to be done for pods that run.
@@ -98,7 +116,8 @@ impl TerminalAuthorities {
 struct Keeper {
     secrets: Api<Secret>,
     clock: Arc<dyn Clock>,
-    publish: watch::Sender<Option<Arc<Authorities>>>,
+    metrics: Arc<OperatorMetrics>,
+    publish: watch::Sender<Vouching>,
 }
 
 impl Keeper {
@@ -119,10 +138,11 @@ impl Keeper {
                     until(look_again_at, self.clock.now()).min(LONGEST_SLEEP)
                 }
                 Err(error) => {
-                    let error = error.to_string();
-                    if error != last_error {
-                        tracing::error!(error, "the certificates for terminals can't be kept");
-                        last_error = error;
+                    let text = error.to_string();
+                    self.failed(&error, text == last_error);
+                    if text != last_error {
+                        tracing::error!(error = text, "the certificates for terminals can't be kept");
+                        last_error = text;
                     }
                     TRY_AGAIN_AFTER
                 }
@@ -131,6 +151,26 @@ impl Keeper {
                 () = sleep(wait) => {}
                 Some(_) = changes.next() => {}
             }
+        }
+    }
+
+    /// What can't be used vouches for nobody. An API server that does not answer takes nothing away, and is waited for once while nothing
+    /// is known.
+    fn failed(&self, error: &TendError, again: bool) {
+        let is_unusable = matches!(error, TendError::Unusable);
+        let changed = self.publish.send_if_modified(|known| {
+            let takes = match known {
+                Vouching::Pending => is_unusable || again,
+                Vouching::By(_) => is_unusable,
+                Vouching::Off | Vouching::Unavailable => false,
+            };
+            if takes {
+                *known = Vouching::Unavailable;
+            }
+            takes
+        });
+        if changed {
+            self.metrics.terminal_authorities_usable.set(0);
         }
     }
 
@@ -165,7 +205,8 @@ impl Keeper {
         // Gateways first: what they have not heard of they do not trust.
         self.keep_gateway(&authorities).await?;
         let look_again_at = authorities.look_again_at(now);
-        self.publish.send_replace(Some(Arc::new(authorities)));
+        self.publish.send_replace(Vouching::By(Arc::new(authorities)));
+        self.metrics.terminal_authorities_usable.set(1);
         Ok(look_again_at)
     }
 

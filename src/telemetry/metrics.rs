@@ -120,6 +120,8 @@ pub struct OperatorMetrics {
     pub leader: Gauge,
     /// 1 while it is known which addresses are the cluster's own.
     pub cluster_ranges_known: Gauge,
+    /// 1 while terminals can be given certificates, or need none.
+    pub terminal_authorities_usable: Gauge,
     policy_enforcement: Family<InState, Gauge>,
     workspaces: Family<InPhase, Gauge>,
     count_phases: OnceLock<CountPhases>,
@@ -154,6 +156,12 @@ impl Default for OperatorMetrics {
             "operator_cluster_ranges_known",
             "1 while the cluster's own address ranges are known",
             cluster_ranges_known.clone(),
+        );
+        let terminal_authorities_usable = Gauge::default();
+        registry.register(
+            "operator_terminal_authorities_usable",
+            "1 while terminals can be given certificates",
+            terminal_authorities_usable.clone(),
         );
         let policy_enforcement: Family<InState, Gauge> = Family::default();
         for state in ENFORCEMENT {
@@ -209,6 +217,7 @@ impl Default for OperatorMetrics {
             status_patch_failures,
             leader,
             cluster_ranges_known,
+            terminal_authorities_usable,
             policy_enforcement,
             workspaces,
             count_phases: OnceLock::new(),

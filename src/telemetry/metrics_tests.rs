@@ -32,6 +32,7 @@ fn operator() -> String {
         reconcile_errors,
         queue_depth,
         cluster_ranges_known,
+        terminal_authorities_usable,
         policy_enforcement: _,
     } = &metrics;
     metrics.set_enforcement(Some("enforced"));
@@ -47,6 +48,7 @@ fn operator() -> String {
     create_to_running.observe(3.0);
     queue_depth.set(2);
     cluster_ranges_known.set(1);
+    terminal_authorities_usable.set(1);
     metrics.encode()
 }
 

@@ -4,6 +4,7 @@ use crate::eventually::eventually;
 use crate::operator::{Operator, Site, phase, spec};
 use crate::proxy::Proxy;
 use devplane::api::Phase;
+use devplane::clock::{Clock, SystemClock};
 use futures::{StreamExt, stream};
 use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams};
@@ -16,10 +17,6 @@ use tokio::task::JoinHandle;
 
 /// Namespaces that are worked in at once.
 const LANES: usize = 4;
-
-/// Later than any time that an operator notes in these tests.
-const WAKE: &str = "2100-01-01T00:00:00Z";
-const RESTART: &str = "2100-01-02T00:00:00Z";
 
 /// A namespace, and an operator behind a proxy.
 struct Lane {
@@ -76,7 +73,7 @@ impl Lane {
         let pod = format!("{id}-workspace-pod");
         assert!(eventually(async || site.pods().get_opt(&pod).await.unwrap().is_none()).await);
 
-        let wake = json!({"workspace.devplane.io/wake-requested-at": WAKE});
+        let wake = json!({"workspace.devplane.io/wake-requested-at": SystemClock.now()});
         site.patch(
             id,
             &json!({"metadata": {"annotations": wake}, "spec": {"lifecycle": {"idleTimeout": "0"}}}),
@@ -84,11 +81,12 @@ impl Lane {
         .await;
         self.becomes_running(id).await;
 
-        let restart = json!({"workspace.devplane.io/restart-requested-at": RESTART});
+        let asked = SystemClock.now();
+        let restart = json!({"workspace.devplane.io/restart-requested-at": asked});
         site.patch(id, &json!({"metadata": {"annotations": restart}})).await;
         let restarted = |status: &devplane::api::WorkspaceStatus| {
             let at = status.restarted_at.as_ref();
-            at.is_some_and(|at| at.0.to_string() == RESTART) && status.phase == Some(Phase::Creating)
+            at.is_some_and(|at| at.0.as_second() == asked.as_second()) && status.phase == Some(Phase::Creating)
         };
         site.until(id, "restarted", |w| w.status.as_ref().is_some_and(restarted))
             .await;
@@ -195,6 +193,9 @@ fn comparable(object: &Value, id: &str, namespace: &str) -> Value {
         "workspace.devplane.io/template-hash",
         "workspace.devplane.io/terminal-authority",
         "workspace.devplane.io/issued-at",
+        "workspace.devplane.io/wake-requested-at",
+        "workspace.devplane.io/restart-requested-at",
+        "restartedAt",
         "terminalAuthority",
         // Certificates.
         "data",

@@ -13,6 +13,7 @@ mod chart;
 mod cilium;
 #[path = "../harness/cilium.rs"]
 mod cilium_definition;
+mod clocks;
 mod cost;
 mod doctor;
 mod egress;

@@ -1,9 +1,9 @@
 //! The certificates of terminals: issued for each pod, known to gateways, rotated while pods run, and never put over another's Secret.
 
 use crate::eventually::eventually;
-use crate::operator::{Site, reason, spec};
-use devplane::api::Workspace;
+use crate::operator::{Site, phase, reason, spec};
 use devplane::api::status::ConditionType;
+use devplane::api::{Phase, Workspace};
 use devplane::certificates;
 use devplane::clock::{Clock, SystemClock};
 use k8s_openapi::api::core::v1::Secret;
@@ -123,7 +123,7 @@ async fn a_rotation_leaves_pods_alone_and_new_authorities_for_old_replace_them()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_s_secret_is_left_alone_and_what_is_no_authority_is_told_of() {
+async fn another_s_secret_is_left_alone() {
     let site = Site::new("terminal-foreign").await;
     let foreign = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "dev1-workspace-tls"}, "stringData": {"a": "b"}});
     site.create_objects(&foreign);
@@ -136,18 +136,112 @@ async fn another_s_secret_is_left_alone_and_what_is_no_authority_is_told_of() {
     assert!(site.pods().get_opt("dev1-workspace-pod").await.unwrap().is_none());
     site.kubectl(&["delete", "secret", "dev1-workspace-tls"]);
     site.runs("dev1").await;
-    assert_eq!(operator.stop(), Some(0));
+    operator.assert_never_forbidden();
+}
 
-    site.kubectl(&[
-        "patch",
-        "secret",
-        "workspace-terminal-authorities",
-        "-p",
-        r#"{"stringData": {"authorities.json": "planted"}}"#,
-    ]);
-    let operator = site.operator(&[]);
-    let told = eventually(async || operator.log().contains("delete the Secret to have it made anew")).await;
-    assert!(told && !operator.log().contains("planted"), "{}", operator.log());
+fn write_authorities(site: &Site, text: &str) {
+    let patch = json!({"stringData": {"authorities.json": text}}).to_string();
+    site.kubectl(&["patch", "secret", "workspace-terminal-authorities", "-p", &patch]);
+}
+
+/// Both when it becomes so while an operator works, and for one that begins.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_usable_authorities_what_runs_goes_on_and_what_should_start_says_so_until_they_are_mended() {
+    let site = Site::new("terminal-unusable").await;
+    let mut operator = site.operator(&[]);
+    for id in ["idle", "asked", "kept"] {
+        site.apply(id, &spec(id));
+        site.runs(id).await;
+    }
+    let own = "workspace-terminal-authorities";
+    let good = entries(&site, own).await["authorities.json"].clone();
+    let pod = async |id: &str| {
+        site.pods()
+            .get_opt(&format!("{id}-workspace-pod"))
+            .await
+            .unwrap()
+            .and_then(|pod| pod.uid())
+    };
+    let kept = pod("kept").await;
+    let unusable = "devplane_operator_terminal_authorities_usable 0\n";
+    for (round, planted) in ["planted", &good.replacen("PRIVATE KEY", "PLANTED", 1)]
+        .into_iter()
+        .enumerate()
+    {
+        let asked = pod("asked").await;
+        write_authorities(&site, planted);
+        assert!(
+            eventually(async || operator.metrics().contains(unusable)).await,
+            "{}",
+            operator.log()
+        );
+        if round == 1 {
+            assert_eq!(operator.stop(), Some(0));
+            operator = site.operator(&[]);
+        }
+        // It is idle, and stops as it should.
+        site.patch("idle", &json!({"spec": {"lifecycle": {"idleTimeout": "1s"}}}))
+            .await;
+        site.until("idle", "Stopped", |w| phase(w) == Some(Phase::Stopped))
+            .await;
+        assert!(
+            eventually(async || pod("idle").await.is_none()).await,
+            "{}",
+            operator.log()
+        );
+        let annotation = |what: &str| json!({"metadata": {"annotations": {what: SystemClock.now()}}, "spec": {"lifecycle": {"idleTimeout": "0"}}});
+        site.patch("idle", &annotation("workspace.devplane.io/wake-requested-at"))
+            .await;
+        let failed = site
+            .until("idle", "Failed", |w| reason(w) == "CertificatesUnavailable")
+            .await;
+        let status = failed.status.unwrap();
+        assert!(
+            status.message.contains(own) && status.remediation_hint.contains("put back"),
+            "{status:?}"
+        );
+
+        site.patch("asked", &annotation("workspace.devplane.io/restart-requested-at"))
+            .await;
+        let told = |workspace: &Workspace| {
+            let condition = workspace
+                .status
+                .as_ref()
+                .and_then(|status| status.condition(ConditionType::ObjectsApplied));
+            condition.is_some_and(|condition| condition.reason == "CertificatesUnavailable")
+        };
+        let waits = site.until("asked", "told that it waits", told).await;
+        assert_eq!(
+            (phase(&waits), pod("asked").await),
+            (Some(Phase::Running), asked.clone())
+        );
+        let events = site.kubectl(&[
+            "get",
+            "events",
+            "--field-selector",
+            "reason=CertificatesUnavailable,type=Warning",
+            "-o",
+            "name",
+        ]);
+        assert!(events.lines().count() >= 2, "{events}");
+        assert_eq!(
+            entries(&site, own).await["authorities.json"],
+            planted,
+            "it may be the only copy"
+        );
+
+        write_authorities(&site, &good);
+        site.runs("idle").await;
+        let replaced = eventually(async || pod("asked").await.is_some_and(|now| Some(now) != asked)).await;
+        assert!(replaced, "{}", operator.log());
+        site.runs("asked").await;
+    }
+    assert_eq!(pod("kept").await, kept, "nothing was wrong with it");
+    let log = operator.log();
+    assert!(
+        log.contains("put it back, or delete the Secret to have it made anew") && !log.contains("planted"),
+        "{log}"
+    );
     operator.assert_never_forbidden();
 }
 

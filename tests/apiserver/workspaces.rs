@@ -315,6 +315,47 @@ async fn what_belongs_to_someone_else_is_left_alone() {
     operator.assert_never_forbidden();
 }
 
+/// Its pod is still ending, as a node takes its time.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_made_anew_waits_for_the_pod_of_the_earlier_one() {
+    let site = Site::new("anew").await;
+    site.server.collect_garbage();
+    let operator = site.operator(&[]);
+    site.create("dev1", &spec("dev1")).await;
+    site.runs("dev1").await;
+    let pod = "dev1-workspace-pod";
+    let slow = |finalizers: Value| Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
+    let hold = slow(json!(["test.example/node"]));
+    site.pods().patch(pod, &PatchParams::default(), &hold).await.unwrap();
+    site.workspaces()
+        .delete("dev1", &DeleteParams::default())
+        .await
+        .unwrap();
+    let gone = eventually(async || site.workspaces().get_opt("dev1").await.unwrap().is_none()).await;
+    assert!(gone, "{}", operator.log());
+    site.create("dev1", &spec("dev1")).await;
+    let message = |workspace: &Workspace| workspace.status.as_ref().map(|status| status.message.clone());
+    let waits = site
+        .until("dev1", "waiting", |w| {
+            message(w).is_some_and(|message| message.contains("pod of an earlier Workspace of this name to end"))
+        })
+        .await;
+    assert_eq!(
+        (phase(&waits), reason(&waits)),
+        (Some(Phase::Creating), "Progressing".into())
+    );
+    assert_eq!(waits.status.unwrap().pod_name, "", "it is another one's");
+    site.pods()
+        .patch(pod, &PatchParams::default(), &slow(json!(null)))
+        .await
+        .unwrap();
+    site.runs("dev1").await;
+    let events = site.kubectl(&["get", "events", "-o", "jsonpath={.items[*].reason}"]);
+    assert!(!events.contains("NameConflict"), "{events}");
+    assert!(!operator.log().contains("NameConflict"), "{}", operator.log());
+    operator.assert_never_forbidden();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_image_replaces_the_pod_and_keeps_the_volume() {
     let site = Site::new("image").await;
