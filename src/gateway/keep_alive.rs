@@ -5,9 +5,7 @@
 
 use super::presence::Present;
 use super::service::Gateway;
-use crate::proxy::is_output;
-use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocket};
-use hyper_util::rt::TokioIo;
+use crate::proxy::{self, is_output};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -42,26 +40,25 @@ pub async fn listen(gateway: &Gateway, workspace: &str, size: ScreenSize, presen
 async fn hear(gateway: &Gateway, workspace: &str, ScreenSize { columns, rows }: ScreenSize, present: &Present) {
     let known = gateway.workspaces.get(workspace);
     let Some(known) = known else { return };
-    let mut terminal = match gateway.dial_terminal(&known).await {
-        Ok(upgraded) => WebSocket::after_handshake(TokioIo::new(upgraded), Role::Client),
+    let terminal = match gateway.dial_terminal(&known).await {
+        Ok(upgraded) => upgraded.into(),
         Err(error) => {
             tracing::warn!(workspace, %error, "can't listen to a workspace that is to stay awake while it prints");
             return;
         }
     };
     let hello = json!({"AuthToken": "", "columns": columns, "rows": rows}).to_string();
-    let hello = Frame::text(Payload::Owned(hello.into_bytes()));
-    if terminal.write_frame(hello).await.is_err() {
-        return;
-    }
-    // An error is the end of the workspace's pod.
-    while let Ok(frame) = terminal.read_frame().await {
-        match frame.opcode {
-            OpCode::Binary | OpCode::Text if is_output(&frame.payload) => present.used(gateway.clock.now()),
-            OpCode::Close => return,
-            _ => {}
+    let printed = |frame: &[u8]| {
+        if is_output(frame) {
+            present.used(gateway.clock.now());
         }
-    }
+    };
+    let end = proxy::listen(terminal, hello.as_bytes(), printed).await;
+    tracing::debug!(
+        workspace,
+        reason = end.reason(),
+        "a workspace that was listened to has ended that"
+    );
 }
 
 #[cfg(test)]

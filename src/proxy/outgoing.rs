@@ -6,6 +6,7 @@
 use super::Side;
 use super::close::Close;
 use super::frame::{self, Opcode};
+use super::heartbeat::Asked;
 use super::relay::Cause;
 use super::socket::Writer;
 use futures::poll;
@@ -32,6 +33,8 @@ pub(super) struct Outgoing {
     pub is_amid_message: AtomicBool,
     /// Whether it has sent anything, or taken what it was waited for with, since the last ping.
     pub heard: AtomicBool,
+    /// The heartbeats that it was sent as Pings.
+    pub asked: Asked,
     /// Whether it is not read from at the moment, because the other side has yet to take what it said.
     is_unread: AtomicBool,
 }
@@ -43,6 +46,7 @@ impl Outgoing {
             writer: Mutex::new(writer),
             is_amid_message: AtomicBool::new(false),
             heard: AtomicBool::new(true),
+            asked: Asked::default(),
             is_unread: AtomicBool::new(false),
         }
     }
@@ -110,18 +114,24 @@ impl Outgoing {
         self.flush(&mut writer, None).await
     }
 
-    /// Sends a heartbeat back. Not while something else is being sent, or is half sent: that is a sign of life too, and the side
-    /// that asks must not wait for it.
-    pub async fn echo(&self, payload: &[u8]) -> Result<(), Cause> {
-        let Ok(mut writer) = self.writer.try_lock() else {
-            return Ok(());
-        };
+    /// Passes a heartbeat of `back` on.
+    pub async fn ask(&self, beat: &[u8], back: &Self) -> Result<(), Cause> {
+        let frame = self.encode(Opcode::Ping, beat);
+        let mut writer = self.lock(back).await;
+        self.asked.ask(beat);
+        self.write(&mut writer, &frame, Some(back)).await?;
+        self.flush(&mut writer, Some(back)).await
+    }
+
+    /// Answers a heartbeat, because `back` has. Not amid a message: the next one is answered.
+    pub async fn echo(&self, beat: &[u8], back: &Self) -> Result<(), Cause> {
+        let mut writer = self.lock(back).await;
         if self.is_amid_message.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let frame = self.encode(Opcode::Binary, payload);
-        self.write(&mut writer, &frame, None).await?;
-        self.flush(&mut writer, None).await
+        let frame = self.encode(Opcode::Binary, beat);
+        self.write(&mut writer, &frame, Some(back)).await?;
+        self.flush(&mut writer, Some(back)).await
     }
 
     /// To a server frames are masked (RFC 6455, section 5.3).
@@ -154,16 +164,11 @@ impl Outgoing {
             if !self.is_there() {
                 return Cause::Silent;
             }
-            // Not given up in the middle: other frames may follow a ping that was late.
-            let mut sending = Box::pin(self.send(Opcode::Ping, &[]));
-            loop {
-                match Box::pin(timeout(every, &mut sending)).await {
-                    Ok(Ok(())) => break,
-                    Ok(Err(cause)) => return cause,
-                    Err(_) if self.is_there() => {}
-                    Err(_) => return Cause::Silent,
-                }
+            // It may take long: a large frame comes first, and whoever sends that finds out whether it still moves.
+            if let Err(cause) = Box::pin(self.send(Opcode::Ping, &[])).await {
+                return cause;
             }
+            ticks.reset();
         }
     }
 

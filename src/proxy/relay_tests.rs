@@ -1,14 +1,18 @@
 //! Both sides of a conversation, and what passes between them.
 
 use super::super::MAX_MESSAGE;
+use super::super::frame;
+use super::super::incoming::MAX_CONTROLS;
 use super::super::outgoing::STALLED_AFTER;
 use super::*;
 use crate::api::status::StopReason;
 use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocket};
 use std::future::pending;
 use std::sync::Mutex as StdMutex;
+use std::sync::atomic::Ordering;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 type Peer = WebSocket<DuplexStream>;
 
@@ -109,7 +113,7 @@ async fn a_message_of_one_mebibyte_passes_and_one_byte_more_does_not() {
 }
 
 #[tokio::test]
-async fn a_heartbeat_is_answered_and_told_to_nobody() {
+async fn a_heartbeat_is_answered_by_the_workspace_and_shown_to_nobody() {
     let (client, client_side) = duplex(64 * 1024);
     let (workspace, workspace_side) = duplex(64 * 1024);
     let seen = std::sync::Arc::new(StdMutex::new(Vec::new()));
@@ -135,29 +139,93 @@ async fn a_heartbeat_is_answered_and_told_to_nobody() {
             .await
             .unwrap();
     }
-    for answer in [b"h1", b"h2"] {
-        assert_eq!(&*client.read_frame().await.unwrap().payload, answer);
-    }
-    // A workspace has no heartbeats: what it sends is passed on.
+    // A workspace that has read nothing yet has answered nothing.
+    let early = timeout(Duration::from_millis(100), client.read_frame()).await;
+    assert!(early.is_err());
+    // It has no heartbeats: what it sends is passed on.
     workspace
         .write_frame(Frame::binary(Payload::Borrowed(b"h3")))
         .await
         .unwrap();
     assert_eq!(&*client.read_frame().await.unwrap().payload, b"h3");
+    // It answers pings while it reads.
     assert_eq!(&*workspace.read_frame().await.unwrap().payload, b"0ls");
     assert!(workspace.read_frame().await.unwrap().payload.starts_with(b"hello"));
+    for answer in [b"h1", b"h2"] {
+        let frame = client.read_frame().await.unwrap();
+        assert_eq!((frame.opcode, &*frame.payload), (OpCode::Binary, &answer[..]));
+    }
     let seen = seen.lock().unwrap().clone();
     assert!(
         seen.iter().all(|bytes| !bytes.starts_with(b"h1")) && seen.len() == 4,
         "{seen:?}"
     );
+    let reading = tokio::spawn(async move { while workspace.read_frame().await.is_ok() {} });
     // As many as control frames at the most.
     for _ in 0..=MAX_CONTROLS {
         let _ = client.write_frame(Frame::binary(Payload::Borrowed(b"h"))).await;
     }
     assert_eq!(closed(&mut client).await, Some(1002));
-    drop((client, workspace));
+    drop(client);
     assert_eq!(end.await.unwrap(), End::By(Side::Client, Cause::ProtocolError));
+    reading.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_workspace_answers_what_was_asked_and_each_once() {
+    let mut talk = conversation(pending());
+    talk.workspace.set_auto_pong(false);
+    let pong = |beat: &'static [u8]| Frame::pong(Payload::Borrowed(beat));
+    talk.workspace.write_frame(pong(b"h1")).await.unwrap();
+    for beat in [b"h1", b"h2"] {
+        let beat = Frame::binary(Payload::Borrowed(&beat[..]));
+        talk.client.write_frame(beat).await.unwrap();
+    }
+    for beat in [b"h1", b"h2"] {
+        let ping = talk.workspace.read_frame().await.unwrap();
+        assert_eq!((ping.opcode, &*ping.payload), (OpCode::Ping, &beat[..]));
+    }
+    for forged in [&b"h9"[..], b"h", b"", b"h2", b"h2", b"h1", b"0planted"] {
+        let forged = Frame::pong(Payload::Borrowed(forged));
+        talk.workspace.write_frame(forged).await.unwrap();
+    }
+    talk.workspace.write_frame(Frame::close(1000, b"")).await.unwrap();
+    let answer = talk.client.read_frame().await.unwrap();
+    assert_eq!((answer.opcode, &*answer.payload), (OpCode::Binary, &b"h2"[..]));
+    assert_eq!(talk.client.read_frame().await.unwrap().opcode, OpCode::Close);
+    let Conversation { client, workspace, end } = talk;
+    drop((client, workspace));
+    assert_eq!(end.await.unwrap(), End::By(Side::Workspace, Cause::Closed(Some(1000))));
+}
+
+/// A large paste over a slow network, and a large answer: no ping can be sent meanwhile, and none is missed.
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_comes_slowly_is_a_sign_of_life() {
+    for from in [Side::Client, Side::Workspace] {
+        let (client, client_side) = duplex(1 << 20);
+        let (workspace, workspace_side) = duplex(1 << 20);
+        let end = tokio::spawn(async move {
+            let (client, workspace) = (Socket::new(client_side), Socket::new(workspace_side));
+            relay(client, workspace, |_| (), |_| (), Recorders::default(), pending()).await
+        });
+        let mask = (from == Side::Client).then_some([1, 2, 3, 4]);
+        let frame = frame::encode(Opcode::Binary, &[b'0'; 200_000], mask);
+        let (mut slow, other, role) = match from {
+            Side::Client => (client, workspace, Role::Server),
+            Side::Workspace => (workspace, client, Role::Client),
+        };
+        let sending = tokio::spawn(async move {
+            for piece in frame.chunks(5_000) {
+                slow.write_all(piece).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(20)).await;
+            }
+            slow
+        });
+        let mut other = WebSocket::after_handshake(other, role);
+        assert_eq!(other.read_frame().await.unwrap().payload.len(), 200_000);
+        drop((sending.await.unwrap(), other));
+        end.await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -308,6 +376,46 @@ async fn a_side_that_answers_no_ping_is_gone() {
     assert_eq!(ping, [0x89, 0x00]);
 }
 
+/// Listens to a workspace that sends these bytes and then maybe no more; gives what was heard, and how it ended.
+async fn listened(sent: Vec<u8>, goes_on: bool) -> (Vec<Vec<u8>>, End) {
+    let (mut peer, side) = duplex(1 << 20);
+    let speaking = tokio::spawn(async move {
+        let _ = peer.write_all(&sent).await;
+        if !goes_on {
+            peer.shutdown().await.unwrap();
+        }
+        let _ = peer.read_to_end(&mut Vec::new()).await;
+    });
+    let mut heard = Vec::new();
+    let end = listen(Socket::new(side), b"{}", |frame| heard.push(frame.to_vec())).await;
+    speaking.await.unwrap();
+    (heard, end)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_only_listens_keeps_the_same_rules() {
+    let frame = |opcode, payload: &[u8]| frame::encode(opcode, payload, None);
+    let output = [
+        frame(Opcode::Binary, b"0one"),
+        frame(Opcode::Ping, b""),
+        frame(Opcode::Binary, b"0two"),
+    ]
+    .concat();
+    let both = vec![b"0one".to_vec(), b"0two".to_vec()];
+    let by = |cause| End::By(Side::Workspace, cause);
+    assert_eq!(listened(output.clone(), false).await, (both.clone(), by(Cause::Lost)));
+    // It stays, but says nothing more and answers nothing.
+    assert_eq!(listened(output, true).await, (both, by(Cause::Silent)));
+    let large = frame(Opcode::Binary, &vec![b'0'; MAX_MESSAGE + 1]);
+    assert_eq!(listened(large, true).await, (vec![], by(Cause::TooBig)));
+    for controls in [Opcode::Ping, Opcode::Pong] {
+        let flood = frame(controls, b"").repeat(MAX_CONTROLS as usize + 1);
+        assert_eq!(listened(flood, true).await, (vec![], by(Cause::ProtocolError)));
+    }
+    let close = frame(Opcode::Close, &1000u16.to_be_bytes());
+    assert_eq!(listened(close, true).await, (vec![], by(Cause::Closed(Some(1000)))));
+}
+
 /// Sockets with little room on the way, a workspace that prints for ever, and the task that prints.
 fn flooded() -> (DuplexStream, JoinHandle<End>, JoinHandle<()>) {
     let (client, client_side) = duplex(1024);
@@ -343,9 +451,9 @@ async fn a_client_that_talks_but_takes_nothing_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_neither_talks_nor_takes_anything_is_silent() {
+async fn a_client_that_neither_talks_nor_takes_anything_is_given_up() {
     let (client, end, printing) = flooded();
-    assert_eq!(end.await.unwrap(), End::By(Side::Client, Cause::Silent));
+    assert_eq!(end.await.unwrap(), End::By(Side::Client, Cause::Stalled));
     printing.await.unwrap();
     drop(client);
 }

@@ -236,6 +236,33 @@ async fn answers_that_are_no_handshake_are_refused() {
     goes_on(&site, &gateway, &browser, "127.0.7.72").await;
 }
 
+/// Its node is gone, as far as anybody can tell: bytes are taken, and nothing comes back. What was typed must not count as arrived.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_that_takes_bytes_and_answers_nothing_answers_no_heartbeat() {
+    let (site, _gateway, browser, hostile) = site("hostile-silent", &[], "127.0.7.76").await;
+    let origin = site.origin();
+    // It forges an answer to what it was not asked.
+    hostile.next(Script::Says([switching(""), b"\x8a\x02h2".to_vec()].concat()));
+    let opened = eventually(async || browser.terminal(&origin, &[("origin", &origin)]).await.is_ok()).await;
+    assert!(opened);
+    let mut terminal = browser.own_terminal(&origin, &origin).await;
+    terminal.hello().await;
+    terminal.type_keys("ls\r").await;
+    terminal.send(b"h1").await;
+    // A Ping with the same bytes, masked.
+    let reached = || {
+        hostile
+            .heard
+            .lock()
+            .unwrap()
+            .windows(2)
+            .any(|head| head == [0x89, 0x82])
+    };
+    assert!(eventually(async || reached()).await);
+    let answered = timeout(Duration::from_secs(3), terminal.socket.read_frame()).await;
+    assert!(answered.is_err(), "a heartbeat was answered");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_of_a_workspace_that_may_not_be_end_its_terminal() {
     let settings = [("GATEWAY_MAX_TERMINALS_PER_USER", "0")];

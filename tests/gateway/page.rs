@@ -88,7 +88,7 @@ async fn a_user_restarts_the_workspace_and_keeps_it_working() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_gateway_answers_heartbeats_itself() {
+async fn a_heartbeat_is_answered_by_the_workspace() {
     let site = Site::new("page-heartbeat").await;
     let (_gateway, origin) = (site.gateway(&[]).await, site.origin());
     let _ttyd = ttyd("127.0.7.21");

@@ -33,7 +33,7 @@ const ENDED: Record<Extract<State, { name: 'ended' }>['why'], { text: string; la
   stopped: { text: 'Your workspace was stopped. Your files are kept.', label: 'Start it again' },
   gone: { text: 'Your workspace was deleted.', label: 'Make a new one' },
 };
-const QUIET = 'Nothing is heard from the gateway. What you type is kept until it answers.';
+const QUIET = 'Nothing is heard from your workspace. What you type is kept until it answers.';
 const NEXT_THEME = { system: 'dark', dark: 'light', light: 'system' } as const;
 const NOTICE_MILLISECONDS = 6000;
 /** When a stop is near enough to stand out, in milliseconds. */
@@ -173,7 +173,7 @@ export class Bar {
       this.listener.decided(sendAgain);
       this.listener.left();
     };
-    this.tell(`The connection broke while this was on its way, so it may have arrived or not: ${plainLine(typed)}`, {
+    this.tell(`The connection broke while this was on its way, so all of it, a part or nothing may have arrived: ${plainLine(typed)}`, {
       lasts: true,
       actions: [
         { label: 'Send it again', run: decide(true) },

@@ -1,12 +1,13 @@
 // A WebSocket that comes back: what is typed while it is down is kept, and sent once when it is up again.
 //
-// Up is a terminal that says something, or whose gateway answers a heartbeat: a gateway opens a connection too to say that there is no
+// Up is a terminal that says something, or answers a heartbeat: a gateway opens a connection too to say that there is no
 // place for another one, and keys that were sent into that would be lost.
 
 import { delay } from './backoff';
 import type { Update } from './events';
 import { Heartbeat, TICK } from './heartbeat';
-import { heartbeat, heartbeatAnswer, hello, input, isOfTheMoment, output, resize, type Size } from './protocol';
+import { Outbox, size } from './outbox';
+import { heartbeat, heartbeatAnswer, hello, input, isOfTheMoment, type Message, output, resize, type Size } from './protocol';
 
 export type State =
   | { name: 'connecting' }
@@ -36,7 +37,7 @@ export interface Surroundings {
 export interface Listener {
   state(state: State): void;
   output(bytes: Uint8Array): void;
-  /** How many milliseconds it is to the gateway and back. */
+  /** How many milliseconds it is to the workspace and back. */
   latency(milliseconds: number): void;
   /** How many bytes of what was typed wait to be sent. */
   kept(bytes: number): void;
@@ -64,23 +65,17 @@ const TOO_MANY = 4429;
 const CROWDED = 'As many terminals of yours are open as one may have. Close another one; trying again…';
 /** What is typed while the connection is down, in bytes; more is not taken. */
 const MAX_KEPT = 64 * 1024;
-/** What may wait in the browser's own buffer, in bytes. */
-const MAX_BUFFERED = 512 * 1024;
-/** What is remembered until it is known to have arrived, in bytes. */
-const MAX_UNCONFIRMED = 64 * 1024;
+/** What is on its way until it is known to have arrived, in bytes: a heartbeat behind it is answered in time over a slow network, too. */
+const MAX_UNDER_WAY = 64 * 1024;
 const RETRY_SEND = 20;
 /** For a connection to open and say its first word, in milliseconds: a network that swallows everything gives no error. */
 const OPEN_WITHIN = 15_000;
 
-type Message = Uint8Array<ArrayBuffer>;
-
 export class Connection {
   private socket: WebSocket | undefined;
-  private outbox: Message[] = [];
-  /** What was sent, with the number of the first heartbeat behind it. */
-  private unconfirmed: { message: Message; before: number }[] = [];
-  /** What may or may not have arrived over the last connection; all that is typed waits behind it. */
-  private doubtful: Message[] = [];
+  private readonly outbox = new Outbox();
+  /** What the browser had yet to send at the last tick, in bytes. */
+  private buffered = 0;
   private heart: Heartbeat | undefined;
   private attempt = 0;
   private name: State['name'] = 'connecting';
@@ -116,17 +111,22 @@ export class Connection {
       return true;
     }
     const messages = input(typed);
-    if (!this.mayType && bytes(this.outbox) + bytes(messages) > MAX_KEPT) return false;
-    this.outbox.push(...messages);
+    if (!this.mayType && this.outbox.waiting + size(messages) > MAX_KEPT) return false;
+    this.outbox.add(messages);
     this.flush();
     return true;
   }
 
   /** The user has said what becomes of what `unsure` told. */
   decide(sendAgain: boolean): void {
-    if (sendAgain) this.outbox.unshift(...this.doubtful);
-    this.doubtful = [];
+    this.outbox.decide(sendAgain);
     this.flush();
+  }
+
+  /** Asks at once whether what was typed has arrived: the page may be put aside, and its timers with it. */
+  ask(): void {
+    const serial = this.isOpen ? this.heart?.ask(this.surroundings.now()) : undefined;
+    if (serial !== undefined) this.socket?.send(heartbeat(serial));
   }
 
   /** Connects again at once: because the user wants it, or the network is there again. */
@@ -152,7 +152,7 @@ export class Connection {
   }
 
   private get mayType(): boolean {
-    return this.isOpen && this.name === 'open' && this.doubtful.length === 0;
+    return this.isOpen && this.name === 'open' && !this.outbox.isInDoubt;
   }
 
   private tell(state: State): void {
@@ -185,7 +185,7 @@ export class Connection {
       if (this.isAnother) this.forget();
       this.isAnother = false;
       this.tell({ name: 'open' });
-      if (this.doubtful.length > 0) this.listener.unsure(shown(this.doubtful));
+      if (this.outbox.isInDoubt) this.listener.unsure(this.outbox.doubt);
       this.flush();
     };
     socket.onmessage = ({ data }) => {
@@ -195,7 +195,7 @@ export class Connection {
       else if (this.name === 'quiet') this.tell({ name: 'open' });
       const answered = heartbeatAnswer(data);
       if (answered !== undefined) this.confirm(answered);
-      if (this.outbox.length > 0) this.flush();
+      if (this.outbox.waiting > 0) this.flush();
       const bytes = output(data);
       if (!bytes) return;
       // Only a terminal that shows something has been reached.
@@ -216,11 +216,15 @@ export class Connection {
   }
 
   private tick(): void {
-    const { heart } = this;
-    const beat = heart?.tick(this.surroundings.now(), this.surroundings.isVisible());
+    const { heart, outbox, socket, surroundings } = this;
+    const buffered = socket?.bufferedAmount ?? 0;
+    // What the network takes of a large paste is a sign of life.
+    if (buffered < this.buffered) heart?.heard();
+    this.buffered = buffered;
+    const beat = heart?.tick(surroundings.now(), surroundings.isVisible() || outbox.underWay > 0);
     if (!beat) return;
     if (beat.state === 'lost') return this.drop(LOST);
-    if (beat.serial !== undefined) this.socket?.send(heartbeat(beat.serial));
+    if (beat.serial !== undefined) socket?.send(heartbeat(beat.serial));
     if (beat.state === 'quiet' && this.name === 'open') this.tell({ name: 'quiet' });
     if (beat.state === 'well' && this.name === 'quiet') this.tell({ name: 'open' });
   }
@@ -229,7 +233,7 @@ export class Connection {
   private confirm(serial: number): void {
     this.heart?.answer(serial, this.surroundings.now());
     if (this.heart?.latency !== undefined) this.listener.latency(this.heart.latency);
-    this.unconfirmed = this.unconfirmed.filter(({ before }) => before > serial);
+    this.outbox.confirm(serial);
   }
 
   /** Gives the connection up without waiting for the network to agree. */
@@ -244,14 +248,13 @@ export class Connection {
   private end(): void {
     this.stopTicks();
     clearTimeout(this.sending);
-    if (this.heart && this.heart.answered > 0) this.doubtful.push(...this.unconfirmed.map(({ message }) => message));
-    this.unconfirmed = [];
+    this.outbox.broke();
+    this.buffered = 0;
     this.heart = undefined;
   }
 
   private forget(): void {
-    this.outbox = [];
-    this.doubtful = [];
+    this.outbox.forget();
     this.listener.kept(0);
   }
 
@@ -311,30 +314,17 @@ export class Connection {
 
   private flush(): void {
     clearTimeout(this.sending);
-    while (this.mayType && this.socket && this.outbox.length > 0 && this.socket.bufferedAmount < MAX_BUFFERED) {
-      const message = this.outbox.shift();
-      if (message) this.send(message);
+    const { heart, outbox, socket } = this;
+    if (this.mayType && heart && socket) {
+      while (outbox.waiting > 0 && outbox.underWay < MAX_UNDER_WAY) {
+        const message = outbox.next(heart.serial + 1);
+        if (!message) break;
+        socket.send(message);
+        heart.typed(this.surroundings.now());
+      }
+      if (outbox.waiting > 0) this.ask();
     }
-    this.listener.kept(this.mayType ? 0 : bytes(this.outbox) - this.outbox.length);
-    if (this.mayType && this.outbox.length > 0) this.sending = setTimeout(() => this.flush(), RETRY_SEND);
+    this.listener.kept(this.mayType ? 0 : outbox.waiting);
+    if (this.mayType && outbox.waiting > 0) this.sending = setTimeout(() => this.flush(), RETRY_SEND);
   }
-
-  private send(message: Message): void {
-    this.socket?.send(message);
-    if (!this.heart) return;
-    this.heart.typed(this.surroundings.now());
-    this.unconfirmed.push({ message, before: this.heart.serial + 1 });
-    // Of a large paste only the end is remembered: it is not what one types again.
-    while (this.unconfirmed.length > 1 && bytes(this.unconfirmed.map(({ message }) => message)) > MAX_UNCONFIRMED) this.unconfirmed.shift();
-  }
-}
-
-function bytes(messages: Uint8Array[]): number {
-  return messages.reduce((sum, message) => sum + message.length, 0);
-}
-
-/** What input messages hold, as text. */
-function shown(messages: Uint8Array[]): string {
-  const decoder = new TextDecoder();
-  return messages.map((message) => decoder.decode(message.subarray(1), { stream: true })).join('');
 }

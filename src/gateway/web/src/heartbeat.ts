@@ -1,11 +1,15 @@
-// Is the way to the gateway open? Asked by small messages on the terminal's own connection, which the gateway answers itself.
+// Is the way to the workspace open, and has all arrived that was sent? Asked by small messages on the terminal's own connection, which
+// the gateway passes on as pings.
 //
-// Pure: time is told. Only a page that is looked at asks; one in the background, or a laptop that slept, has lost nothing by that.
+// Pure: time is told. Only a page asks that is looked at or waits for keys to arrive; one in the background, or a laptop that slept, has
+// lost nothing by that.
 
 /** Between two beats, in milliseconds. */
 const EVERY = 900;
 /** How long after keys were sent it is asked whether they arrived. */
 const AFTER_INPUT = 250;
+/** Between two beats that a large paste waits for, at the least. */
+const SOON = 20;
 /** Silence that is shown: within 3 seconds of the loss, whenever in between two beats that is. */
 const QUIET_AFTER = 1_900;
 /** Silence that a connection is not believed to come back from. */
@@ -24,7 +28,7 @@ export interface Beat {
 }
 
 export class Heartbeat {
-  /** From there to the gateway and back, in milliseconds. */
+  /** To the workspace and back, in milliseconds. */
   latency: number | undefined;
   /** The newest beat that was sent, and the newest one that was answered. */
   serial = 0;
@@ -41,11 +45,12 @@ export class Heartbeat {
     this.ticked = now;
   }
 
-  tick(now: number, isVisible: boolean): Beat {
+  /** `matters` says whether anybody wants to know. */
+  tick(now: number, matters: boolean): Beat {
     const slept = now - this.ticked > SLEPT;
     this.ticked = now;
-    if (!isVisible || slept) this.silentSince = undefined;
-    if (!isVisible) return { state: 'well' };
+    if (!matters || slept) this.silentSince = undefined;
+    if (!matters) return { state: 'well' };
     const isDue = now - this.beatAt >= EVERY || (this.inputAt !== undefined && now - this.inputAt >= AFTER_INPUT);
     const serial = isDue || slept ? this.beat(now) : undefined;
     const state = this.state(now);
@@ -55,6 +60,11 @@ export class Heartbeat {
   /** Something was typed, and is on its way. */
   typed(now: number): void {
     this.inputAt ??= now;
+  }
+
+  /** A beat at once, for what was typed since the last one; none when it would be one too many. */
+  ask(now: number): number | undefined {
+    return this.inputAt === undefined || now - this.beatAt < SOON ? undefined : this.beat(now);
   }
 
   /** Anything that comes is a sign of life. */
@@ -89,7 +99,7 @@ export class Heartbeat {
     return this.serial;
   }
 
-  /** Nothing is lost that never answered: the gateway may be one that does not know beats. */
+  /** Nothing is lost that never answered: the workspace may be one that does not. */
   private state(now: number): Beat['state'] {
     if (this.silentSince === undefined || this.answered === 0) return 'well';
     const silent = now - this.silentSince;

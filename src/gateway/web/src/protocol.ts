@@ -4,12 +4,15 @@ const INPUT = 0x30; // '0'
 const RESIZE = 0x31; // '1'
 const PAUSE = 0x32; // '2'
 const RESUME = 0x33; // '3'
-const HEARTBEAT = 0x68; // 'h', which the gateway answers itself
+const HEARTBEAT = 0x68; // 'h', which the gateway passes on as a ping
 
 const OUTPUT = 0x30; // '0'
 
-/** The gateway refuses messages of more than 1 MiB; a large paste goes in pieces well below that, in bytes. */
-export const MAX_INPUT = 256 * 1024;
+/** In bytes. A large paste goes in pieces that are soon written, each: the workspace shows the first ones while others are on their way. */
+export const MAX_INPUT = 16 * 1024;
+
+/** One message, its command byte first. */
+export type Message = Uint8Array<ArrayBuffer>;
 
 export interface Size {
   columns: number;
@@ -31,7 +34,7 @@ export function resize({ columns, rows }: Size): Uint8Array<ArrayBuffer> {
 export const pause = (): Uint8Array<ArrayBuffer> => Uint8Array.of(PAUSE);
 export const resume = (): Uint8Array<ArrayBuffer> => Uint8Array.of(RESUME);
 
-/** Asks the gateway whether it is there; its answer has the same number. */
+/** Asks whether all before it has reached the workspace; the answer has the same number. */
 export const heartbeat = (serial: number): Uint8Array<ArrayBuffer> => message(HEARTBEAT, encoder.encode(String(serial)));
 
 /** The number in the answer to a heartbeat; nothing for every other message. */
@@ -58,6 +61,17 @@ export function input(typed: string | Uint8Array): Uint8Array<ArrayBuffer>[] {
   }
   return messages;
 }
+
+const PASTE_BEGINS = '\x1b[200~';
+const PASTE_ENDS = '\x1b[201~';
+
+/** Whether a program is told that this is pasted (DEC mode 2004). */
+export function isPaste([first]: Message[]): boolean {
+  return first !== undefined && new TextDecoder().decode(first.subarray(1, 1 + PASTE_BEGINS.length)) === PASTE_BEGINS;
+}
+
+/** Ends a paste whose own end is missing. */
+export const pasteEnds = (): Message => message(INPUT, encoder.encode(PASTE_ENDS));
 
 /** A string of which each character is one byte, as xterm gives mouse reports. */
 export function bytesOf(binary: string): Uint8Array<ArrayBuffer> {

@@ -156,6 +156,8 @@ if (host) {
   if (!mayPaste) for (const event of ['paste', 'drop'] as const) forbid(event, 'Pasting into the workspace is switched off here.');
   matchMedia('(prefers-color-scheme: light)').addEventListener('change', () => screen.apply(read(store)));
   addEventListener('online', () => connection.hurry(false));
+  addEventListener('pagehide', () => connection.ask());
+  document.addEventListener('visibilitychange', () => connection.ask());
   fullScreen(find('full-screen', HTMLButtonElement), () => screen.focus());
 
   // Signing out closes the terminal as one whose session is over, and that would sign in again before the answer is here.

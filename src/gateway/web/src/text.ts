@@ -11,11 +11,11 @@ export function title(text: string): string {
 const MAX_SHOWN = 60;
 const CONTROLS: Record<string, string> = { '\r': '⏎', '\n': '⏎', '\t': '⇥', '\x1b': '␛', '\x7f': '⌫' };
 
-/** Keys as a line that can be read: control characters as signs, and the end of what is long. */
+/** Keys as a line that can be read: control characters as signs, and of what is long the end and how much it is. */
 export function plainLine(typed: string): string {
   const signs = typed.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => CONTROLS[character] ?? '·');
   const characters = [...signs];
-  return characters.length > MAX_SHOWN ? `…${characters.slice(-MAX_SHOWN).join('')}` : signs;
+  return characters.length > MAX_SHOWN ? `…${characters.slice(-MAX_SHOWN).join('')} (${characters.length} characters)` : signs;
 }
 
 /** A time that is left, as people say it. */

@@ -265,16 +265,95 @@ test('it goes on for as long as it takes, ever more slowly', async () => {
   assert.equal(states.at(-1)?.name, 'waiting');
 });
 
-test('much to send waits for the browser to have sent what it has', async () => {
-  const { connection, sockets } = setUp([]);
-  const socket = sockets[0]!;
-  socket.open();
-  socket.bufferedAmount = 1024 * 1024;
-  connection.type('later');
-  assert.equal(socket.forTerminal.length, 1);
-  socket.bufferedAmount = 0;
-  await new Promise((resolve) => setTimeout(resolve, 50));
-  assert.equal(socket.sent.at(-1), '0later');
+test('a large paste goes on as far as it has arrived', async () => {
+  const { socket, connection, pass } = alive();
+  const text = 'x'.repeat(300_000);
+  connection.type(text);
+  const pasted = () => socket.sent.filter((sent) => sent.startsWith('0')).map((sent) => sent.slice(1)).join('');
+  const [first, beats] = [pasted().length, socket.sent.filter((sent) => /^h\d+$/.test(sent)).length];
+  assert.ok(first >= 64 * 1024 && first < 96 * 1024, String(first));
+  // Nothing more goes without an answer, and that is asked for.
+  pass(300);
+  assert.equal(pasted().length, first);
+  for (let turn = 0; pasted().length < text.length; turn++) {
+    assert.ok(turn < 10);
+    pass(300);
+    socket.answer();
+  }
+  assert.equal(pasted(), text);
+  assert.ok(socket.sent.filter((sent) => /^h\d+$/.test(sent)).length > beats);
+});
+
+test('what the network takes of a paste is a sign of life', () => {
+  const { socket, states, connection, pass } = alive();
+  connection.type('x'.repeat(60_000));
+  for (socket.bufferedAmount = 60_000; socket.bufferedAmount > 0; socket.bufferedAmount -= 1_000) pass(900);
+  assert.ok(!states.some((state) => state.name === 'quiet'));
+  pass(15_000);
+  assert.ok(states.some((state) => state.name === 'quiet'));
+});
+
+test('a paste that was torn is sent again as a whole or not at all, and its first part is ended', async () => {
+  const pasted = `\x1b[200~${'x'.repeat(100_000)}\nrm -r .\n\x1b[201~`;
+  for (const sendAgain of [true, false]) {
+    const { socket, sockets, connection, unsure, pass } = alive([[view({ ttydReady: true })]]);
+    connection.type(pasted);
+    pass(300);
+    socket.answer();
+    socket.close();
+    connection.type('after');
+    await settle();
+    sockets[1]!.open();
+    assert.deepEqual(unsure, [pasted]);
+    // Nothing of it, and nothing behind it.
+    assert.deepEqual(sockets[1]!.forTerminal.slice(1), []);
+    connection.decide(sendAgain);
+    for (let turn = 0; turn < 4; turn++) {
+      pass(300);
+      sockets[1]!.answer();
+    }
+    const sent = sockets[1]!.forTerminal.slice(1).map((message) => message.slice(1));
+    assert.equal(sent.join(''), `\x1b[201~${sendAgain ? pasted : ''}after`);
+  }
+});
+
+test('what is on its way is in doubt even where nothing has answered yet', async () => {
+  const { connection, sockets, unsure } = setUp([[view({ ttydReady: true })]]);
+  sockets[0]!.accept();
+  sockets[0]!.print('$ ');
+  connection.type('ls');
+  sockets[0]!.close();
+  await settle();
+  sockets[1]!.open();
+  assert.deepEqual(unsure, ['ls']);
+});
+
+test('a page that is put aside asks at once whether what was typed has arrived', async () => {
+  const { socket, sockets, connection, unsure, hide, pass } = alive([[view({ ttydReady: true })]]);
+  const beats = () => socket.sent.filter((sent) => /^h\d+$/.test(sent)).length;
+  connection.ask();
+  const before = beats();
+  connection.type('ls');
+  pass(0);
+  connection.ask();
+  assert.equal(beats(), before + 1);
+  hide(true);
+  socket.answer();
+  pass(60_000);
+  assert.equal(beats(), before + 1);
+  socket.close();
+  await settle();
+  sockets[1]!.open();
+  assert.deepEqual(unsure, []);
+});
+
+test('a page in the background goes on to ask while keys are on their way', () => {
+  const { socket, connection, hide, pass } = alive();
+  connection.type('ls');
+  hide(true);
+  const before = socket.sent.length;
+  pass(3_000);
+  assert.ok(socket.sent.length > before);
 });
 
 /** A connection that has been answered once, so that silence means something. */
@@ -312,7 +391,7 @@ test('a page in the background asks nothing and loses nothing', () => {
   assert.match(socket.sent.at(-1)!, /^h\d+$/);
 });
 
-test('a gateway that knows no heartbeats is not lost', () => {
+test('a workspace that answers no heartbeats is not lost', () => {
   const { sockets, states, pass } = setUp([]);
   sockets[0]!.accept();
   sockets[0]!.print('$ ');

@@ -74,6 +74,17 @@ test('keys are asked about soon, and no more than that', () => {
   assert.ok(beats.length <= 5);
 });
 
+test('a beat is asked for at once where keys have come, not too often', () => {
+  const heart = answeredOnce();
+  assert.equal(heart.ask(100), undefined);
+  heart.typed(100);
+  assert.equal(heart.ask(100), 2);
+  assert.equal(heart.ask(101), undefined);
+  heart.typed(102);
+  assert.equal(heart.ask(110), undefined);
+  assert.equal(heart.ask(120), 3);
+});
+
 test('a way that is always slow is not lost', () => {
   const heart = answeredOnce();
   heart.tick(900, true);

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bytesOf, heartbeat, heartbeatAnswer, hello, input, isOfTheMoment, MAX_INPUT, output, resize } from '../src/protocol';
+import { bytesOf, heartbeat, heartbeatAnswer, hello, input, isOfTheMoment, isPaste, MAX_INPUT, output, pasteEnds, resize } from '../src/protocol';
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
 
@@ -18,6 +18,12 @@ test('a large paste goes in pieces that the gateway takes', () => {
   const joined = Buffer.concat(messages.map((message) => message.subarray(1)));
   assert.equal(joined.toString(), pasted);
   assert.deepEqual(input(''), []);
+});
+
+test('a paste that is marked as one is known by its beginning', () => {
+  assert.ok(isPaste(input(`\x1b[200~${'a'.repeat(2 * MAX_INPUT)}\x1b[201~`)));
+  for (const other of ['\x1b[201~', 'a\x1b[200~', '\x1b', '']) assert.ok(!isPaste(input(other)), other);
+  assert.equal(text(pasteEnds()), '0\x1b[201~');
 });
 
 test('only output reaches the screen', () => {

@@ -34,7 +34,7 @@ test('preferences that make no sense are the usual ones', () => {
 
 test('keys can be read, whatever they are', () => {
   assert.equal(plainLine('ls\r\x1b[A\u202e\x03'), 'ls⏎␛[A··');
-  assert.equal(plainLine('a'.repeat(100)), `…${'a'.repeat(60)}`);
+  assert.equal(plainLine('a'.repeat(100)), `…${'a'.repeat(60)} (100 characters)`);
 });
 
 test('times as people say them', () => {
