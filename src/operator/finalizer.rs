@@ -41,15 +41,3 @@ pub async fn set_finalizer(
         name: workspace.name_any(),
     })
 }
-
-/// Takes our finalizer off every Workspace: the namespace is being deleted, and our own rights in it may go at any moment, before the
-/// Workspaces. Nobody could take it off then, and the namespace would never end.
-pub async fn let_go_of_all(ctx: &Context) -> Result<(), ReconcileError> {
-    tracing::info!("the namespace is being deleted: nothing more is made in it");
-    for lean in ctx.workspaces.state() {
-        if ctx.memory.let_go(&lean.uid().unwrap_or_default()) {
-            set_finalizer(ctx, &lean, false).await?;
-        }
-    }
-    Ok(())
-}

@@ -31,7 +31,6 @@ struct Remembered {
     written_at: Option<Timestamp>,
     /// The watch has not shown our own last write yet.
     echo_expected: bool,
-    let_go: bool,
     told_at: Option<Timestamp>,
     created: Vec<(Step, Timestamp)>,
     growth_refused: Option<Refusal>,
@@ -78,16 +77,6 @@ impl Memory {
             return remembered.try_again_at;
         }
         None
-    }
-
-    /// Notes that a Workspace was let go because its namespace is being deleted; false when that was noted already.
-    pub fn let_go(&self, uid: &str) -> bool {
-        let mut workspaces = self.lock();
-        !std::mem::replace(&mut workspaces.entry(uid.to_owned()).or_default().let_go, true)
-    }
-
-    pub fn is_let_go(&self, uid: &str) -> bool {
-        self.lock().get(uid).is_some_and(|remembered| remembered.let_go)
     }
 
     /// What was made from the same before, or what `make` makes of it.

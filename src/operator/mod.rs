@@ -1,7 +1,7 @@
 //! Workspaces become pods, volumes, Services and policies, and stay as they should be.
 //!
 //! `Workspace -> validate -> observe -> desired -> wanted -> plan(now) -> apply -> status`, driven by [`reconcile`]. Every module but
-//! `observe`, `apply`, `report`, `reconcile`, `finalizer`, the watches, `administered`, `other_backend`, `terminal_authorities`, `canary` and `workspace_writes` is pure. Watches bring every change; nothing is polled, but for the canary.
+//! `observe`, `apply`, `report`, `reconcile`, `finalizer`, the watches, `administered`, `other_backend`, `terminal_authorities`, `namespace_end`, `canary` and `workspace_writes` is pure. Watches bring every change; nothing is polled, but for the canary.
 
 mod administered;
 mod apply;
@@ -19,6 +19,7 @@ mod failure;
 mod finalizer;
 mod known_ranges;
 mod memory;
+mod namespace_end;
 mod observe;
 mod other_backend;
 mod owner;
@@ -60,6 +61,7 @@ use kube::runtime::reflector::{self, Store};
 use kube::runtime::{Controller, WatchStreamExt, controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use memory::Memory;
+use namespace_end::NamespaceEnd;
 use other_backend::Cilium;
 use queue::Queue;
 use range_watches::Ranges;
@@ -230,11 +232,13 @@ async fn work(
             Canary::follow(&client, &config, watching, ranges, clock, recorder, metrics)
         }
     };
+    let namespace_end = NamespaceEnd::follow(&client, &config.namespace);
     let all = workspaces.clone();
     let all_change = stream::select_all([
         ranges.changes().boxed(),
         authorities.changes().boxed(),
         canary.changes().boxed(),
+        namespace_end.changes().boxed(),
     ])
     .flat_map(move |()| stream::iter(watches::all(&all)));
     // One waiter for the caches, many for this.
@@ -250,11 +254,11 @@ async fn work(
         client,
         clock,
         settings: config.workspace,
-        workspaces: workspaces.clone(),
         caches,
         ranges,
         authorities,
         canary,
+        namespace_end,
         filled: all_filled,
         memory: Memory::default(),
         queue: Arc::clone(&queue),

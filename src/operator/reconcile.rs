@@ -5,8 +5,9 @@ use super::canary::Canary;
 use super::contain::own_pod;
 use super::enforcement::{Enforcement, Gate};
 use super::failure::{Meaning, error_text, meaning};
-use super::finalizer::{keep_volume, let_go_of_all, set_finalizer};
+use super::finalizer::{keep_volume, set_finalizer};
 use super::memory::{Memory, WantedOf};
+use super::namespace_end::NamespaceEnd;
 use super::observe::Caches;
 use super::plan::{Plan, Step, earlier, plan};
 use super::queue::Queue;
@@ -31,7 +32,6 @@ use crate::render::{desired, endpoint, policy_names};
 use crate::telemetry::metrics::{ReconcileStage, TimedStage};
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
-use kube::runtime::reflector::Store;
 use kube::{Client, Resource, ResourceExt};
 use serde_json::json;
 use snafu::{ResultExt, Snafu};
@@ -45,11 +45,11 @@ pub struct Context {
     pub client: Client,
     pub clock: Arc<dyn Clock>,
     pub settings: WorkspaceSettings,
-    pub workspaces: Store<Lean<Workspace>>,
     pub caches: Caches,
     pub ranges: Ranges,
     pub authorities: TerminalAuthorities,
     pub canary: Canary,
+    pub namespace_end: NamespaceEnd,
     /// True once every cache has had its first list: an unfilled one would look like missing objects.
     pub filled: watch::Receiver<bool>,
     pub memory: Memory,
@@ -125,15 +125,16 @@ async fn reconcile_one(lean: &Lean<Workspace>, ctx: &Context) -> Result<Action, 
     {
         return Ok(again(until, now));
     }
+    if ctx.namespace_end.is_there() {
+        // The volumes go with it, whatever was asked for.
+        set_finalizer(ctx, lean, false).await?;
+        return Ok(Action::await_change());
+    }
     if lean.meta().deletion_timestamp.is_some() {
         let _timed = ctx.reporter.metrics.time(TimedStage::Finalizer);
         keep_volume(lean, ctx).await?;
         set_finalizer(ctx, lean, false).await?;
         ctx.memory.forget(&uid);
-        return Ok(Action::await_change());
-    }
-    if ctx.memory.is_let_go(&uid) {
-        set_finalizer(ctx, lean, false).await?;
         return Ok(Action::await_change());
     }
     let marked;
@@ -173,7 +174,8 @@ async fn reconcile_one(lean: &Lean<Workspace>, ctx: &Context) -> Result<Action, 
         Err(Lag { until: at }) => return Ok(again(at, now)),
     };
     if pass.failure == Some(Meaning::NamespaceEnds) {
-        let_go_of_all(ctx).await?;
+        // Another pass follows, over every Workspace.
+        ctx.namespace_end.tell();
         return Ok(Action::await_change());
     }
     let tell_at = write_status(workspace, &pass, ctx, now).await?;

@@ -188,8 +188,11 @@ pub fn changes<T: Send + Sync + 'static>(known: &watch::Receiver<T>) -> impl Str
     })
 }
 
+/// Those that can't be read among them.
 pub fn all(workspaces: &Workspaces) -> Vec<WorkspaceRef> {
-    using(workspaces, |_| true)
+    let workspaces = workspaces.state();
+    let all = workspaces.iter().map(AsRef::as_ref);
+    all.map(ObjectRef::from_obj).collect()
 }
 
 /// The Workspaces for which `holds` is true.

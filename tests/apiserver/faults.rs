@@ -340,6 +340,44 @@ async fn a_namespace_can_be_deleted_while_workspaces_are_made_in_it() {
     futures::future::join_all(work).await;
 }
 
+/// Nothing is made there, so that nothing that is refused tells of it; and the operator's Role may be the first to go.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_with_nothing_but_settled_workspaces_can_be_deleted() {
+    let work = (0..8).map(async |number| {
+        let namespace = format!("settled-{number}");
+        let site = Site::new(&namespace).await;
+        site.server.collect_garbage();
+        let operator = site.operator(&[]);
+        for id in ["stopped", "kept", "running"] {
+            let mut given = spec(id);
+            given["suspended"] = json!(id == "stopped");
+            given["persistence"] = json!({"reclaimPolicy": if id == "kept" { "Retain" } else { "Delete" }});
+            site.create(id, &given).await;
+        }
+        site.until("stopped", "stopped", |w| phase(w) == Some(Phase::Stopped))
+            .await;
+        site.runs("kept").await;
+        site.runs("running").await;
+        site.server
+            .kubectl_ok(&["delete", "namespace", &namespace, "--wait=false"], None);
+        let gone = async || {
+            !site
+                .server
+                .kubectl(&["get", "namespace", &namespace], None)
+                .status
+                .success()
+        };
+        let gone = eventually(gone).await || eventually(gone).await;
+        let workspaces = site
+            .server
+            .kubectl(&["get", "workspaces", "-n", &namespace, "-o", "yaml"], None);
+        let left = String::from_utf8_lossy(&workspaces.stdout).into_owned();
+        (!gone).then(|| format!("{namespace} stays: {left} {}", operator.log()))
+    });
+    let stay: Vec<String> = futures::future::join_all(work).await.into_iter().flatten().collect();
+    assert!(stay.is_empty(), "{} of 8: {}", stay.len(), stay[0]);
+}
+
 impl Outcome {
     /// Where it differs from the `other` one.
     fn difference(&self, other: &Self) -> Option<String> {

@@ -149,7 +149,8 @@ fn questions(
         // What is in no namespace is asked of the cluster alone, and what is in one, also of the cluster as a whole.
         for Resource { group, name, verbs, .. } in resources
             .iter()
-            .filter(|resource| resource.namespaced || place.is_empty())
+            // What is asked of one namespace is asked within it.
+            .filter(|resource| resource.namespaced || place.is_empty() || resource.name == "namespaces")
         {
             let objects = names.iter().filter(|(of, resource, _)| of == group && resource == name);
             let objects = objects.map(|(_, _, object)| Some(object.clone())).chain([None]);

@@ -34,7 +34,7 @@ same_rights_as_its_tests() { # ROLE TIER
   local role=$1 tier=$2 side
   kubectl -n workspaces get role "workspace-$role" -o json >"$work/workspaces.json"
   kubectl -n "$SYSTEM" get role "workspace-$role" -o json >"$work/own.json"
-  sed 's/NAMESPACE/x/' "$repo/tests/$tier/roles.yaml" | kubectl label --local -f - -o json x=y >"$work/tests.json"
+  sed 's/NAMESPACE/workspaces/' "$repo/tests/$tier/roles.yaml" | kubectl label --local -f - -o json x=y >"$work/tests.json"
   for side in "$work/workspaces.json $work/own.json" "$work/tests.json"; do
     # shellcheck disable=SC2086  # two files
     python3 - "$role" $side <<'PYTHON'

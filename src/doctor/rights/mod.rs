@@ -82,6 +82,8 @@ fn operator(there: &mut Rights<'_>, own: &mut Rights<'_>, extent: Extent) {
     const KEEP: &[&str] = &["create", "get", "list", "patch", "watch"];
     there.add(WORKSPACES, &["workspaces"], &["list", "patch", "watch"]);
     there.add(WORKSPACES, &["workspaces/status"], &["patch"]);
+    let workspaces = there.namespace;
+    there.add_named("", "namespaces", [workspaces], &["get", "watch"]);
     there.add("", &["pods"], &["create", "delete", "get", "list", "watch"]);
     there.add("", &["persistentvolumeclaims", "serviceaccounts", "services"], KEEP);
     there.add("", &["configmaps"], &["list", "watch"]);
