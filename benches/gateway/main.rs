@@ -142,7 +142,8 @@ async fn keystroke_ratios(browser: &Browser, places: &[Place], origin: &str, cou
 }
 
 async fn terminal(browser: &Browser, address: &str, origin: &str) -> Terminal {
-    let mut terminal = browser.own_terminal(address, origin).await;
+    let opened = browser.terminal(address, &[("origin", origin)]).await;
+    let mut terminal = opened.unwrap_or_else(|answer| panic!("no terminal: {answer:?}"));
     terminal.hello().await;
     terminal
 }

@@ -21,7 +21,8 @@ pub async fn page(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Rejec
         let page = TerminalPage::of(&view, recorded.unwrap_or_default(), gateway.clipboard.word());
         respond::page(StatusCode::OK, &page)
     } else {
-        respond::page(StatusCode::OK, &StartingPage::of(&view))
+        let page = StartingPage::of(&view, &gateway.support_contact, asked.id.as_str());
+        respond::page(StatusCode::OK, &page)
     })
 }
 

@@ -17,6 +17,7 @@ mod authn;
 mod backchannel;
 pub mod client_address;
 mod events;
+mod handshake;
 mod home;
 pub mod index;
 mod keep_alive;

@@ -52,15 +52,21 @@ pub struct StartingPage<'a> {
     script: &'static str,
     view: &'a View,
     steps: &'a [Step],
+    /// Whom the user may ask; empty when nobody said.
+    contact: &'a str,
+    /// For whoever is asked.
+    request_id: &'a str,
 }
 
 impl<'a> StartingPage<'a> {
-    pub fn of(view: &'a View) -> Self {
+    pub fn of(view: &'a View, contact: &'a str, request_id: &'a str) -> Self {
         Self {
             files: FILES,
             script: assets::STARTING_SCRIPT,
             view,
             steps: &view.steps,
+            contact,
+            request_id,
         }
     }
 }
@@ -142,7 +148,7 @@ mod tests {
             )
             .render()
             .unwrap(),
-            StartingPage::of(&view).render().unwrap(),
+            StartingPage::of(&view, text, text).render().unwrap(),
             MessagePage::new(text, text, text, link, text).render().unwrap(),
         ]
     }

@@ -2,9 +2,9 @@
 
 use super::admission::{Admitted, admit};
 use super::authn::Caller;
+use super::handshake;
 use super::keep_alive::{self, ScreenSize};
 use super::limits::AdmittedTo;
-use super::origin::Via;
 use super::places::{Full, Place};
 use super::presence::Present;
 use super::progress::is_open;
@@ -19,49 +19,87 @@ use crate::api::status::{StopReason, TerminalSession, WorkspaceStatus};
 use crate::api::workspace::KeepAlive;
 use crate::audit::{self, Action, Event, Outcome, Recorded};
 use crate::config::clipboard::Clipboard;
+use crate::config::recording::Notice;
 use crate::proxy::{
-    Cause, Close, CopyFilter, End, PasteFilter, Recorders, SUBPROTOCOL, Side, Socket, Stop, is_output, is_typing,
-    refuse, relay, rewritten,
+    Cause, CopyFilter, End, PasteFilter, Recorders, Side, Socket, Stop, is_output, is_typing, relay, rewritten,
 };
 use crate::recording::Recording;
-use crate::serve::strict::released;
 use crate::telemetry::metrics::{Direction, RefusalReason, TerminalClose};
-use bytes::Bytes;
 use data_encoding::HEXLOWER;
-use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request, upgrade};
-use http_body_util::{BodyExt, Empty};
-use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL, USER_AGENT};
+use fastwebsockets::upgrade::UpgradeFut;
+use hyper::header::USER_AGENT;
 use hyper::upgrade::Upgraded;
-use hyper::{HeaderMap, Response};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
+use serde_json::json;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use tokio::net::TcpStream;
 use tokio::time::sleep;
 
+/// The command byte of a message that says whether the session is recorded: ttyd sends none with it, and JSON follows.
+const RECORDED: char = 'r';
 /// Of what a browser calls itself, in characters.
 const LONGEST_USER_AGENT: usize = 200;
 
-/// Opens the terminal. The workspace is dialled first: a client that gets its 101 has a terminal behind it.
+/// Opens the terminal, or tells why there is none. The workspace is dialled first: a client that gets its 101 has a terminal behind it.
 ///
 /// # Errors
-/// When the user may not enter, the workspace is not running, or the request is no handshake.
+/// When the request is no handshake, and for a program when the user may not enter or the workspace is not running.
 pub async fn open(gateway: &Arc<Gateway>, asked: &mut Asked) -> Result<Answer, Rejection> {
-    if !is_upgrade_request(&asked.request) {
-        return Err(Rejection::NotAWebSocket);
+    handshake::check(asked)?;
+    let prepared = match prepare(gateway, asked).await {
+        Ok(prepared) => prepared,
+        Err(rejection) => return handshake::refuse(gateway, asked, rejection),
+    };
+    let Prepared {
+        terminal,
+        session,
+        backend,
+        recording,
+    } = prepared;
+    match handshake::accept(asked) {
+        Ok((answer, upgraded)) => {
+            gateway.drain.spawn(terminal.run(session, upgraded, backend, recording));
+            Ok(answer)
+        }
+        Err(rejection) => {
+            not_taken(recording).await;
+            Err(rejection)
+        }
     }
-    if !offers_subprotocol(asked.request.headers()) {
-        return Err(Rejection::BadHandshake);
-    }
+}
+
+/// All that a terminal needs but its client.
+struct Prepared {
+    terminal: Box<Terminal>,
+    session: Box<TerminalSession>,
+    backend: Upgraded,
+    recording: Option<Recording>,
+}
+
+async fn prepare(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Prepared, Rejection> {
     let Admitted { caller, workspace } = admit(gateway, asked, AdmittedTo::Terminal).await?;
     let name = workspace.name_any();
-    let place = match enter(gateway, &name, workspace.status.as_ref()) {
-        Ok(place) => place,
-        Err(full) => return refuse_full(gateway, asked, &caller, &name, full),
+    let ensured = |outcome, reason| {
+        audit::emit(&Event::EnsureRunning {
+            actor: caller.actor(asked),
+            target: gateway.target(&name),
+            action: Action::Get,
+            outcome,
+            reason,
+        });
     };
+    let place = enter(gateway, &name, workspace.status.as_ref()).map_err(|full| {
+        let reason = match full {
+            Full::User => RefusalReason::TooManyTerminalsOfUser,
+            Full::Gateway => RefusalReason::TooManyTerminals,
+        };
+        gateway.metrics.refused(reason);
+        ensured(Outcome::Denied, reason.as_str());
+        Rejection::of(reason)
+    })?;
     let dialled = if workspace.status.as_ref().is_some_and(is_open) {
         gateway.dial_terminal(&workspace).await.map_err(|error| {
             tracing::warn!(request_id = asked.id.as_str(), workspace = name, %error, "can't open a terminal");
@@ -70,42 +108,36 @@ pub async fn open(gateway: &Arc<Gateway>, asked: &mut Asked) -> Result<Answer, R
     } else {
         Err("not_running")
     };
-    let (outcome, reason) = match &dialled {
-        Ok(_) => (Outcome::Success, "running"),
-        Err(reason) => (Outcome::Failure, *reason),
-    };
-    audit::emit(&Event::EnsureRunning {
-        actor: caller.actor(asked),
-        target: gateway.target(&name),
-        action: Action::Get,
-        outcome,
-        reason,
-    });
+    match &dialled {
+        Ok(_) => ensured(Outcome::Success, "running"),
+        Err(reason) => ensured(Outcome::Failure, reason),
+    }
     let backend = dialled.map_err(|_| Rejection::WorkspaceNotReady)?;
-    let (answer, upgraded) = upgrade(&mut asked.request).map_err(|_| Rejection::BadHandshake)?;
     let recording = recording::begin(gateway, asked, &caller, &name).await?;
-    let answer = accepted(answer);
     let session = Box::new(session(asked, caller.session_id(), &gateway.workspaces.pod_name));
     let terminal = Box::new(Terminal {
         gateway: Arc::clone(gateway),
         request: asked.without_request(),
         id: session.id.clone(),
+        is_page: handshake::is_page(gateway, asked),
         stays_awake_by_output: workspace.spec.lifecycle.keep_alive == KeepAlive::Output,
         caller,
         workspace: name,
         _place: place,
     });
-    gateway.drain.spawn(terminal.run(session, upgraded, backend, recording));
-    Ok(answer)
+    Ok(Prepared {
+        terminal,
+        session,
+        backend,
+        recording,
+    })
 }
 
-/// Whether the client speaks ttyd's protocol: a list in one or several headers (RFC 6455, section 11.3.4).
-fn offers_subprotocol(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
-    values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|offered| offered.trim() == SUBPROTOCOL)
+/// The client left, or was none, before it had a terminal.
+async fn not_taken(recording: Option<Recording>) {
+    if let Some(recording) = recording {
+        recording.close("not_taken").await;
+    }
 }
 
 /// A terminal that is open.
@@ -115,6 +147,8 @@ struct Terminal {
     caller: Caller,
     workspace: String,
     id: String,
+    /// Whether our own page has it.
+    is_page: bool,
     /// Whether what it prints counts as use.
     stays_awake_by_output: bool,
     _place: Place,
@@ -128,53 +162,6 @@ fn enter(gateway: &Gateway, name: &str, status: Option<&WorkspaceStatus>) -> Res
     gateway.terminals.enter(name, elsewhere)
 }
 
-/// A page can't read the answer to a handshake, so it is told by a close code; a program gets an error.
-fn refuse_full(
-    gateway: &Arc<Gateway>,
-    asked: &mut Asked,
-    caller: &Caller,
-    name: &str,
-    full: Full,
-) -> Result<Answer, Rejection> {
-    let (reason, close) = match full {
-        Full::User => (RefusalReason::TooManyTerminalsOfUser, Close::TOO_MANY),
-        Full::Gateway => (RefusalReason::TooManyTerminals, Close::FULL),
-    };
-    gateway.metrics.refused(reason);
-    audit::emit(&Event::EnsureRunning {
-        actor: caller.actor(asked),
-        target: gateway.target(name),
-        action: Action::Get,
-        outcome: Outcome::Denied,
-        reason: reason.as_str(),
-    });
-    if caller.via == Via::BearerToken {
-        return Err(Rejection::of(reason));
-    }
-    let (answer, upgraded) = upgrade(&mut asked.request).map_err(|_| Rejection::BadHandshake)?;
-    gateway.drain.spawn(async move {
-        if let Ok(client) = upgraded.await {
-            refuse(client_socket(client.into_inner().into_inner()), close).await;
-        }
-    });
-    Ok(accepted(answer))
-}
-
-fn accepted(answer: Response<Empty<Bytes>>) -> Answer {
-    let mut answer = answer.map(BodyExt::boxed_unsync);
-    let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
-    answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
-    answer
-}
-
-/// A plain connection is split without a lock.
-fn client_socket(upgraded: Upgraded) -> Socket {
-    match released::<TcpStream>(upgraded) {
-        Ok((stream, buffered)) => Socket::of_tcp(stream, buffered),
-        Err(upgraded) => Socket::from(upgraded),
-    }
-}
-
 impl Terminal {
     /// Most terminals are quiet most of the time: what is done before and after has memory of its own.
     async fn run(
@@ -184,17 +171,17 @@ impl Terminal {
         backend: Upgraded,
         recording: Option<Recording>,
     ) {
-        let client = match upgraded.await {
-            Ok(client) => client_socket(client.into_inner().into_inner()),
-            // The client left before it had its 101.
+        let mut client = match handshake::socket(upgraded).await {
+            Ok(client) => client,
             Err(error) => {
                 tracing::debug!(request_id = self.request.id.as_str(), %error, "a terminal was not taken");
-                if let Some(recording) = recording {
-                    recording.close("not_taken").await;
-                }
-                return;
+                return not_taken(recording).await;
             }
         };
+        if self.is_page {
+            // Whatever the page was told when it was loaded: that may be long ago, and by another gateway.
+            Box::pin(client.announce(&notice(&self.gateway, recording.is_some()))).await;
+        }
         let Self { gateway, workspace, .. } = &*self;
         audit::emit(&Event::SessionStart {
             actor: self.caller.actor(&self.request),
@@ -358,6 +345,14 @@ fn filtered(client: Socket, workspace: Socket, clipboard: Clipboard) -> (Socket,
     (client, workspace)
 }
 
+/// Tells our page whether its session is recorded, and where users are to see that.
+fn notice(gateway: &Gateway, is_recorded: bool) -> Vec<u8> {
+    let settings = gateway.recording.as_ref().filter(|_| is_recorded);
+    let notice = settings.map(|recording| recording.notice).unwrap_or_default();
+    let Notice { in_bar, in_title } = notice;
+    format!("{RECORDED}{}", json!({"bar": in_bar, "title": in_title})).into_bytes()
+}
+
 /// What the status says of a terminal that opens.
 fn session(asked: &Asked, sign_in: Option<&str>, gateway: &str) -> TerminalSession {
     let request = &asked.request;
@@ -440,23 +435,5 @@ mod tests {
         }
         let bytes = size_of::<Terminal>() + task_of(Terminal::run);
         assert!(bytes <= 5632, "{bytes} bytes");
-    }
-
-    #[test]
-    fn the_subprotocol_may_be_one_of_several() {
-        for (values, expected) in [
-            (&["tty"][..], true),
-            (&["other, tty"], true),
-            (&["other", " tty"], true),
-            (&[], false),
-            (&["ttyd"], false),
-            (&["TTY"], false),
-        ] {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(value));
-            }
-            assert_eq!(offers_subprotocol(&headers), expected, "{values:?}");
-        }
     }
 }

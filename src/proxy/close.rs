@@ -14,12 +14,14 @@ impl Close {
     pub const TOO_BIG: Self = Self::new(1009, "a message is larger than 1 MiB");
     pub const BACKEND_LOST: Self = Self::new(1011, "the connection to the workspace was lost");
     /// The client finds another replica by connecting again.
-    pub const RESTART: Self = Self::new(1012, "the gateway restarts; connect again");
+    pub const RESTART: Self = Self::new(1012, "the gateway restarts");
     /// The client tries again later, when this or another replica knows again who may enter.
-    pub const LOST_TOUCH: Self = Self::new(1013, "the gateway has lost touch with the cluster; connect again");
+    pub const LOST_TOUCH: Self = Self::new(1013, "the gateway has lost touch with the cluster");
     /// A code of this program's own: the session is over, sign in again.
     pub const SIGNED_OUT: Self = Self::new(4401, "the session has ended; sign in again");
-    /// Another one: an administrator has suspended the workspace.
+    /// Another one: the user may not enter; our page says why when it is loaded again.
+    pub const FORBIDDEN: Self = Self::new(4403, "you may not enter; load the page again");
+    /// The same, as an administrator has suspended the workspace.
     pub const SUSPENDED: Self = Self::new(4403, "the workspace was suspended");
 
     /// Another one: what is said can't be recorded, and must be.
@@ -28,7 +30,13 @@ impl Close {
     /// Another one: the user has too many terminals open.
     pub const TOO_MANY: Self = Self::new(4429, "too many terminals of yours are open; close another one");
     /// The gateway has no place for another terminal; the client tries again later.
-    pub const FULL: Self = Self::new(1013, "too many terminals are open here; connect again later");
+    pub const FULL: Self = Self::new(1013, "as many terminals are open here as there may be");
+
+    /// There is no terminal yet; the client tries again.
+    pub const NOT_READY: Self = Self::new(1013, "the workspace takes no connections at the moment");
+    pub const UNAVAILABLE: Self = Self::new(1013, "the cluster does not say where the workspace is");
+    pub const RATE_LIMITED: Self = Self::new(1013, "terminals were opened too often; this takes a moment");
+    pub const NO_PROVIDER: Self = Self::new(1013, "the identity provider can't be reached");
 
     /// Another one: the workspace is being stopped; `word` says why, for programs.
     pub const fn stopped(word: &'static str) -> Self {
@@ -112,6 +120,11 @@ mod tests {
             Close::RESTART,
             Close::LOST_TOUCH,
             Close::SIGNED_OUT,
+            Close::FORBIDDEN,
+            Close::NOT_READY,
+            Close::UNAVAILABLE,
+            Close::RATE_LIMITED,
+            Close::NO_PROVIDER,
             Close::NOT_RECORDED,
             Close::TOO_MANY,
             Close::FULL,

@@ -177,6 +177,10 @@ async fn a_workspace_answers_what_was_asked_and_each_once() {
     talk.workspace.set_auto_pong(false);
     let pong = |beat: &'static [u8]| Frame::pong(Payload::Borrowed(beat));
     talk.workspace.write_frame(pong(b"h1")).await.unwrap();
+    // Read before anything is asked.
+    let output = Frame::binary(Payload::Borrowed(b"0"));
+    talk.workspace.write_frame(output).await.unwrap();
+    assert_eq!(&*talk.client.read_frame().await.unwrap().payload, b"0");
     for beat in [b"h1", b"h2"] {
         let beat = Frame::binary(Payload::Borrowed(&beat[..]));
         talk.client.write_frame(beat).await.unwrap();

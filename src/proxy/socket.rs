@@ -1,9 +1,10 @@
 //! An upgraded HTTP connection becomes two halves, one to read and one to write, each used by itself.
 
+use super::frame::{self, Opcode};
 use bytes::Bytes;
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, split};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::TcpStream;
 
 pub type Reader = Box<dyn AsyncRead + Send + Unpin>;
@@ -38,6 +39,14 @@ impl Socket {
             writer: Box::new(writer),
             buffered,
             received: None,
+        }
+    }
+
+    /// Says something of our own, before the conversation begins. That the other side is gone shows there.
+    pub async fn announce(&mut self, message: &[u8]) {
+        let frame = frame::encode(Opcode::Binary, message, None);
+        if self.writer.write_all(&frame).await.is_ok() {
+            let _ = self.writer.flush().await;
         }
     }
 

@@ -21,6 +21,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use url::Url;
 
+/// Where our own page opens a terminal.
+const OWN_TERMINAL: &str = "/ws?client=page";
 const LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
@@ -238,9 +240,14 @@ impl Browser {
         answer.unwrap().json()["id_token"].as_str().unwrap().to_owned()
     }
 
-    /// Asks for a WebSocket: the terminal, or the answer that refuses it.
+    /// Asks for a WebSocket, as a program does: the terminal, or the answer that refuses it.
     pub async fn terminal(&self, origin: &str, headers: &[(&str, &str)]) -> Result<Terminal, Answer> {
-        let url = Url::parse(&format!("{origin}/ws")).unwrap();
+        self.terminal_at(origin, "/ws", headers).await
+    }
+
+    /// The same at a path of one's own.
+    pub async fn terminal_at(&self, origin: &str, path: &str, headers: &[(&str, &str)]) -> Result<Terminal, Answer> {
+        let url = Url::parse(&format!("{origin}{path}")).unwrap();
         let mut request = self
             .head(Method::GET, &url, headers)
             .body(Full::new(Bytes::new()))
@@ -281,6 +288,8 @@ impl Browser {
         Ok(Terminal {
             socket,
             screen: String::new(),
+            recorded: serde_json::Value::Null,
+            refused: None,
         })
     }
 
@@ -292,12 +301,18 @@ impl Browser {
         terminal
     }
 
-    /// What a browser sends when our own page opens a terminal.
+    /// What a browser sends when our own page opens a terminal, and the first that it is told: whether the session is recorded, or by a
+    /// close code that there is no terminal.
     pub async fn own_terminal(&self, origin: &str, public: &str) -> Terminal {
-        match self.terminal(origin, &[("origin", public)]).await {
-            Ok(terminal) => terminal,
-            Err(answer) => panic!("no terminal: {answer:?}"),
+        let opened = self.terminal_at(origin, OWN_TERMINAL, &[("origin", public)]).await;
+        let mut terminal = opened.unwrap_or_else(|answer| panic!("no terminal: {answer:?}"));
+        let first = timeout(LIMIT, terminal.socket.read_frame()).await.unwrap().unwrap();
+        match (first.opcode, &*first.payload) {
+            (OpCode::Binary, [b'r', notice @ ..]) => terminal.recorded = serde_json::from_slice(notice).unwrap(),
+            (OpCode::Close, payload) => terminal.refused = Some(close(payload)),
+            other => panic!("neither a notice nor a refusal: {other:?}"),
         }
+        terminal
     }
 }
 
@@ -326,6 +341,16 @@ async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> 
 pub struct Terminal {
     pub socket: WebSocket<TokioIo<Upgraded>>,
     pub screen: String,
+    /// What our own page was told of it.
+    pub recorded: serde_json::Value,
+    /// The close code and reason of one that our own page was refused.
+    pub refused: Option<(u16, String)>,
+}
+
+/// The code and the reason of a close frame (RFC 6455, section 5.5.1).
+fn close(payload: &[u8]) -> (u16, String) {
+    let (code, reason) = payload.split_first_chunk().unwrap();
+    (u16::from_be_bytes(*code), String::from_utf8_lossy(reason).into_owned())
 }
 
 impl Terminal {
@@ -366,11 +391,13 @@ impl Terminal {
 
     /// Reads until the close frame, and gives its code and reason.
     pub async fn closed_because(&mut self) -> (u16, String) {
+        if let Some(refused) = self.refused.take() {
+            return refused;
+        }
         loop {
             let frame = timeout(LIMIT, self.socket.read_frame()).await.unwrap().unwrap();
             if frame.opcode == OpCode::Close {
-                let code = u16::from_be_bytes([frame.payload[0], frame.payload[1]]);
-                let reason = String::from_utf8_lossy(&frame.payload[2..]).into_owned();
+                let (code, reason) = close(&frame.payload);
                 // The close handshake (RFC 6455, section 7.1.2).
                 let _ = self.socket.write_frame(Frame::close(code, b"")).await;
                 return (code, reason);

@@ -136,9 +136,12 @@ async fn terminals_have_a_limit_that_the_page_is_told_of() {
     second.until("$ ").await;
     let again = eventually(async || {
         let mut terminal = browser.own_terminal(&origin, &origin).await;
+        if terminal.refused.is_some() {
+            return false;
+        }
         terminal.hello().await;
-        let frame = terminal.socket.read_frame().await.unwrap();
-        frame.opcode != fastwebsockets::OpCode::Close
+        terminal.until("$ ").await;
+        true
     });
     assert!(again.await);
     let denied = gateway.audited("workspace.ensure_running");

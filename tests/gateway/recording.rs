@@ -7,6 +7,7 @@ use devplane::recording::layout::{Contents, Files, ledger};
 use devplane::recording::seal::TrustedKeys;
 use devplane::recording::verify;
 use fastwebsockets::OpCode;
+use serde_json::json;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -61,6 +62,7 @@ async fn every_message_is_on_disk_and_the_user_is_told() {
     assert!(page.contains(r#"class="recorded""#), "{page}");
 
     let mut terminal = browser.own_shell(&origin).await;
+    assert_eq!(terminal.recorded, json!({"bar": true, "title": true}));
     terminal.type_keys("read -rs secret\r").await;
     terminal.until("secret\r\n").await;
     terminal.type_keys("planted-password\r").await;
@@ -152,6 +154,15 @@ async fn a_session_that_can_t_be_recorded_does_not_begin_unless_it_may() {
                 );
             }
         }
+        // A page is told by a close code, or that it is not recorded.
+        let told = browser.own_terminal(&origin, &origin).await;
+        match told.refused {
+            Some((code, _)) => assert!(!is_let_in && code == 4503),
+            None => assert_eq!(
+                (is_let_in, told.recorded),
+                (true, json!({"bar": false, "title": false}))
+            ),
+        }
         let failed = gateway.audited("recording.failed");
         assert_eq!(
             (failed[0]["reason"].as_str(), failed[0]["outcome"].as_str()),
@@ -159,7 +170,7 @@ async fn a_session_that_can_t_be_recorded_does_not_begin_unless_it_may() {
         );
         assert_eq!(failed[0]["workspace"], site.name("dev1"));
         let metrics = browser.get(&format!("{origin}/metrics")).await.unwrap().body;
-        let counted = r#"devplane_gateway_recording_failures_total{reason="open_failed"} 1"#;
+        let counted = r#"devplane_gateway_recording_failures_total{reason="open_failed"} 2"#;
         assert!(metrics.contains(counted), "{metrics}");
     }
 }

@@ -23,6 +23,21 @@ async fn what_is_typed_runs_in_the_workspace() {
         (503, Some("workspace_not_ready"))
     );
     assert!(!early.header("retry-after").is_empty());
+    // Our page, which can't read that, is told by a close code, as it is of everything else that keeps it out.
+    let (code, reason) = browser.own_terminal(&origin, &origin).await.refused.unwrap();
+    assert_eq!(
+        (code, reason.as_str()),
+        (1013, "the workspace takes no connections at the moment")
+    );
+    let stranger = Browser::default();
+    assert_eq!(stranger.own_terminal(&origin, &origin).await.closed().await, 4401);
+    let foreign = [("origin", "https://other.test")];
+    let foreign = browser
+        .terminal_at(&origin, "/ws?client=page", &foreign)
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(foreign.status, 403);
 
     site.set_running(&name, "127.0.7.1").await;
     let running = eventually(async || browser.page(&origin).await.body.contains("id=\"screen\""));
@@ -105,6 +120,28 @@ async fn what_is_typed_runs_in_the_workspace() {
             .unwrap();
         assert!(!answer.body.contains(&name), "{path}: {answer:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_opens_terminals_too_often_is_told_to_wait() {
+    let site = Site::new("terminal-limited").await;
+    let settings = [
+        ("GATEWAY_RL_WS_PER_USER_RPS", "0.01"),
+        ("GATEWAY_RL_WS_PER_USER_BURST", "1"),
+    ];
+    let (_gateway, origin) = (site.gateway(&settings).await, site.origin());
+    let _ttyd = ttyd("127.0.7.7");
+    let browser = Browser::default();
+    site.create_running("dev1", "127.0.7.7").await;
+    browser.sign_in(&origin, "dev1").await;
+    assert_eq!(browser.own_terminal(&origin, &origin).await.refused, None);
+    let (code, reason) = browser.own_terminal(&origin, &origin).await.refused.unwrap();
+    assert!(code == 1013 && reason.contains("too often"), "{code} {reason}");
+    let program = browser.terminal(&origin, &[("origin", &origin)]).await.err().unwrap();
+    assert_eq!(
+        (program.status, program.json()["error"].as_str()),
+        (429, Some("rate_limited"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -220,6 +257,7 @@ async fn a_suspension_closes_the_terminal_and_keeps_the_user_out() {
     assert!(page.body.contains("suspended by an administrator"), "{}", page.body);
     let refused = browser.terminal(&origin, &[("origin", &origin)]).await.err().unwrap();
     assert_eq!(refused.json()["error"], "forbidden");
+    assert_eq!(browser.own_terminal(&origin, &origin).await.closed().await, 4403);
     assert!(eventually(async || gateway.audited("ws.session.end").len() == 1).await);
     assert_eq!(gateway.audited("ws.session.end")[0]["reason"], "suspended");
 }

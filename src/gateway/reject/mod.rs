@@ -1,5 +1,6 @@
 //! A refusal becomes an answer: the only place that chooses status codes and error codes.
 
+mod closes;
 mod parts;
 
 use super::pages::MessagePage;

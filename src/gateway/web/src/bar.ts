@@ -3,6 +3,7 @@
 import type { State } from './connection';
 import type { View } from './events';
 import { FONT_SIZES, type Preferences } from './preferences';
+import type { Notice } from './protocol';
 import { plainLine, remaining } from './text';
 
 export interface Listener {
@@ -65,6 +66,8 @@ export class Bar {
   private readonly theme = find('theme', HTMLButtonElement);
   private readonly reader = find('screen-reader', HTMLButtonElement);
   private readonly barShow = find('bar-show', HTMLButtonElement);
+  private readonly barShowState = find('bar-show-state', HTMLElement);
+  private readonly recordedMarks = [find('recorded', HTMLElement), find('bar-show-recorded', HTMLElement)];
   private readonly dialog = find('restart-dialog', HTMLDialogElement);
   private hiding: ReturnType<typeof setTimeout> | undefined;
   private stopsAt: number | undefined;
@@ -125,6 +128,7 @@ export class Bar {
   state(state: State): void {
     document.body.dataset.state = state.name;
     this.status.textContent = LABELS[state.name];
+    this.barShowState.textContent = state.name === 'open' ? '' : `${LABELS[state.name]} · `;
     this.reconnect.hidden = state.name !== 'quiet' && state.name !== 'waiting';
     if (state.name !== 'open') this.latencyText.textContent = '';
     switch (state.name) {
@@ -139,7 +143,7 @@ export class Bar {
         this.tell(QUIET, { lasts: true });
         break;
       case 'waiting':
-        this.tell(state.detail, { lasts: true });
+        this.tell(state.detail, { lasts: true, actions: state.hasFailed ? [{ label: 'Try again', run: () => this.listener.restart() }] : [] });
         break;
       case 'ended': {
         const { text, label } = ENDED[state.why];
@@ -148,6 +152,12 @@ export class Bar {
       }
     }
     this.show();
+  }
+
+  recorded({ bar }: Notice): void {
+    const isNew = bar && this.recordedMarks.some((mark) => mark.hidden);
+    for (const mark of this.recordedMarks) mark.hidden = !bar;
+    if (isNew) this.tell('What you do in this terminal is recorded from now on.');
   }
 
   latency(milliseconds: number): void {

@@ -7,15 +7,15 @@ import { delay } from './backoff';
 import type { Update } from './events';
 import { Heartbeat, TICK } from './heartbeat';
 import { Outbox, size } from './outbox';
-import { heartbeat, heartbeatAnswer, hello, input, isOfTheMoment, type Message, output, resize, type Size } from './protocol';
+import { heartbeat, heartbeatAnswer, hello, input, isOfTheMoment, type Message, type Notice, output, recorded, resize, type Size } from './protocol';
 
 export type State =
   | { name: 'connecting' }
   | { name: 'open' }
   /** It was open, but nothing is heard. What is typed waits. */
   | { name: 'quiet' }
-  /** Down, and being mended. `detail` is for the user. */
-  | { name: 'waiting'; detail: string }
+  /** Down, and being mended. `detail` is for the user; what has failed may be tried again. */
+  | { name: 'waiting'; detail: string; hasFailed?: boolean }
   /** Down until the user does something. */
   | { name: 'ended'; why: 'idle' | 'stopped' | 'gone' };
 
@@ -39,6 +39,8 @@ export interface Listener {
   output(bytes: Uint8Array): void;
   /** How many milliseconds it is to the workspace and back. */
   latency(milliseconds: number): void;
+  /** Whether the session is recorded, and where that is shown. */
+  recorded(notice: Notice): void;
   /** How many bytes of what was typed wait to be sent. */
   kept(bytes: number): void;
   /** The connection broke while this was on its way. It waits, and all that is typed, until `decide` is called. */
@@ -47,8 +49,8 @@ export interface Listener {
 
 /** The close code of a session that is over. */
 const SIGNED_OUT = 4401;
-/** And that of a workspace that an administrator has suspended. */
-const SUSPENDED = 4403;
+/** And that of a workspace that the user may not enter, such as one that an administrator has suspended. */
+const FORBIDDEN = 4403;
 /** And that of one that is being stopped; the reason is a word. */
 const STOPPED = 4410;
 /** Why it will be back by itself, in words for the user. */
@@ -84,6 +86,8 @@ export class Connection {
   private sending: ReturnType<typeof setTimeout> | undefined;
   private stopTicks: () => void = () => undefined;
   private skipPause = new AbortController();
+  /** The user wants to be connected, whatever is known of the workspace. */
+  private asked = new AbortController();
   private readonly stopped = new AbortController();
 
   constructor(
@@ -134,6 +138,7 @@ export class Connection {
     if (this.name === 'quiet' && isAsked) this.drop(LOST);
     else if (this.name === 'quiet') this.heart?.hurry(this.surroundings.now());
     else this.skipPause.abort();
+    if (isAsked) this.asked.abort();
   }
 
   resize(size: Size): void {
@@ -191,8 +196,11 @@ export class Connection {
     socket.onmessage = ({ data }) => {
       if (!(data instanceof ArrayBuffer) || socket !== this.socket) return;
       this.heart?.heard();
+      // The gateway's, and the first of a connection: later ones would be a workspace's.
+      const notice = isReached ? undefined : recorded(data);
       if (!isReached) reached();
       else if (this.name === 'quiet') this.tell({ name: 'open' });
+      if (notice) return this.listener.recorded(notice);
       const answered = heartbeatAnswer(data);
       if (answered !== undefined) this.confirm(answered);
       if (this.outbox.waiting > 0) this.flush();
@@ -207,11 +215,11 @@ export class Connection {
       if (this.stopped.signal.aborted || socket !== this.socket) return;
       this.end();
       if (code === SIGNED_OUT) this.surroundings.signIn();
-      else if (code === SUSPENDED) this.surroundings.reload();
+      else if (code === FORBIDDEN) this.surroundings.reload();
       else if (code === STOPPED) this.leave(reason);
       else if (code === NOT_RECORDED) void this.recover(UNRECORDED);
       else if (code === TOO_MANY) void this.recover(CROWDED);
-      else void this.recover(LOST);
+      else void this.recover(because(reason));
     };
   }
 
@@ -271,17 +279,19 @@ export class Connection {
     for (;;) {
       this.tell({ name: 'waiting', detail });
       this.skipPause = new AbortController();
+      this.asked = new AbortController();
       await this.surroundings.pause(pause, AbortSignal.any([this.stopped.signal, this.skipPause.signal]));
       if (this.stopped.signal.aborted) return;
       const next = await this.follow();
-      if (next !== 'again') return;
+      if (next === 'done') return;
+      if (this.asked.signal.aborted) return this.connect();
       pause = delay(this.attempt++);
     }
   }
 
   private async follow(): Promise<'again' | 'done'> {
     const following = new AbortController();
-    const signal = AbortSignal.any([following.signal, this.stopped.signal]);
+    const signal = AbortSignal.any([following.signal, this.asked.signal, this.stopped.signal]);
     try {
       for await (const update of this.surroundings.updates(signal)) {
         if (update.kind === 'signed-out') {
@@ -304,7 +314,9 @@ export class Connection {
           this.tell({ name: 'ended', why: update.view.stopReason === 'Idle' ? 'idle' : 'stopped' });
           return 'done';
         }
-        this.tell({ name: 'waiting', detail: update.view.message || 'Your workspace is starting…' });
+        const { message, remediationHint, phase } = update.view;
+        const detail = [message || 'Your workspace is starting…', remediationHint].filter((text) => text !== '').join(' ');
+        this.tell({ name: 'waiting', detail, hasFailed: phase === 'Failed' });
       }
     } finally {
       following.abort();
@@ -327,4 +339,9 @@ export class Connection {
     this.listener.kept(this.mayType ? 0 : outbox.waiting);
     if (this.mayType && outbox.waiting > 0) this.sending = setTimeout(() => this.flush(), RETRY_SEND);
   }
+}
+
+/** Why a connection ended, as the gateway says it. A network says nothing, and a workspace's words are not passed on. */
+function because(reason: string): string {
+  return reason === '' ? LOST : `${reason.charAt(0).toUpperCase()}${reason.slice(1)}. Connecting again…`;
 }

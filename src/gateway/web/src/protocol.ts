@@ -7,6 +7,7 @@ const RESUME = 0x33; // '3'
 const HEARTBEAT = 0x68; // 'h', which the gateway passes on as a ping
 
 const OUTPUT = 0x30; // '0'
+const RECORDED = 0x72; // 'r', of the gateway itself
 
 /** In bytes. A large paste goes in pieces that are soon written, each: the workspace shows the first ones while others are on their way. */
 export const MAX_INPUT = 16 * 1024;
@@ -43,6 +44,24 @@ export function heartbeatAnswer(data: ArrayBuffer): number | undefined {
   if (bytes[0] !== HEARTBEAT || bytes.length > 17) return undefined;
   const serial = Number(new TextDecoder().decode(bytes.subarray(1)));
   return Number.isSafeInteger(serial) ? serial : undefined;
+}
+
+/** Where it is shown that the session is recorded. */
+export interface Notice {
+  bar: boolean;
+  title: boolean;
+}
+
+/** The gateway's notice of a recording; nothing for every other message. A workspace could only forge one for its own user. */
+export function recorded(data: ArrayBuffer): Notice | undefined {
+  const bytes = new Uint8Array(data);
+  if (bytes[0] !== RECORDED) return undefined;
+  try {
+    const { bar, title } = JSON.parse(new TextDecoder().decode(bytes.subarray(1))) as Partial<Notice>;
+    return { bar: bar === true, title: title === true };
+  } catch {
+    return undefined;
+  }
 }
 
 /** What a terminal says by itself, or with the mouse: an answer to a program, focus, a click. It is for the screen of this moment only. */

@@ -20,6 +20,11 @@ function text(id: string, value: string): void {
   element.hidden = value === '';
 }
 
+function reveal(id: string, isShown: boolean): void {
+  const element = document.getElementById(id);
+  if (element) element.hidden = !isShown;
+}
+
 function show(view: View): void {
   const hasFailed = view.phase === 'Failed';
   document.body.dataset.phase = view.phase;
@@ -28,8 +33,9 @@ function show(view: View): void {
   document.title = hasFailed ? 'Not started – DevPlane' : title.replace('Not started', 'Starting');
   text('message', view.message);
   text('hint', view.remediationHint);
-  const retry = document.getElementById('retry');
-  if (retry) retry.hidden = !hasFailed;
+  reveal('retry', hasFailed);
+  reveal('ask', hasFailed);
+  reveal('renew', false);
   view.steps.forEach(showStep);
   showTimes();
 }
@@ -60,6 +66,7 @@ document.getElementById('retry')?.addEventListener('click', async () => {
   const refused = await wish('restart');
   if (refused) text('message', refused);
 });
+document.getElementById('renew')?.addEventListener('click', () => location.reload());
 setInterval(showTimes, 1000);
 
 for (let attempt = 0; ; ) {
@@ -75,7 +82,11 @@ for (let attempt = 0; ; ) {
         }
         break;
       case 'gone':
-        text('message', 'Your workspace was deleted. Reload this page to make a new one.');
+        text('title', 'Your workspace was deleted');
+        text('message', 'You can make a new one.');
+        text('hint', '');
+        reveal('retry', false);
+        reveal('renew', true);
         break;
       case 'signed-out':
         location.assign('/login');

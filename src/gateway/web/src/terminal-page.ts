@@ -9,15 +9,17 @@ import { browserStore, read, write } from './preferences';
 import * as protocol from './protocol';
 import { Screen } from './terminal';
 import { TouchKeys } from './touch-keys';
+import { keepInView } from './viewport';
 import { wish, type Wish } from './wishes';
 
-const APPLICATION = document.title;
+const RECORDED = '● Recorded · ';
+const APPLICATION = document.title.replace(RECORDED, '');
 const store = browserStore();
 /** How the workspace is: for the bar, and for a connection that waits for it. */
 const feed = new Feed(updates);
 
 function openSocket(): WebSocket {
-  const url = new URL('/ws', location.href);
+  const url = new URL('/ws?client=page', location.href);
   url.protocol = url.protocol.replace('http', 'ws');
   return new WebSocket(url, ['tty']);
 }
@@ -31,6 +33,10 @@ const isVisible = () => document.visibilityState === 'visible';
 const host = document.getElementById('screen');
 if (host) {
   const preferences = read(store);
+  let [isMarked, programTitle] = [document.title.startsWith(RECORDED), ''];
+  const showTitle = () => {
+    document.title = `${isMarked ? RECORDED : ''}${programTitle ? `${programTitle} – ` : ''}${APPLICATION}`;
+  };
   const allowed = document.body.dataset.clipboard ?? '';
   const mayCopy = ['both', 'copy'].includes(allowed);
   const mayPaste = ['both', 'paste'].includes(allowed);
@@ -85,7 +91,8 @@ if (host) {
       },
       resized: (size) => connection.resize(size),
       titled: (title) => {
-        document.title = title ? `${title} – ${APPLICATION}` : APPLICATION;
+        programTitle = title;
+        showTitle();
       },
       copied: copy,
       congested: (isCongested) => connection.control(isCongested ? protocol.pause() : protocol.resume()),
@@ -114,6 +121,11 @@ if (host) {
       },
       output: (bytes) => screen.write(bytes),
       latency: (milliseconds) => bar.latency(milliseconds),
+      recorded: (notice) => {
+        isMarked = notice.title;
+        showTitle();
+        bar.recorded(notice);
+      },
       kept: (bytes) => bar.kept(bytes),
       unsure: (typed) => bar.unsure(typed),
     },
@@ -158,6 +170,7 @@ if (host) {
   addEventListener('online', () => connection.hurry(false));
   addEventListener('pagehide', () => connection.ask());
   document.addEventListener('visibilitychange', () => connection.ask());
+  keepInView();
   fullScreen(find('full-screen', HTMLButtonElement), () => screen.focus());
 
   // Signing out closes the terminal as one whose session is over, and that would sign in again before the answer is here.

@@ -49,7 +49,7 @@ const view = (change: Partial<View>): Update => ({
   view: { phase: 'Running', message: '', stopReason: '', remediationHint: '', ttydReady: false, updatePending: '', steps: [], ...change },
 });
 
-function setUp(told: Update[][]) {
+function setUp(told: Update[][], followed?: (signal: AbortSignal) => AsyncIterable<Update>) {
   const sockets: Socket[] = [];
   const states: State[] = [];
   const pauses: number[] = [];
@@ -60,6 +60,7 @@ function setUp(told: Update[][]) {
   let time = 0;
   const unsure: string[] = [];
   const kept: number[] = [];
+  const notices: unknown[] = [];
   const connection = new Connection(
     {
       open: () => {
@@ -67,8 +68,9 @@ function setUp(told: Update[][]) {
         sockets.push(socket);
         return socket as unknown as WebSocket;
       },
-      updates: async function* () {
-        yield* told.shift() ?? [{ kind: 'ended' as const }];
+      updates: async function* (signal) {
+        if (followed) yield* followed(signal);
+        else yield* told.shift() ?? [{ kind: 'ended' as const }];
       },
       pause: async (milliseconds) => {
         pauses.push(milliseconds);
@@ -87,6 +89,7 @@ function setUp(told: Update[][]) {
       state: (state) => states.push(state),
       output: () => undefined,
       latency: () => undefined,
+      recorded: (notice) => notices.push(notice),
       kept: (bytes) => kept.push(bytes),
       unsure: (typed) => unsure.push(typed),
     },
@@ -101,7 +104,7 @@ function setUp(told: Update[][]) {
     }
   };
   const hide = (isHidden: boolean) => (visible = !isHidden);
-  return { connection, sockets, states, pauses, unsure, kept, pass, hide, signedOut: () => signedOut, reloaded: () => reloaded };
+  return { connection, sockets, states, pauses, unsure, kept, notices, pass, hide, signedOut: () => signedOut, reloaded: () => reloaded };
 }
 
 /** Lets everything that waits for nothing run. */
@@ -208,6 +211,63 @@ test('a terminal that is one too many says so', async () => {
   sockets[0]!.close(4429);
   await settle();
   assert.match(JSON.stringify(states), /Close another one/);
+});
+
+test('why the gateway ends a connection is told in its own words, and it is tried again more slowly', async () => {
+  const { sockets, states, pauses } = setUp([[view({ ttydReady: true })], [view({ ttydReady: true })]]);
+  sockets[0]!.accept();
+  sockets[0]!.close(1013, 'terminals were opened too often; this takes a moment');
+  await settle();
+  sockets[1]!.accept();
+  sockets[1]!.close(1006);
+  await settle();
+  const details = states.flatMap((state) => (state.name === 'waiting' ? [state.detail] : []));
+  assert.deepEqual(details.slice(0, 2), ['Terminals were opened too often; this takes a moment. Connecting again…', 'Connection lost. Connecting again…']);
+  assert.ok(pauses[1]! > pauses[0]! / 2 && sockets.length === 3);
+});
+
+test('whether the session is recorded is heard from the gateway, which speaks first', async () => {
+  const { sockets, states, notices } = setUp([[view({ ttydReady: true })]]);
+  const tell = (socket: Socket, text: string) => socket.onmessage?.({ data: new TextEncoder().encode(text).buffer });
+  sockets[0]!.accept();
+  tell(sockets[0]!, 'r{"bar":true,"title":false}');
+  assert.equal(states.at(-1)?.name, 'open');
+  // A workspace can't take it back.
+  tell(sockets[0]!, 'r{"bar":false,"title":false}');
+  assert.deepEqual(notices, [{ bar: true, title: false }]);
+  sockets[0]!.close();
+  await settle();
+  sockets[1]!.accept();
+  tell(sockets[1]!, 'r{"bar":false,"title":false}');
+  assert.equal(notices.length, 2);
+});
+
+test('what has failed says what to do, and may be tried again', async () => {
+  const told = setUp([[view({ phase: 'Failed', message: 'The image can’t be pulled.', remediationHint: 'Check its name.' })]]);
+  told.sockets[0]!.close();
+  await settle();
+  const failed = told.states.find((state) => state.name === 'waiting' && state.hasFailed);
+  assert.deepEqual(failed, { name: 'waiting', detail: 'The image can’t be pulled. Check its name.', hasFailed: true });
+});
+
+test('it connects when the user wants it, whatever is known of the workspace', async () => {
+  let isFollowed = false;
+  const followed = async function* (signal: AbortSignal): AsyncGenerator<Update> {
+    isFollowed = true;
+    yield view({ phase: 'Creating', message: 'Waiting for a node' });
+    await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));
+  };
+  const { connection, sockets } = setUp([], followed);
+  sockets[0]!.close();
+  await settle();
+  assert.ok(isFollowed && sockets.length === 1);
+  // That the network is there again tells nothing of the workspace.
+  connection.hurry(false);
+  await settle();
+  assert.equal(sockets.length, 1);
+  connection.hurry(true);
+  await settle();
+  assert.equal(sockets.length, 2);
 });
 
 test('a workspace that was stopped is not woken by a page that is left open', async () => {

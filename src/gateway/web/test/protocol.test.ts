@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bytesOf, heartbeat, heartbeatAnswer, hello, input, isOfTheMoment, isPaste, MAX_INPUT, output, pasteEnds, resize } from '../src/protocol';
+import { bytesOf, heartbeat, heartbeatAnswer, hello, input, isOfTheMoment, isPaste, MAX_INPUT, output, pasteEnds, recorded, resize } from '../src/protocol';
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
 
@@ -37,6 +37,13 @@ test('a heartbeat and its answer', () => {
   assert.equal(text(heartbeat(42)), 'h42');
   assert.equal(heartbeatAnswer(message('h42')), 42);
   for (const other of ['0h', 'hello', '', `h${'1'.repeat(17)}`]) assert.equal(heartbeatAnswer(message(other)), undefined, other);
+});
+
+test('the notice of a recording', () => {
+  const message = (content: string) => new TextEncoder().encode(content).buffer as ArrayBuffer;
+  assert.deepEqual(recorded(message('r{"bar":true,"title":false}')), { bar: true, title: false });
+  assert.deepEqual(recorded(message('r{"bar":1}')), { bar: false, title: false });
+  for (const other of ['0r', 'r', 'rno', '']) assert.equal(recorded(message(other)), undefined, other);
 });
 
 test('what a person types is kept, and what a terminal says of itself is not', () => {
