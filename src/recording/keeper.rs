@@ -3,16 +3,18 @@
 //! A session of its own is compressed when it has ended. What a gateway that was killed left is made good by the others, when they look
 //! around. What is removed is noted in the ledger first. Recordings of other gateways in the same directory are removed too, once they have ended.
 
-use super::layout::{Contents, Files, UNFINISHED, ledger, new_file};
+use super::layout::{Contents, Files, UNFINISHED, is_unfinished, ledger, open_plain, unfinished_file};
 use super::ledger::Happened;
 use super::manifest::Manifest;
 use super::queue::{Command, Queue};
 use super::recorder::{Options, Tell, Trouble};
+use super::said::Said;
 use crate::clock::Clock;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -89,6 +91,10 @@ impl Keeper {
         drop(closed);
         let look_around = || {
             let now = clock.now();
+            // A gateway that had nothing to write for long is not gone.
+            if let Err(error) = touch(&ledger(&directory, &gateway), now) {
+                tell(Trouble::Retention, &error.to_string());
+            }
             let swept = sweep(&directory, &gateway, keep_for, max_bytes, now, &queue);
             if let Err(error) = swept {
                 tell(Trouble::Retention, &error.to_string());
@@ -121,34 +127,48 @@ impl Keeper {
     }
 }
 
+fn touch(path: &Path, now: Timestamp) -> io::Result<()> {
+    File::options().append(true).open(path)?.set_modified(now.into())
+}
+
+/// Does all of it, and gives the first error: what is in the way of one file is not in the way of the others.
+fn each<T>(all: impl IntoIterator<Item = T>, mut act: impl FnMut(T) -> io::Result<()>) -> io::Result<()> {
+    let mut first = Ok(());
+    for one in all {
+        let done = act(one);
+        first = first.and(done);
+    }
+    first
+}
+
 /// Compresses what its own gateway did not, and removes files that were never finished.
 fn make_good(directory: &Path, gateway: &str, compress: bool, now: Timestamp) -> io::Result<()> {
+    let mut unfinished = vec![];
     for entry in directory.read_dir()? {
-        let path = entry?.path();
-        let is_unfinished = path.to_str().is_some_and(|path| path.ends_with(UNFINISHED));
-        let age = |path: &Path| modified(path).map(|at| now.duration_since(at));
-        if is_unfinished && age(&path) > Some(ABANDONED_AFTER) {
-            remove(&path)?;
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(is_unfinished) {
+            unfinished.push(entry.path());
         }
     }
+    let is_abandoned = |path: &PathBuf| modified(path).is_some_and(|at| now.duration_since(at) > ABANDONED_AFTER);
+    let removed = each(unfinished.into_iter().filter(is_abandoned), |path| remove(&path));
     if !compress {
-        return Ok(());
+        return removed;
     }
-    for id in &Contents::of(directory)?.sessions {
-        let files = Files::new(directory, id);
-        let is_left = || {
-            let closed_at: Option<Timestamp> = manifest(&files)?.closed_at?.parse().ok();
-            closed_at.map(|at| now.duration_since(at) > PACKED_AFTER)
-        };
-        if files.records().exists() && is_left().unwrap_or(false) {
-            match pack(&files, gateway) {
-                // Another gateway was quicker.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                result => result?,
-            }
-        }
-    }
-    Ok(())
+    let (contents, said) = (Contents::of(directory)?, Said::of(directory)?);
+    let left = contents
+        .sessions
+        .iter()
+        .map(|id| Files::new(directory, id))
+        .filter(|files| {
+            let ended = || ended_at(directory, files, &said, now);
+            files.records().exists() && ended().is_some_and(|at| now.duration_since(at) > PACKED_AFTER)
+        });
+    removed.and(each(left, |files| match pack(&files, gateway) {
+        // Another gateway was quicker.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }))
 }
 
 /// Puts a compressed file in the place of the records.
@@ -156,12 +176,20 @@ fn pack(files: &Files, gateway: &str) -> io::Result<()> {
     let path = files.compressed();
     let mut unfinished = path.clone().into_os_string();
     unfinished.push(format!(".{gateway}{UNFINISHED}"));
+    let unfinished = PathBuf::from(unfinished);
     let result = (|| {
-        let target = new_file().create(true).truncate(true).write(true).open(&unfinished)?;
-        zstd::stream::copy_encode(File::open(files.records())?, &target, LEVEL)?;
+        let records = open_plain(&files.records())?;
+        let target = unfinished_file(&unfinished)?;
+        zstd::stream::copy_encode(records, &target, LEVEL)?;
         target.sync_all()?;
-        fs::rename(&unfinished, path)?;
-        fs::remove_file(files.records())
+        fs::rename(&unfinished, &path)?;
+        fs::remove_file(files.records())?;
+        // Another gateway has removed the session meanwhile.
+        if files.manifest().exists() {
+            Ok(())
+        } else {
+            remove(&path)
+        }
     })();
     if result.is_err() {
         let _ = fs::remove_file(&unfinished);
@@ -180,15 +208,12 @@ fn sweep(
     if keep_for.is_none() && max_bytes.is_none() {
         return Ok(());
     }
-    // A gateway that had nothing to write for long is not gone.
-    let ledger_of_own = File::options().append(true).open(ledger(directory, gateway))?;
-    ledger_of_own.set_modified(now.into())?;
-    let contents = Contents::of(directory)?;
+    let (contents, mut said) = (Contents::of(directory)?, Said::of(directory)?);
     let mut ended: Vec<Ended> = vec![];
     let mut open_bytes = 0;
     for id in &contents.sessions {
         let files = Files::new(directory, id);
-        match ended_at(directory, &files, now) {
+        match ended_at(directory, &files, &said, now) {
             Some(at) => ended.push(Ended {
                 id: id.clone(),
                 at,
@@ -197,18 +222,27 @@ fn sweep(
             None => open_bytes += bytes(&files),
         }
     }
-    for (id, reason) in to_remove(ended, open_bytes, keep_for, max_bytes, now) {
-        let removal = Happened::Removed {
-            session: id.clone(),
-            reason: reason.to_owned(),
+    let to_remove = to_remove(ended, open_bytes, keep_for, max_bytes, now);
+    let removed = each(to_remove, |(id, reason)| {
+        let files = Files::new(directory, &id);
+        // Of what was noted before and could not be removed, it is tried again.
+        let is_noted = said.is_removed(&id) || {
+            let reason = reason.to_owned();
+            noted(
+                queue,
+                Happened::Removed {
+                    session: id.clone(),
+                    reason,
+                },
+            )
         };
-        if noted(queue, removal) {
-            for path in Files::new(directory, &id).all() {
-                remove(&path)?;
-            }
+        if !is_noted {
+            return Ok(());
         }
-    }
-    forget_ledgers(directory, gateway, keep_for, now, queue)
+        said.remove(gateway, &id);
+        files.all().iter().try_for_each(|path| remove(path))
+    });
+    removed.and(forget_ledgers(directory, gateway, keep_for, now, queue, &mut said))
 }
 
 /// The sessions that must go, oldest first, each with the reason.
@@ -246,13 +280,12 @@ fn noted(queue: &Queue, removal: Happened) -> bool {
     queue.send(Command::Remove { removal, done }).is_ok() && answer.recv().unwrap_or(false)
 }
 
-/// When a session ended; `None` while it may still go on.
-fn ended_at(directory: &Path, files: &Files, now: Timestamp) -> Option<Timestamp> {
-    let manifest = manifest(files);
-    if let Some(closed_at) = manifest.as_ref().and_then(|manifest| manifest.closed_at.as_ref()) {
-        return closed_at.parse().ok();
+/// When a session ended, by its gateway's ledger; `None` while it may still go on.
+fn ended_at(directory: &Path, files: &Files, said: &Said, now: Timestamp) -> Option<Timestamp> {
+    if let Some(at) = said.closed_at(&files.id) {
+        return Some(at);
     }
-    let ledger = manifest.map(|manifest| ledger(directory, &manifest.meta.gateway));
+    let ledger = manifest(files).map(|manifest| ledger(directory, &manifest.meta.gateway));
     let touched = files.all().into_iter().chain(ledger);
     let written = touched.filter_map(|path| modified(&path)).max()?;
     (now.duration_since(written) > ABANDONED_AFTER).then_some(written)
@@ -268,10 +301,10 @@ fn modified(path: &Path) -> Option<Timestamp> {
     Timestamp::try_from(modified).ok()
 }
 
+/// What it takes of the disk: a file with a hole in it is not as large as it looks.
 fn bytes(files: &Files) -> u64 {
-    let lengths = files
-        .all()
-        .map(|path| fs::metadata(path).map_or(0, |metadata| metadata.len()));
+    let taken = |metadata: fs::Metadata| metadata.len().min(metadata.blocks().saturating_mul(512));
+    let lengths = files.all().map(|path| fs::symlink_metadata(path).map_or(0, taken));
     lengths.iter().sum()
 }
 
@@ -282,13 +315,14 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes the ledgers of gateways that have no session left and are silent for as long as sessions are kept.
+/// Removes the ledgers of gateways that have no session left, are silent for as long as sessions are kept, and on which nothing rests.
 fn forget_ledgers(
     directory: &Path,
     own: &str,
     keep_for: Option<Duration>,
     now: Timestamp,
     queue: &Queue,
+    said: &mut Said,
 ) -> io::Result<()> {
     let Some(keep_for) = keep_for else { return Ok(()) };
     let contents = Contents::of(directory)?;
@@ -298,25 +332,28 @@ fn forget_ledgers(
         .filter_map(|id| manifest(&Files::new(directory, id)))
         .map(|manifest| manifest.meta.gateway)
         .collect();
-    for gateway in contents.gateways.difference(&in_use).filter(|gateway| *gateway != own) {
+    let limit = keep_for.max(ABANDONED_AFTER.unsigned_abs());
+    let unused = contents.gateways.difference(&in_use).filter(|gateway| *gateway != own);
+    each(unused, |gateway| {
         let path = ledger(directory, gateway);
-        let limit = keep_for.max(ABANDONED_AFTER.unsigned_abs());
-        let silent = modified(&path).is_some_and(|at| is_older(at, limit, now));
+        let is_silent = modified(&path).is_some_and(|at| is_older(at, limit, now));
         let removal = Happened::LedgerRemoved {
             ledger: gateway.clone(),
         };
-        if silent && noted(queue, removal) {
-            remove(&path)?;
+        if !is_silent || !said.can_do_without(gateway) || !noted(queue, removal) {
+            return Ok(());
         }
-    }
-    Ok(())
+        said.forget(own, gateway);
+        remove(&path)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::recording::{Input, Mode};
+    use crate::config::recording::{Input, Mode, Sync};
     use crate::recording::chain::Chain;
+    use crate::recording::ledger_file::LedgerFile;
     use crate::recording::manifest::Meta;
 
     #[test]
@@ -345,6 +382,16 @@ mod tests {
             manifest.close(&Chain::default(), closed_at.to_string(), "client_closed");
             fs::write(files.manifest(), manifest.text()).unwrap();
             fs::write(files.records(), "records").unwrap();
+            let mut own = LedgerFile::start(directory, id, None, Sync::Never, closed_at.to_string()).unwrap();
+            let (session, manifest_sha256) = (id.to_owned(), String::new());
+            own.note(
+                Happened::Closed {
+                    session,
+                    manifest_sha256,
+                },
+                closed_at.to_string(),
+            );
+            own.write(None).unwrap();
             files
         };
         let (left, fresh) = (ended_before("session-left", 2), ended_before("session-fresh", 0));
@@ -364,6 +411,16 @@ mod tests {
             );
         }
         assert!(fresh.records().exists() && !fresh.compressed().exists());
+        // Whoever can write here, and not read the key, has it read by nobody.
+        let secret = directory.join("key.pem");
+        fs::write(&secret, "secret").unwrap();
+        let linked = ended_before("session-linked", 2);
+        fs::remove_file(linked.records()).unwrap();
+        std::os::unix::fs::symlink(&secret, linked.records()).unwrap();
+        let other = ended_before("session-other", 2);
+        make_good(directory, "g2", true, now).unwrap_err();
+        assert!(!linked.compressed().exists());
+        assert!(other.compressed().exists(), "the others are compressed all the same");
         assert!(!abandoned.exists() && being_written.exists());
     }
 

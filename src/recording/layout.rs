@@ -5,9 +5,9 @@
 
 use jiff::Timestamp;
 use std::collections::BTreeSet;
-use std::fs::OpenOptions;
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const MANIFEST: &str = ".manifest.json";
@@ -67,6 +67,32 @@ pub fn new_file() -> OpenOptions {
     options
 }
 
+/// Opens a file to be read, but nothing that a link leads to: whoever can write to the directory must not have this process read something else.
+///
+/// # Errors
+/// When it can't be opened, or is no regular file of its own.
+pub fn open_plain(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    let (opened, named) = (file.metadata()?, path.symlink_metadata()?);
+    let is_named = (opened.dev(), opened.ino()) == (named.dev(), named.ino());
+    if opened.is_file() && is_named {
+        return Ok(file);
+    }
+    Err(io::Error::other(format!("{} is no regular file", path.display())))
+}
+
+/// A file that will take the place of another one. What an earlier try has left of it goes first.
+///
+/// # Errors
+/// When it can't be made.
+pub fn unfinished_file(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    new_file().create_new(true).write(true).open(path)
+}
+
 /// The id of a session: sorted by name, sessions are sorted by age.
 pub fn session_id(opened: Timestamp, random: u64) -> String {
     format!("{SESSION}{}-{random:016x}", opened.strftime("%Y%m%dT%H%M%SZ"))
@@ -109,6 +135,11 @@ impl Contents {
 /// The gateway whose ledger a file is.
 pub fn ledger_of(name: &str) -> Option<&str> {
     name.strip_prefix(LEDGER)?.strip_suffix(RECORDS)
+}
+
+/// Whether a name is that of a file of a session that was not finished.
+pub fn is_unfinished(name: &str) -> bool {
+    name.starts_with(SESSION) && name.ends_with(UNFINISHED)
 }
 
 /// Whether a name can stand in that of a file without its being one of another directory.

@@ -7,7 +7,7 @@ use super::seal::{Seal, SigningKey};
 use crate::config::recording::Sync;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 pub struct LedgerFile {
@@ -60,48 +60,63 @@ impl LedgerFile {
         !self.waiting.is_empty()
     }
 
-    /// Takes back what was noted last and is not written.
-    pub fn take_back(&mut self) {
-        self.waiting.pop_back();
+    /// Takes back what was noted last, unless it is written.
+    pub fn take_back(&mut self) -> bool {
+        self.waiting.pop_back().is_some()
     }
 
-    /// Writes what waits.
+    /// Writes what waits, all at once.
+    ///
+    /// # Errors
+    /// When the disk does not take it, or does not keep what it took.
     pub fn write(&mut self, key: Option<&SigningKey>) -> io::Result<()> {
-        let mut written = false;
-        while let Some((happened, now)) = self.waiting.front() {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let (mut seq, mut head, mut lines) = (self.seq, self.head.clone(), String::new());
+        for (happened, now) in &self.waiting {
+            seq += 1;
             let mut entry = Entry {
                 gateway: self.gateway.clone(),
-                seq: self.seq + 1,
+                seq,
                 timestamp_utc: now.clone(),
                 happened: happened.clone(),
-                prev_hash: self.head.clone(),
+                prev_hash: head,
                 seal: Seal::default(),
             };
             if let Some(key) = key {
                 key.sign(&mut entry);
             }
-            let line = entry.line() + "\n";
-            if let Err(error) = self.file.write_all(line.as_bytes()) {
-                // Half a line would make the next one unreadable.
-                self.file.set_len(self.length)?;
-                return Err(error);
-            }
-            self.seq = entry.seq;
-            self.length += line.len() as u64;
-            self.head = entry.hash();
-            self.waiting.pop_front();
-            written = true;
+            let line = entry.line();
+            head = hex_sha256(line.as_bytes());
+            lines.push_str(&line);
+            lines.push('\n');
         }
-        if written && self.sync != Sync::Never {
-            self.file.sync_data()?;
+        if let Err(error) = self.file.write_all(lines.as_bytes()) {
+            // Half a line would make the next one unreadable.
+            self.file.set_len(self.length)?;
+            return Err(error);
         }
-        Ok(())
+        (self.seq, self.head) = (seq, head);
+        self.length += lines.len() as u64;
+        self.waiting.clear();
+        if self.sync == Sync::Never {
+            return Ok(());
+        }
+        self.file.sync_data()
     }
 }
 
+/// Of another ledger, no more is read than a line of it may be long, in bytes.
+const LONGEST_LINE: u64 = 2 << 20;
+
 /// The last whole line of another gateway's ledger, which may be in use.
 fn seen(directory: &Path, gateway: &str) -> Option<Seen> {
-    let text = std::fs::read(layout::ledger(directory, gateway)).ok()?;
+    let mut file = layout::open_plain(&layout::ledger(directory, gateway)).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LONGEST_LINE))).ok()?;
+    let mut text = Vec::new();
+    file.take(LONGEST_LINE).read_to_end(&mut text).ok()?;
     let end = text.iter().rposition(|byte| *byte == b'\n')?;
     let start = text[..end]
         .iter()

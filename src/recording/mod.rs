@@ -2,7 +2,7 @@
 //! ledger that tells which recordings there must be.
 //!
 //! `chain`, `seal`, `manifest` and `ledger` are the documents, pure. `session` is what a terminal talks to and never waits for, `queue` what it
-//! fills, and `writer` the one thread that empties it to disk, both begun by `recorder`; `keeper` is the one that compresses and removes. `verify` reads all of it back; `playback` is what was seen, and `asciicast` and `transcript` make
+//! fills, and `writer` the one thread that empties it to disk, both begun by `recorder`; `keeper` is the one that compresses and removes, by what ledgers have `said`. `verify` reads all of it back; `playback` is what was seen, and `asciicast` and `transcript` make
 //! something to look at of that. `layout` names the files.
 
 pub mod asciicast;
@@ -16,6 +16,7 @@ pub mod playback;
 mod queue;
 pub mod read;
 pub mod recorder;
+mod said;
 pub mod seal;
 mod session;
 pub mod transcript;

@@ -142,6 +142,10 @@ impl Recorder {
             namespace,
             workspace,
         } = about;
+        // Nobody would open it in time, and all that waits would be begun and ended when the disk is there again.
+        if *self.stalled.borrow() {
+            return Err(Failure::Stalled);
+        }
         let (failed, failing) = watch::channel(None);
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let id = layout::session_id(now, random);

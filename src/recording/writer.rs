@@ -4,10 +4,10 @@
 //! nothing on disk speaks of something that is not there.
 
 use super::chain::{Chain, Message, hex_sha256, written};
-use super::layout::{Files, UNFINISHED, new_file};
+use super::layout::{Files, UNFINISHED, new_file, unfinished_file};
 use super::ledger::Happened;
 use super::ledger_file::LedgerFile;
-use super::manifest::{Checkpoint, Manifest};
+use super::manifest::{Checkpoint, Manifest, Meta};
 use super::queue::{Command, OpenSession, Work};
 use super::recorder::{Options, Tell, Trouble};
 use super::session::{Closed, Failure};
@@ -126,10 +126,12 @@ impl Writer {
     /// What to answer when it was the last one.
     fn handle(&mut self, command: Command) -> Option<oneshot::Sender<()>> {
         match command {
+            // Whoever asked has given up meanwhile.
+            Command::Open { done, .. } if done.is_closed() => {}
             Command::Open { session, done } => {
                 let number = session.number;
                 let opened = self.open(*session);
-                // Whoever asked may have given up meanwhile: then nothing will ever come.
+                // Then nothing will ever come.
                 if done.send(opened).is_err()
                     && let Some(session) = self.sessions.remove(&number)
                 {
@@ -157,10 +159,7 @@ impl Writer {
                 let now = self.now();
                 self.ledger.note(removal, now);
                 let noted = self.ledger.write(self.options.key.as_ref());
-                let noted = self.tell(Trouble::Ledger, noted);
-                if !noted {
-                    self.ledger.take_back();
-                }
+                let noted = self.tell(Trouble::Ledger, noted) || !self.ledger.take_back();
                 let _ = done.send(noted);
             }
             Command::Stop { done } => return Some(done),
@@ -176,7 +175,8 @@ impl Writer {
             failed,
         } = session;
         let files = Files::new(&self.options.directory, &id);
-        let mut manifest = Manifest::open(&id, self.options.mode, meta);
+        let opened_at = self.now();
+        let mut manifest = Manifest::open(&id, self.options.mode, Meta { opened_at, ..meta });
         // Whatever is there under this name already is not ours to take away.
         let records = new(&files.records()).map_err(|error| {
             (self.tell)(Trouble::Manifest, &error.to_string());
@@ -215,20 +215,23 @@ impl Writer {
 
     fn make_files(&mut self, files: &Files, manifest: &mut Manifest) -> io::Result<File> {
         let checkpoints = new(&files.checkpoints())?;
+        self.work.gets_on();
         let manifest_sha256 = self.write_manifest(files, manifest)?;
+        self.work.gets_on();
         let session = files.id.clone();
         let now = self.now();
-        self.ledger.note(
-            Happened::Opened {
-                session,
-                manifest_sha256,
-            },
-            now,
-        );
-        self.ledger
-            .write(self.options.key.as_ref())
-            .inspect_err(|_| self.ledger.take_back())?;
-        Ok(checkpoints)
+        let opened = Happened::Opened {
+            session: session.clone(),
+            manifest_sha256,
+        };
+        self.ledger.note(opened, now.clone());
+        let written = self.ledger.write(self.options.key.as_ref());
+        if written.is_err() && !self.ledger.take_back() {
+            // The ledger tells of it already.
+            let reason = "not_begun".to_owned();
+            self.ledger.note(Happened::Removed { session, reason }, now);
+        }
+        written.map(|()| checkpoints)
     }
 
     /// Puts the manifest in the place of the one before, and gives the hash of its text.
@@ -241,7 +244,7 @@ impl Writer {
         let mut unfinished = path.clone().into_os_string();
         unfinished.push(UNFINISHED);
         let result = (|| {
-            let mut file = new_file().create(true).truncate(true).write(true).open(&unfinished)?;
+            let mut file = unfinished_file(Path::new(&unfinished))?;
             file.write_all(text.as_bytes())?;
             if self.options.sync != Sync::Never {
                 file.sync_all()?;
@@ -286,6 +289,7 @@ impl Writer {
             self.note_sealed();
         }
         let ledger = self.ledger.write(self.options.key.as_ref());
+        self.work.gets_on();
         self.tell(Trouble::Ledger, ledger);
     }
 
@@ -332,8 +336,7 @@ impl Writer {
         // Tried again when the next one is due.
         session.sealed_at = Instant::now();
         let result = session.write_checkpoint(&checkpoint, self.options.sync);
-        if result.is_ok() {
-            session.sealed = checkpoint.frame_count;
+        if session.sealed == checkpoint.frame_count {
             self.sealed.insert(checkpoint.session, checkpoint.frame_count);
         }
         self.work.gets_on();
@@ -351,6 +354,7 @@ impl Writer {
             if self.options.sync != Sync::Never {
                 session.records.sync_data()?;
             }
+            self.work.gets_on();
             self.write_manifest(&session.files, &mut session.manifest)
         })();
         match result {
@@ -426,15 +430,19 @@ impl Session {
     fn write_checkpoint(&mut self, checkpoint: &Checkpoint, sync: Sync) -> io::Result<()> {
         // Strings and numbers always become JSON.
         let line = serde_json::to_string(checkpoint).unwrap_or_default() + "\n";
-        if sync != Sync::Never {
-            self.records.sync_data()?;
+        if sync != Sync::Never
+            && let Err(error) = self.records.sync_data()
+        {
+            // What a disk has not kept once, it does not tell of again.
+            self.fail(&error);
+            return Err(error);
         }
-        let result = self.checkpoints.write_all(line.as_bytes());
-        if let Err(error) = result {
+        if let Err(error) = self.checkpoints.write_all(line.as_bytes()) {
             self.checkpoints.set_len(self.checkpoints_length)?;
             return Err(error);
         }
         self.checkpoints_length += line.len() as u64;
+        self.sealed = checkpoint.frame_count;
         if sync == Sync::Never {
             return Ok(());
         }

@@ -234,6 +234,7 @@ async fn records_while_the_disk_is_slow() {
     say(&recordings[0], Direction::BackendToClient, b"0said");
     let failed = tokio::time::timeout(Duration::from_secs(30), recordings[0].failed()).await;
     assert_eq!(failed, Ok(Failure::Stalled));
+    assert!(matches!(begin(&recorder, SESSIONS).await, Err(Failure::Stalled)));
     fs::remove_file(directory.join("slow")).unwrap();
     for recording in recordings {
         while recording.failure().is_some() {

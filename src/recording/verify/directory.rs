@@ -50,8 +50,8 @@ pub fn directory(path: &Path, keys: &TrustedKeys) -> io::Result<Verdict> {
     Ok(verdict)
 }
 
-fn read_ledger(directory: &Path, gateway: &str, keys: &TrustedKeys, verdict: &mut Verdict) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = vec![];
+fn read_ledger(directory: &Path, gateway: &str, keys: &TrustedKeys, verdict: &mut Verdict) -> Vec<Read> {
+    let mut entries: Vec<Read> = vec![];
     let mut wrong = |number: usize, problem: String| {
         verdict
             .problems
@@ -80,7 +80,8 @@ fn read_ledger(directory: &Path, gateway: &str, keys: &TrustedKeys, verdict: &mu
                     wrong(number, format!("is not genuine: {problem}"));
                 }
                 head = entry.hash();
-                entries.push(entry);
+                let hash = head.clone();
+                entries.push(Read { hash, entry });
             }
             Ok(())
         });
@@ -92,34 +93,44 @@ fn read_ledger(directory: &Path, gateway: &str, keys: &TrustedKeys, verdict: &mu
     entries
 }
 
+/// A line of a ledger. Of what was sealed nothing is kept with it, as it is much.
+struct Read {
+    hash: String,
+    entry: Entry,
+}
+
 /// What the ledgers say of sessions, and of each other.
 #[derive(Default)]
 struct Told {
-    ledgers: BTreeMap<String, Vec<Entry>>,
+    ledgers: BTreeMap<String, Vec<Read>>,
     opened: BTreeMap<String, String>,
     /// How many records were signed.
     sealed: BTreeMap<String, u64>,
     closed: BTreeMap<String, String>,
-    removed: BTreeSet<String>,
+    /// Each with the reason.
+    removed: BTreeMap<String, String>,
     forgotten: BTreeSet<String>,
 }
 
 impl Told {
-    fn add(&mut self, gateway: &str, entries: Vec<Entry>) {
-        for entry in &entries {
+    fn add(&mut self, gateway: &str, mut entries: Vec<Read>) {
+        for Read { entry, .. } in &mut entries {
+            if let Happened::Sealed { records } = &mut entry.happened {
+                self.sealed.append(records);
+                continue;
+            }
             match entry.happened.clone() {
                 Happened::Opened {
                     session,
                     manifest_sha256,
                 } => drop(self.opened.insert(session, manifest_sha256)),
-                Happened::Sealed { records } => self.sealed.extend(records),
                 Happened::Closed {
                     session,
                     manifest_sha256,
                 } => drop(self.closed.insert(session, manifest_sha256)),
-                Happened::Removed { session, .. } => drop(self.removed.insert(session)),
+                Happened::Removed { session, reason } => drop(self.removed.insert(session, reason)),
                 Happened::LedgerRemoved { ledger } => drop(self.forgotten.insert(ledger)),
-                Happened::Started { .. } | Happened::Stopped => {}
+                Happened::Started { .. } | Happened::Sealed { .. } | Happened::Stopped => {}
             }
         }
         self.ledgers.insert(gateway.to_owned(), entries);
@@ -128,22 +139,43 @@ impl Told {
     fn compare(&self, verdict: &mut Verdict) {
         let present: BTreeSet<&str> = verdict.sessions.iter().map(|session| session.id.as_str()).collect();
         for session in self.opened.keys() {
-            if !present.contains(session.as_str()) && !self.removed.contains(session) {
+            if !present.contains(session.as_str()) && !self.removed.contains_key(session) {
                 let problem = format!("the session {session} is missing: its gateway's ledger speaks of it");
                 verdict.problems.push(problem);
             }
         }
         verdict.problems.extend(self.missing_ledgers());
+        verdict.notes.extend(self.removals());
         for session in &mut verdict.sessions {
             self.session(session);
         }
+    }
+
+    /// How many sessions and ledgers are gone, and why: whether so many were that old is for the reader to know.
+    fn removals(&self) -> Vec<String> {
+        let mut by_reason: BTreeMap<&str, usize> = BTreeMap::new();
+        for reason in self.removed.values() {
+            *by_reason.entry(reason.as_str()).or_default() += 1;
+        }
+        let sessions = by_reason.iter().map(|(reason, count)| match *reason {
+            "age" => format!("removed because of their age: {count} sessions"),
+            "size" => format!("removed because there were too many: {count} sessions"),
+            reason => format!("removed ({reason}): {count} sessions"),
+        });
+        let ledgers = (!self.forgotten.is_empty()).then(|| {
+            format!(
+                "removed with the last of their sessions: {} ledgers",
+                self.forgotten.len()
+            )
+        });
+        sessions.chain(ledgers).collect()
     }
 
     /// What a later ledger has seen of an earlier one.
     fn missing_ledgers(&self) -> Vec<String> {
         let mut problems = vec![];
         for (later, entries) in &self.ledgers {
-            for entry in entries {
+            for Read { entry, .. } in entries {
                 let Happened::Started { seen } = &entry.happened else {
                     continue;
                 };
@@ -151,7 +183,7 @@ impl Told {
                     let entries = self.ledgers.get(&seen.gateway);
                     let same = entries
                         .and_then(|entries| entries.get(usize::try_from(seen.seq).ok()?.checked_sub(1)?))
-                        .is_some_and(|entry| entry.hash() == seen.entry_hash);
+                        .is_some_and(|read| read.hash == seen.entry_hash);
                     if !same {
                         problems.push(format!(
                             "the ledger of {} is missing or was cut: that of {later} has seen its line {}",
@@ -165,10 +197,15 @@ impl Told {
     }
 
     fn session(&self, session: &mut SessionReport) {
-        if self.removed.contains(&session.id) {
-            session.problems.clear();
-            session.notes.push("it was removed, and this is left of it".to_owned());
-            return;
+        if self.removed.contains_key(&session.id) {
+            if session.has_records {
+                let note = "its removal is noted, and it is still there".to_owned();
+                session.notes.push(note);
+            } else {
+                session.problems.clear();
+                session.notes.push("it was removed, and this is left of it".to_owned());
+                return;
+            }
         }
         let Some(manifest) = &session.manifest else { return };
         let gateway = &manifest.meta.gateway;
@@ -188,7 +225,9 @@ impl Told {
             session.problems.push(problem);
         }
         let is = |told: Option<&String>| told.is_some_and(|sha256| *sha256 == session.manifest_sha256);
-        let stopped = entries.last().is_some_and(|entry| entry.happened == Happened::Stopped);
+        let stopped = entries
+            .last()
+            .is_some_and(|last| last.entry.happened == Happened::Stopped);
         match (self.opened.get(&session.id), self.closed.get(&session.id)) {
             (_, Some(closed)) if is(Some(closed)) => {}
             (_, Some(_)) => session.problems.push(
@@ -205,7 +244,7 @@ impl Told {
                 if !stopped
                     && entries
                         .last()
-                        .is_some_and(|last| last.timestamp_utc <= manifest.meta.opened_at) =>
+                        .is_some_and(|last| last.entry.timestamp_utc <= manifest.meta.opened_at) =>
             {
                 session
                     .notes

@@ -18,6 +18,8 @@ pub struct SessionReport {
     pub manifest: Option<Manifest>,
     /// SHA-256 of the manifest's text.
     pub manifest_sha256: String,
+    /// Whether there is a file of records, whatever is in it.
+    pub has_records: bool,
     /// Whole records whose chain holds.
     pub records: u64,
     /// Those of them that a checkpoint or the manifest speaks of.
@@ -34,6 +36,7 @@ impl SessionReport {
             id: id.to_owned(),
             manifest: None,
             manifest_sha256: String::new(),
+            has_records: false,
             records: 0,
             sealed: 0,
             problems: vec![],

@@ -16,6 +16,7 @@ use std::io;
 /// Verifies a session by itself. Whether sessions are missing beside it only its gateway's ledger says.
 pub fn session(files: &Files, keys: &TrustedKeys) -> SessionReport {
     let mut report = SessionReport::new(&files.id);
+    report.has_records = files.records().exists() || files.compressed().exists();
     read_manifest(files, keys, &mut report);
     let checkpoints = read_checkpoints(files, keys, &mut report);
     let mut walk = Walk {
