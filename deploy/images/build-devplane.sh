@@ -13,7 +13,8 @@ in buildah's storage. Does nothing when REF is already made from the same source
   --force       make the image even when its sources did not change
 
 Needs cargo, buildah, Node.js with npm, and a C compiler for musl (Debian: musl-tools).
-Compiled files are kept in DEVPLANE_CACHE (default: ~/.cache/devplane). The same executable gives the same digest.
+Compiled files are kept in DEVPLANE_CACHE (default: ~/.cache/devplane). The same sources and compiler give the same digest, wherever
+sources, cache and cargo's home are.
 USAGE
 }
 
@@ -139,10 +140,16 @@ else
   build=(zigbuild)
 fi
 
+# The C of crates has the time of the clock in it (mimalloc's version), which compilers take from here. CFLAGS change with it, since by them cargo
+# knows that what an earlier build has left is to be compiled anew.
+export SOURCE_DATE_EPOCH=0 CFLAGS="${CFLAGS-} -Wno-date-time"
+# Messages of panics name source files: of the crates below a name that is the same on every machine.
+crates="target.$target.rustflags = ['--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo']"
+
 started=$SECONDS
 progress "compiling devplane for $target (from nothing: several minutes)"
 DEVPLANE_COMMIT=$commit CARGO_TARGET_DIR=$cache/target \
-  cargo "${build[@]}" --release --locked --bin devplane --target "$target" ||
+  cargo "${build[@]}" --release --locked --bin devplane --target "$target" --config "$crates" ||
   fail "devplane does not compile for $target" "the compiler's messages are above; a registry that did not answer is named there too"
 binary=$cache/target/$target/release/devplane
 
