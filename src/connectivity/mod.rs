@@ -1,7 +1,7 @@
 //! Attempts to connect become a judgement on whether NetworkPolicies are enforced.
 //!
 //! [`dial`] makes one attempt and tells what came back, [`report`] carries what a pod has tried to whoever asks it, [`matrix`] says what is
-//! expected and judges, [`canary`] is the matrix of the canary, and [`outcome`] what a probe tells of it. A refusal alone shows nothing: the address may be wrong, nobody may
+//! expected and judges, [`canary`] is the matrix of the canary, [`outcome`] what a probe tells of it, and [`settle`] waits until a new pod is policed. A refusal alone shows nothing: the address may be wrong, nobody may
 //! listen, the way may be broken. It counts only beside attempts that were allowed, in the same moment, and did get an answer.
 
 pub mod canary;
@@ -10,9 +10,11 @@ pub mod matrix;
 pub mod outcome;
 pub mod place;
 pub mod report;
+mod settle;
 
 pub use dial::{Observed, Target};
 pub use matrix::{Attempt, Expected, Verdict, judge};
 pub use outcome::Outcome;
 pub use place::Place;
 pub use report::Report;
+pub use settle::settle;

@@ -31,6 +31,7 @@ pub mod select;
 pub mod values;
 mod wanted;
 
+pub use crate::connectivity::settle;
 pub use check::{Check, Claim, Failure, Finding, Fix, Severity, Status};
 pub use context::Context;
 pub use installation::{Installation, OidcSource, Role};

@@ -36,8 +36,9 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// For one deletion.
 const REMOVED_WITHIN: Duration = Duration::from_secs(10);
 /// What probes make (`apiVersion`, `kind`).
-const KINDS: [(&str, &str); 4] = [
+const KINDS: [(&str, &str); 5] = [
     ("v1", "Pod"),
+    ("v1", "Secret"),
     (CLAIM.0, CLAIM.1),
     ("networking.k8s.io/v1", "NetworkPolicy"),
     ("cilium.io/v2", "CiliumNetworkPolicy"),

@@ -72,6 +72,8 @@ check "and replaces it" eventually 180 replaced
 check "the next terminal shows the last screen" eventually 60 screen dev1 'the screen of the last run'
 check "with what was on it" screen dev1 seen-23
 
+. tests/cluster/probes.sh
+
 check "who reaches what is as in connectivity/matrix.txt" tests/cluster/connectivity/run.sh
 
 # Two workspaces and the canary.

@@ -22,13 +22,13 @@ pub const ADMITTED: Check = Claim::error(
 .needs(&["DP0101"])
 .docs(
     "The policies that a workspace of no class gets, against the namespace of a Service's name, or else against the addresses that a name has \
-     where the doctor runs, and its port. Nothing is sent. What depends on more is skipped: a part of a namespace, a proxy \
+     where the doctor runs, and its port. Nothing is sent (DP1006 does). What depends on more is skipped: a part of a namespace, a proxy \
      (`workspace.pod.proxy`), `workspace.ceilings`, addresses while `clusterCIDRs` is empty, and names that are this machine.",
 )
 .check(|context| Box::pin(admitted(context)));
 
 /// Something that workspaces are set to use.
-struct Used {
+pub struct Used {
     what: String,
     url: Url,
 }
@@ -57,7 +57,7 @@ async fn admitted(context: Arc<Context>) -> Status {
 }
 
 /// Of a workspace whose spec asks for nothing, where there are no ceilings.
-fn egress(common: &WorkspaceDefaults, cluster_cidrs: &[IpNet]) -> Egress {
+pub fn egress(common: &WorkspaceDefaults, cluster_cidrs: &[IpNet]) -> Egress {
     Egress {
         dns: common.dns.clone(),
         namespaces: common.egress_namespaces.clone(),
@@ -75,7 +75,7 @@ fn namespaces(context: &Context, settled: &[EgressNamespace]) -> Vec<Value> {
     written.unwrap_or_else(|| settled.iter().map(|namespace| json!(namespace.name)).collect())
 }
 
-fn used(context: &Context, common: &WorkspaceDefaults) -> Vec<Used> {
+pub fn used(context: &Context, common: &WorkspaceDefaults) -> Vec<Used> {
     let providers = context
         .installation
         .gateway()
@@ -103,6 +103,13 @@ fn used(context: &Context, common: &WorkspaceDefaults) -> Vec<Used> {
             })
         });
     parsed.collect()
+}
+
+impl Used {
+    /// Whether it is a Service of the cluster's.
+    pub fn is_inside(&self) -> bool {
+        namespace_of(self.url.host_str().unwrap_or_default()).is_some()
+    }
 }
 
 struct Policed {

@@ -1,5 +1,6 @@
 //! DP07: the gateway's public address becomes the claims that browsers get through to it, and terminals stay open.
 
+mod proxies;
 mod silence;
 
 use super::super::check::{Check, Claim, Fix, Status};
@@ -22,6 +23,7 @@ pub const CHECKS: &[Check] = &[
     WEBSOCKET.check(|context| Box::pin(websocket(context))),
     TIME_OUTS.check(|context| Box::pin(time_outs(context))),
     LASTING.check(|context| Box::pin(lasting(context))),
+    PROXIES.check(|context| Box::pin(named(context))),
 ];
 
 const NO_WAY_IN: &str = "the chart makes no way in (gateway.ingress, gateway.httpRoute and gateway.route are off)";
@@ -75,6 +77,21 @@ const LASTING: Claim = Claim::warning(
 .why("On the day on which one expires, nobody gets in.")
 .needs(&["DP0101"])
 .docs("The certificates that they present now.");
+
+const PROXIES: Claim = Claim::warning("DP0708", "the gateway is told of whom it may believe a browser's address")
+    .why("Otherwise every user has the proxy's address: in audit lines, and for the limit of sign-ins, which one of them then uses up for all.")
+    .needs(&["DP0101"])
+    .docs(
+        "`gateway.trustedProxies` where the chart makes a way in (`gateway.ingress`, `gateway.httpRoute`, `gateway.route`). Of these addresses alone `X-Forwarded-For` is believed. Where TLS passes through to the gateway (a Route of that kind, an Ingress with `ssl-passthrough`), nobody may be named: users would write that header themselves.",
+    );
+
+async fn named(context: Arc<Context>) -> Status {
+    let values = context.installation.values.as_ref();
+    values.map_or_else(
+        || Status::skip("the way in is known from --values only"),
+        proxies::named,
+    )
+}
 
 async fn consistent(context: Arc<Context>) -> Status {
     let url = match public::address(&context).await {

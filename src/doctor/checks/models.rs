@@ -4,6 +4,7 @@ use super::super::check::{Check, Claim, Fix, Status};
 use super::super::context::Context;
 use super::super::outside::mirrors::{self, Asked, HERE, below, shown, unanswered, wrong_status};
 use super::admitted::ADMITTED;
+use super::from_inside::FROM_INSIDE;
 use super::outcome;
 use crate::api::workspace::Provider;
 use crate::http_client::HttpError;
@@ -17,6 +18,7 @@ pub const CHECKS: &[Check] = &[
     PIP.check(|context| Box::pin(pip(context))),
     NPM.check(|context| Box::pin(npm(context))),
     ADMITTED,
+    FROM_INSIDE,
 ];
 
 /// PEP 691 with PEP 503 as a way back.
@@ -27,7 +29,7 @@ const MODELS_ANSWER: Claim = Claim::error("DP1001", "each language model server 
     .needs(&["DP0101", "DP0501"])
     .patience(25)
     .docs(
-        "`GET /v1/models` below each endpoint of `workspace.ai.providers`, from where the doctor runs and not from a workspace (see DP1005), trusting whom workspaces trust. Names that \
+        "`GET /v1/models` below each endpoint of `workspace.ai.providers`, from where the doctor runs and not from a workspace (see DP1005 and DP1006), trusting whom workspaces trust. Names that \
          only the cluster's DNS knows are skipped elsewhere.",
     );
 

@@ -37,6 +37,8 @@ pub struct Authorities {
     /// Where they are, in words.
     pub from: String,
     pub certificates: Vec<CertificateDer<'static>>,
+    /// The same as they are written.
+    pub pem: String,
     pub facts: Vec<Facts>,
 }
 
@@ -207,6 +209,7 @@ fn read(from: String, pem: &[u8]) -> Given {
         Some(facts) => Given::Authorities(Authorities {
             from,
             certificates,
+            pem: String::from_utf8_lossy(pem).into_owned(),
             facts,
         }),
         None => unusable(from, "a PEM block in it is no X.509 certificate"),

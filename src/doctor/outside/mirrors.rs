@@ -17,6 +17,8 @@ use url::Url;
 pub const JSON: &str = "application/json";
 /// Why nothing is known of an address that is asked for [`Asked::Elsewhere`].
 pub const HERE: &str = "it is a name of the cluster's, which does not resolve here: run the doctor in the cluster";
+/// What is expected of whoever presents another certificate.
+pub const TRUSTED: &str = "a certificate that workspaces trust";
 const LIMITS: Limits = Limits {
     time: Duration::from_secs(8),
     bytes: 4 << 20,
@@ -87,15 +89,21 @@ pub fn below(base: &str, path: &str) -> Option<Url> {
 
 /// What is told of an address that does not answer.
 pub fn unanswered(told: &str, url: &Url, error: &HttpError) -> Status {
-    let fix = if error.tls().is_some() {
-        "put the authority that signed its certificate into customCA.pem, or into the ConfigMap of workspace.defaultCABundle"
+    let (expected, fix) = if error.tls().is_some() {
+        (
+            TRUSTED,
+            "put the authority that signed its certificate into customCA.pem, or into the ConfigMap of workspace.defaultCABundle",
+        )
     } else {
-        "see that it is up, that its name resolves here, and that nothing between refuses the connection"
+        (
+            "an answer",
+            "see that it is up, that its name resolves here, and that nothing between refuses the connection",
+        )
     };
     Status::fail(
         format!("{told} does not answer at {}: {error}", shown(url)),
         error.to_string(),
-        "an answer",
+        expected,
         Fix::words(fix),
     )
 }

@@ -1,5 +1,6 @@
 //! Findings become what people and programs read.
 
+pub mod brief;
 pub mod json;
 pub mod junit;
 pub mod progress;

@@ -326,8 +326,11 @@ async fn models_and_mirrors() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_way_in() {
     let site = Site::new("doctor-way-in").await;
-    let ingress = |host: &str, class: &str| json!({"ingress": {"enabled": true, "host": host, "className": class, "tls": [{"secretName": "devplane-tls"}]}});
-    let without_tls = json!({"ingress": {"enabled": true, "host": "dev.example.test"}});
+    let ingress = |host: &str, class: &str| json!({"ingress": {"enabled": true, "host": host, "className": class, "tls": [{"secretName": "devplane-tls"}]}, "trustedProxies": ["10.244.0.0/16"]});
+    let without_tls =
+        json!({"ingress": {"enabled": true, "host": "dev.example.test"}, "trustedProxies": ["10.244.0.0/16"]});
+    let mut unnamed = ingress("dev.example.test", "");
+    unnamed["trustedProxies"] = json!([]);
     let faults = vec![
         (
             "an Ingress for another host",
@@ -335,6 +338,7 @@ async fn the_way_in() {
             "DP0701",
         ),
         ("an Ingress without TLS", gateway(without_tls), "DP0701"),
+        ("an Ingress whose addresses are not known", gateway(unnamed), "DP0708"),
         (
             "an Ingress that cuts silent terminals",
             gateway(ingress("dev.example.test", "nginx")),

@@ -5,7 +5,7 @@ mod enforced;
 mod enforcer;
 mod names;
 mod probe_pods;
-mod ranges;
+pub mod ranges;
 
 use super::super::check::Check;
 

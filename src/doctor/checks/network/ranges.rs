@@ -29,23 +29,35 @@ pub const KNOWN: Check = Claim::error("DP0803", "the cluster's own address range
 async fn known(context: &Arc<Context>) -> Read<Status> {
     let operator = context.installation.operator();
     let operator = operator.ok_or_else(|| Status::skip("the operator's settings are not given"))?;
+    stated(context, |statements| {
+        if operator.cluster_cidrs.is_empty() {
+            findable(statements)
+        } else {
+            given(&operator.cluster_cidrs, statements)
+        }
+    })
+    .await
+}
+
+/// The cluster's own ranges, as the operator finds them; the inner error is why it does not.
+pub async fn found(context: &Arc<Context>) -> Read<Result<Vec<IpNet>, String>> {
+    stated(context, |statements| statements.found().map(|found| found.all())).await
+}
+
+/// What `judge` makes of all that the cluster says of its ranges.
+async fn stated<T>(context: &Arc<Context>, judge: impl FnOnce(&Statements<'_>) -> T) -> Read<T> {
     let nodes = nodes(context).await?;
     let services = services(context).await?;
     let (namespace, name) = API_SERVER_ENDPOINTS;
     let slice: Option<EndpointSlice> = context.find(namespace, name).await?;
     let pods = context.list_parts::<Pod, _, _>().await?;
-    let statements = Statements {
+    Ok(judge(&Statements {
         nodes: Ok(nodes.iter().map(|(name, node)| (name.as_str(), node)).collect()),
         services: services.as_deref().map(<[IpNet]>::to_vec).map_err(String::as_str),
         api_server: Ok(slice.iter().flat_map(of_api_server).collect()),
         departed: Vec::new(),
         pods: addresses(&pods),
-    };
-    Ok(if operator.cluster_cidrs.is_empty() {
-        findable(&statements)
-    } else {
-        given(&operator.cluster_cidrs, &statements)
-    })
+    }))
 }
 
 async fn nodes(context: &Arc<Context>) -> Read<Vec<(String, NodeFacts)>> {
