@@ -35,8 +35,11 @@ tier_doctor() {
   cargo test --locked --test doctor
 }
 tier_gateway() {
-  command -v tmux >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends tmux; }
+  { command -v tmux && command -v vim && command -v xvfb-run && command -v xdotool; } >/dev/null || {
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends tmux vim xvfb xauth xdotool
+  }
   deploy/local/hyperkube.sh >/dev/null && deploy/local/oidc-provider.sh >/dev/null && tests/gateway/ttyd.sh >/dev/null
+  tests/browser/programs.sh >/dev/null
   cargo test --locked --test gateway
 }
 tier_keycloak() {

@@ -6,27 +6,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . tests/harness/cluster.sh
 
-browser_path() {
-  local name
-  for name in chromium chromium-browser google-chrome; do command -v "$name" && return; done
-  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || {
-    printf 'error: chromium is missing\nhint: apt-get install chromium\n' >&2
-    return 1
-  }
-  echo "installing Chromium from Debian's packages" >&2
-  { apt-get -o DPkg::Lock::Timeout=300 update -q && apt-get -o DPkg::Lock::Timeout=300 install -qy --no-install-recommends chromium; } >&2
-  command -v chromium
-}
-
-copy=$DEVPLANE_CACHE/browser
-mkdir -p "$copy"
-cp tests/browser/*.mjs tests/browser/package*.json tests/browser/.npmrc "$copy"
-if ! cmp -s "$copy/package-lock.json" "$copy/installed-lock.json"; then
-  (cd "$copy" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
-  cp "$copy/package-lock.json" "$copy/installed-lock.json"
-fi
-CHROMIUM=$(browser_path)
-export CHROMIUM
+copy=$(tests/browser/programs.sh)
+export CHROMIUM=$copy/chromium
 
 with_cluster
 # What a browser calls the public key of a certificate.

@@ -15,11 +15,16 @@ export class User {
 
   static async open(browser, url, options = {}) {
     const context = await browser.newContext({ viewport: { width: 1100, height: 620 }, colorScheme: 'dark', ...options });
+    return User.in(context, url);
+  }
+
+  /** In a context that is there already, and maybe a page. */
+  static async in(context, url, page) {
     const user = new User(context, url);
     context.setDefaultTimeout(ANSWERED);
     // The screen is then text in the page, as screen readers need it.
     await context.addInitScript(() => {
-      if (location.protocol === 'https:') localStorage.setItem('devplane.screenReader', 'true');
+      if (/^https?:$/.test(location.protocol)) localStorage.setItem('devplane.screenReader', 'true');
     });
     await context.exposeFunction('tellViolation', (text) => user.violations.push(text));
     await context.addInitScript(() =>
@@ -27,7 +32,7 @@ export class User {
     );
     context.on('request', (request) => user.hosts.add(new URL(request.url()).hostname));
     context.on('weberror', (error) => user.violations.push(error.error().stack ?? String(error.error())));
-    user.page = await context.newPage();
+    user.page = page ?? (await context.newPage());
     return user;
   }
 

@@ -10,6 +10,7 @@ mod apiserver;
 mod audit_schema;
 mod balancer;
 mod browser;
+mod chromium;
 mod edge;
 mod entry;
 #[path = "../harness/eventually.rs"]

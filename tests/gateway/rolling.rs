@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::atomic::Ordering;
 
 /// A tmux server of its own, that ends with the test.
-struct Tmux(PathBuf);
+pub struct Tmux(pub PathBuf);
 
 impl Drop for Tmux {
     fn drop(&mut self) {

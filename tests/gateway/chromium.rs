@@ -1,0 +1,61 @@
+//! The terminal page in a real Chromium, with a real ttyd, tmux, bash and vim behind it: what people do at a terminal, without a cluster.
+
+use crate::harness::{Site, made_by, ttyd_with};
+use crate::rolling::Tmux;
+use std::path::Path;
+use std::process::Command;
+
+/// The workspace's tmux, as the image sets it up, with bash in zsh's place.
+const TMUX_CONF: &str = include_str!("../../deploy/images/workspace/skel/.tmux.conf");
+
+/// A script that begins a terminal in `home`.
+fn start(home: &Path) -> String {
+    let bash = "set -g default-command 'PS1=\"$ \" exec bash --norc --noprofile -i'\n";
+    std::fs::write(home.join(".tmux.conf"), format!("{TMUX_CONF}{bash}")).unwrap();
+    let home = home.to_str().unwrap();
+    format!(
+        "cd {home} && exec env -i HOME={home} LANG=C.UTF-8 TERM=xterm-256color SHELL=/bin/bash PATH=/usr/local/bin:/usr/bin:/bin tmux -S {home}/tmux -f {home}/.tmux.conf new-session -A -s workspace"
+    )
+}
+
+/// Runs tests of the page against a workspace of one's own, with what `program` adds to `node`.
+async fn run(namespace: &str, address: &str, program: &[&str], tests: &str) {
+    let site = Site::new(namespace).await;
+    let (_gateway, origin) = (site.gateway(&[]).await, site.origin());
+    let home = site.directory.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    let _tmux = Tmux(home.join("tmux"));
+    let _ttyd = ttyd_with(address, &["sh", "-c", &start(&home)]);
+    site.create_running("dev1", address).await;
+    let directory = made_by("tests/browser/programs.sh");
+    let command = [program, &["node", "--test", "--test-reporter=spec", tests]].concat();
+    let mut node = Command::new(command[0]);
+    node.args(&command[1..])
+        .current_dir(&directory)
+        .env("CHROMIUM", directory.join("chromium"))
+        .env("URL", &origin)
+        .env("WORKSPACE", &home);
+    let ran = tokio::task::spawn_blocking(move || node.output())
+        .await
+        .unwrap()
+        .unwrap();
+    let told = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{told}\n{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_work_in_a_terminal_as_they_are_used_to() {
+    run("chromium", "127.0.7.82", &[], "terminal.test.mjs").await;
+}
+
+/// Keys that are made by scripts are never the browser's own: so there is an X server here, and somebody who presses them.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_the_browser_reach_the_shell_in_an_app_window() {
+    run(
+        "app-window",
+        "127.0.7.83",
+        &["xvfb-run", "--auto-servernum"],
+        "app-window.test.mjs",
+    )
+    .await;
+}
