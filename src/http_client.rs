@@ -44,6 +44,9 @@ pub enum HttpError {
     TooLarge { bytes: usize },
     #[snafu(display("the answer broke off"))]
     BrokenOff,
+    /// For whom such an answer is none: it may be that of a proxy in front.
+    #[snafu(display("the server, or a proxy in front of it, answered with the HTTP status {status}"))]
+    Unavailable { status: u16 },
 }
 
 impl HttpError {

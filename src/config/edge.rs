@@ -40,7 +40,7 @@ pub const TERMINAL_TLS: Setting = setting("TERMINAL_TLS", "terminalTLS")
     .help("follow the certificate by which gateways and workspaces know each other, which the operator issues; as it is set for the operator");
 pub const GATEWAY_REQUEST_TIMEOUT: Setting = setting("GATEWAY_REQUEST_TIMEOUT", "requestTimeout")
     .default("30s")
-    .help("how long a request's head may take to come in, and its body, as a duration; an idle connection is closed after as long");
+    .help("how long a request's head may take to come in, and its body, as a duration; a connection that is idle, or takes nothing of its answer, is closed after as long");
 pub const GATEWAY_DRAIN_TIMEOUT: Setting = setting("GATEWAY_DRAIN_TIMEOUT", "drainTimeout")
     .default("20s")
     .help("how long after SIGTERM pages have to move their terminals to another replica before these are closed; 0 closes them at once");

@@ -102,7 +102,9 @@ pub async fn authenticate(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Calle
 /// A session as it is now, and a newer cookie for its browser where that is called for.
 async fn keep(gateway: &Arc<Gateway>, asked: &Asked, mut session: Session) -> Result<Session, Rejection> {
     let (now, rules) = (asked.now, &gateway.session_rules);
+    let is_use = asked.route().is_use();
     let seen = session.seen;
+    let used = if is_use { now } else { seen };
     let stands = |session: &Session, workspace: Option<&Workspace>| {
         of_session(session, workspace, seen, rules, gateway.clock.now()).map_err(|over| ended(asked, over))
     };
@@ -114,7 +116,7 @@ async fn keep(gateway: &Arc<Gateway>, asked: &Asked, mut session: Session) -> Re
         && due <= now
     {
         let name = current.name_any();
-        if let Some(newer) = refresh(gateway, &session, &name, now, is_confirmed).await {
+        if let Some(newer) = refresh(gateway, &session, &name, used, is_confirmed).await {
             workspace = Some(newer);
         }
         // A revocation is an annotation, which the watch may have shown meanwhile; and another gateway's word, too.
@@ -135,7 +137,7 @@ async fn keep(gateway: &Arc<Gateway>, asked: &Asked, mut session: Session) -> Re
         .as_deref()
         .is_some_and(|workspace| catch_up(&mut session, workspace));
     let touched_every = rules.idle_lifetime.map_or(Duration::MAX, |idle| idle / TOUCHES);
-    if after(seen, touched_every) <= now {
+    if is_use && after(seen, touched_every) <= now {
         session.seen = now;
         is_newer = true;
     }

@@ -38,8 +38,8 @@ pub async fn follow(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Rej
     let following = Following {
         followed: gateway.workspaces.follow(&name),
         owner,
-        // To look at a page is no use of it: that it is open ends no session, and keeps none.
-        over: Box::pin(async move { vigil::over(&guarded, &caller, &watched, || guarded.clock.now()).await }),
+        // To look at a page is no use of it.
+        over: Box::pin(async move { vigil::over(&guarded, &caller, &watched, || None).await }),
         gateway: Arc::clone(gateway),
         told: None,
         ended: false,

@@ -3,6 +3,7 @@
 use super::admission::admit;
 use super::limits::AdmittedTo;
 use super::pages::{StartingPage, TerminalPage};
+use super::presence::note_use;
 use super::progress::View;
 use super::reject::Rejection;
 use super::respond::{self, Answer};
@@ -17,6 +18,7 @@ use std::sync::Arc;
 pub async fn page(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Rejection> {
     let view = entered(gateway, asked).await?;
     Ok(if view.ttyd_ready {
+        note_use(gateway, &view.name, asked.now);
         let recorded = gateway.recording.as_ref().map(|recording| recording.notice);
         let page = TerminalPage::of(&view, recorded.unwrap_or_default(), gateway.clipboard.word());
         respond::page(StatusCode::OK, &page)

@@ -175,7 +175,7 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
     let refusing = Arc::clone(&gateway);
     let last_audited = Mutex::new(None);
     let bounds = Bounds {
-        head_timeout: gateway.edge.request_timeout,
+        timeout: gateway.edge.request_timeout,
         connections: config.places.connections,
         refused: Arc::new(move |refused, peer| refusing.refused(refused, peer, &last_audited)),
     };
@@ -222,6 +222,7 @@ impl Gateway {
             Refused::MalformedHead => RefusalReason::MalformedHead,
             Refused::LargeHead => RefusalReason::LargeHead,
             Refused::SlowHead => RefusalReason::SlowHead,
+            Refused::SlowReader => RefusalReason::SlowReader,
         });
         if refused != Refused::TooManyConnections {
             return;

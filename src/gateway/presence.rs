@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 /// Between two writes for a workspace that is in use, whichever gateway made the last one.
-pub const WRITE_EVERY: Duration = Duration::from_secs(60);
+const WRITE_EVERY: Duration = Duration::from_secs(60);
 /// After a write that failed: doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Writes that fail in a row before a workspace without terminals is forgotten.
@@ -51,7 +51,7 @@ pub struct Present {
 }
 
 impl Presence {
-    /// A terminal opens; entering counts as use. With no session, nobody is listed.
+    /// A terminal opens. That is use where a program opens it; a page connects again by itself. With no session, nobody is listed.
     pub fn enter(&self, gateway: &Arc<Gateway>, workspace: &str, session: Option<TerminalSession>) -> Present {
         let mut places = self.lock();
         let place = places.entry(workspace.to_owned()).or_insert_with(|| {
@@ -68,7 +68,7 @@ impl Presence {
             session,
             last_input: AtomicI64::new(0),
         });
-        if let Some(session) = &occupant.session {
+        if let Some(session) = occupant.session.as_ref().filter(|session| session.sign_in.is_empty()) {
             place
                 .last_used
                 .fetch_max(session.since.0.as_millisecond(), Ordering::Relaxed);
@@ -165,6 +165,18 @@ fn time(milliseconds: &AtomicI64) -> Option<Timestamp> {
     (milliseconds != 0).then(|| Timestamp::from_millisecond(milliseconds).ok())?
 }
 
+/// Its user is there, without a terminal: written, unless that was done a moment ago, and nobody is listed.
+pub fn note_use(gateway: &Arc<Gateway>, workspace: &str, now: Timestamp) {
+    if is_due(gateway.workspaces.last_accessed(workspace), now) {
+        gateway.presence.enter(gateway, workspace, None).used(now);
+    }
+}
+
+/// Whether the last use is so long ago that another one is worth a write, as it would be of keys.
+fn is_due(last: Option<Timestamp>, now: Timestamp) -> bool {
+    last.is_none_or(|last| until(last + WRITE_EVERY, now).is_zero())
+}
+
 /// Writes what becomes of one workspace until nobody is there any more.
 async fn write(gateway: Arc<Gateway>, workspace: String, place: Arc<Place>) {
     let workspaces = &gateway.workspaces;
@@ -191,11 +203,9 @@ async fn write(gateway: Arc<Gateway>, workspace: String, place: Arc<Place>) {
             () = again => {}
         }
         let is_empty = occupants.borrow_and_update().is_empty();
-        tried = Some(gateway.clock.now());
-        match workspaces
-            .record_presence(&workspace, &place.sessions(), time(&place.last_used))
-            .await
-        {
+        let used = time(&place.last_used);
+        tried = used.map(|_| gateway.clock.now());
+        match workspaces.record_presence(&workspace, &place.sessions(), used).await {
             Ok(()) => failures = 0,
             // Deleted meanwhile.
             Err(error) if error.is_not_found() => failures = 0,
@@ -217,6 +227,25 @@ pub async fn forget_earlier(gateway: &Gateway) {
             && let Err(error) = gateway.workspaces.record_presence(&workspace, &[], None).await
         {
             tracing::warn!(workspace, %error, "can't take terminals off the list that are no longer open");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn use_is_written_once_a_minute() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        for (last, expected) in [
+            (None, true),
+            (Some(0), true),
+            (Some(40), true),
+            (Some(41), false),
+            (Some(100), false),
+        ] {
+            assert_eq!(is_due(last.map(at), at(100)), expected, "{last:?}");
         }
     }
 }

@@ -84,6 +84,11 @@ impl<'a> Route<'a> {
         )
     }
 
+    /// Whether its user is there: a page that is loaded, or a button that is pressed. A page connects again by itself.
+    pub fn is_use(self) -> bool {
+        matches!(self, Self::Page | Self::WorkspaceRestart | Self::WorkspaceKeepWorking)
+    }
+
     /// Whether someone calls it every few seconds, so that a log line for each would hide the others.
     pub fn is_probe(self) -> bool {
         matches!(self, Self::Health | Self::Ready | Self::Metrics)

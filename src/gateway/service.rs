@@ -82,7 +82,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    fn route(&self) -> Route<'_> {
+    pub fn route(&self) -> Route<'_> {
         Route::of(self.request.uri().path())
     }
 

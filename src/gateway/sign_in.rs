@@ -1,6 +1,6 @@
 //! A visitor becomes someone who is signed in, and the other way round (OpenID Connect Core 1.0, section 3.1).
 
-use super::authn::{Caller, authenticate};
+use super::authn::authenticate;
 use super::origin::{Via, is_same_origin};
 use super::pages::{Link, MessagePage, SignOutPage};
 use super::reject::Rejection;
@@ -8,7 +8,7 @@ use super::respond::{self, Answer};
 use super::return_path::return_path;
 use super::route::LOGIN;
 use super::service::{Asked, Gateway};
-use super::session::{Refresh, Session};
+use super::session::{Presented, Refresh, Session};
 use super::sign_ins::valid_until;
 use super::standing::after;
 use crate::audit::{self, Actor, Event};
@@ -19,8 +19,17 @@ use hyper::StatusCode;
 use hyper::header::{HeaderValue, REFRESH, SET_COOKIE};
 use jiff::Timestamp;
 use kube::ResourceExt;
+use std::fmt::Display;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 use url::Url;
+
+/// How many seconds a page is shown before the browser goes on: one that only says that all is well, and one to be read.
+const SEEN_WITHIN: u8 = 5;
+const READ_WITHIN: u8 = 30;
+/// For the API server to take a revocation, while a person waits.
+const REVOKE_WITHIN: Duration = Duration::from_secs(10);
 
 /// The query parameter with the path to go on to.
 const RETURN: &str = "return";
@@ -165,14 +174,16 @@ pub async fn end(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Reject
     if !is_same_origin(asked.request.headers(), Via::Cookie, &gateway.public_origin) {
         return Err(Rejection::ForeignOrigin);
     }
-    if let Ok(Caller {
-        session: Some(session), ..
-    }) = authenticate(gateway, asked).await
-    {
-        revoke(gateway, asked, &session).await;
-    }
     let provider = gateway.provider.end_session_url(gateway.post_logout_url.as_ref());
-    let mut answer = signed_out(provider.as_ref());
+    // However it stands: what may be of use to whoever has a copy of it is revoked.
+    let revoked = match gateway.cookies.session(asked.request.headers()) {
+        Presented::Session(session) => revoke(gateway, asked, &session).await,
+        Presented::Nothing => Ok(()),
+    };
+    let mut answer = match revoked {
+        Ok(()) => signed_out(provider.as_ref()),
+        Err(rejection) => onward(gateway.refuse(&rejection, asked), provider.as_ref(), READ_WITHIN),
+    };
     for cookie in gateway.cookies.end_session(asked.request.headers()) {
         answer.headers_mut().append(SET_COOKIE, cookie);
     }
@@ -185,14 +196,23 @@ pub fn ask_to_end() -> Answer {
 }
 
 /// Without the cookie the session is over in this browser, but not for who has a copy of it, nor in open terminals.
-async fn revoke(gateway: &Gateway, asked: &Asked, session: &Session) {
-    let Ok(Some(workspace)) = gateway.workspaces.find(&session.person.identity) else {
-        return;
+async fn revoke(gateway: &Gateway, asked: &Asked, session: &Session) -> Result<(), Rejection> {
+    let failed = |error: &dyn Display| {
+        let (request_id, session_id) = (asked.id.as_str(), session.id.as_str());
+        tracing::error!(request_id, session_id, %error, "a session that its user ended can't be revoked");
+        Rejection::NotRevoked {
+            session: session.id.clone(),
+        }
+    };
+    let found = gateway.workspaces.find(&session.person.identity);
+    let Some(workspace) = found.map_err(|error| failed(&error))? else {
+        return Ok(());
     };
     let name = workspace.name_any();
-    if let Err(error) = gateway.workspaces.revoke(&name, &[&session.id], asked.now).await {
-        tracing::warn!(session_id = session.id, %error, "a session that its user ended can't be revoked");
-        return;
+    let ids = [session.id.as_str()];
+    match timeout(REVOKE_WITHIN, gateway.workspaces.revoke(&name, &ids, asked.now)).await {
+        Ok(revoked) => revoked.map_err(|error| failed(&error))?,
+        Err(_) => return Err(failed(&"the API server does not answer")),
     }
     let identity = &session.person.identity;
     audit::emit(&Event::SessionRevoked {
@@ -205,6 +225,7 @@ async fn revoke(gateway: &Gateway, asked: &Asked, session: &Session) {
         session: Some(&session.id),
         reason: "sign_out",
     });
+    Ok(())
 }
 
 /// What a browser shows that has no session any more; it goes on to `provider` by itself.
@@ -215,9 +236,13 @@ pub fn signed_out(provider: Option<&Url>) -> Answer {
         href: LOGIN,
     };
     let page = MessagePage::new("Signed out", text, "", action, "");
-    let mut answer = respond::page(StatusCode::OK, &page);
+    onward(respond::page(StatusCode::OK, &page), provider, SEEN_WITHIN)
+}
+
+/// Goes on to the provider after some seconds.
+fn onward(mut answer: Answer, provider: Option<&Url>, seconds: u8) -> Answer {
     // A URL is ASCII without control characters.
-    let onward = provider.and_then(|url| HeaderValue::from_str(&format!("5; url={url}")).ok());
+    let onward = provider.and_then(|url| HeaderValue::from_str(&format!("{seconds}; url={url}")).ok());
     if let Some(onward) = onward {
         answer.headers_mut().insert(REFRESH, onward);
     }

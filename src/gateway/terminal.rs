@@ -293,7 +293,7 @@ impl Terminal {
 
     async fn stop(&self, present: &Present, recording: Option<&Recording>, told: &AtomicBool) -> Stop {
         let gateway = &self.gateway;
-        let used = || present.last_input().unwrap_or(self.request.now);
+        let used = || present.last_input();
         tokio::select! {
             over = vigil::over(gateway, &self.caller, &self.workspace, used) => match over {
                 Over::Revoked => Stop::SessionRevoked,

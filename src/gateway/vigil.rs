@@ -15,8 +15,15 @@ use tokio::time::sleep;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Ends when the caller's session does, and says why. Until then the provider is asked when that is due, as for a request.
-/// `used` tells when what was opened was last used.
-pub async fn over(gateway: &Arc<Gateway>, caller: &Caller, workspace: &str, used: impl Fn() -> Timestamp) -> Over {
+/// `used` tells when what was opened was last used, if ever: that it is open is no use.
+pub async fn over(
+    gateway: &Arc<Gateway>,
+    caller: &Caller,
+    workspace: &str,
+    used: impl Fn() -> Option<Timestamp>,
+) -> Over {
+    let seen = caller.session.as_ref().map(|session| session.seen);
+    let used = || used().max(seen).unwrap_or(Timestamp::UNIX_EPOCH);
     let mut followed = gateway.workspaces.follow(workspace);
     loop {
         let now = gateway.clock.now();

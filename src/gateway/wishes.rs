@@ -4,15 +4,13 @@
 
 use super::admission::{Admitted, admit};
 use super::limits::AdmittedTo;
-use super::presence::WRITE_EVERY;
+use super::presence::note_use;
 use super::progress::View;
 use super::reject::Rejection;
 use super::respond::{self, Answer};
 use super::service::{Asked, Gateway};
 use crate::audit::{self, Action, Event, Outcome};
-use crate::clock::until;
 use hyper::StatusCode;
-use jiff::Timestamp;
 use kube::ResourceExt;
 use std::sync::Arc;
 
@@ -53,34 +51,7 @@ pub async fn restart(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Re
 pub async fn keep_working(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Rejection> {
     let Admitted { workspace, .. } = admit(gateway, asked, AdmittedTo::Lifecycle).await?;
     let name = workspace.name_any();
-    if is_due(gateway.workspaces.last_accessed(&name), asked.now) {
-        // Nobody is listed; that somebody was there is written.
-        gateway.presence.enter(gateway, &name, None).used(asked.now);
-    }
+    note_use(gateway, &name, asked.now);
     let view = View::of(&workspace, &gateway.workspaces.namespace);
     Ok(respond::json(StatusCode::ACCEPTED, &view))
-}
-
-/// Whether the last use is so long ago that another one is worth a write, as it would be of keys.
-fn is_due(last: Option<Timestamp>, now: Timestamp) -> bool {
-    last.is_none_or(|last| until(last + WRITE_EVERY, now).is_zero())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn use_is_written_once_a_minute() {
-        let at = |seconds| Timestamp::from_second(seconds).unwrap();
-        for (last, expected) in [
-            (None, true),
-            (Some(0), true),
-            (Some(40), true),
-            (Some(41), false),
-            (Some(100), false),
-        ] {
-            assert_eq!(is_due(last.map(at), at(100)), expected, "{last:?}");
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 use crate::http_client::{HttpClient, HttpError, Limits};
 use http_body_util::Full;
+use hyper::Response;
 use hyper::body::Bytes;
 use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
 use rustls::ClientConfig;
@@ -34,6 +35,7 @@ impl ProviderClient {
 
     async fn ask(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let result = self.client.ask(request.map(|body| Full::new(Bytes::from(body)))).await;
+        let result = result.and_then(answered);
         *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = result.is_ok().then(Instant::now);
         Ok(result?.map(Vec::from))
     }
@@ -43,6 +45,17 @@ impl ProviderClient {
         let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         answered.is_some_and(|at| at.elapsed() < time)
     }
+}
+
+/// A provider in trouble, or a proxy in front of one that is down, has said nothing of what it was asked: neither yes nor no.
+fn answered(answer: Response<Bytes>) -> Result<Response<Bytes>, HttpError> {
+    let status = answer.status();
+    if status.is_server_error() {
+        return Err(HttpError::Unavailable {
+            status: status.as_u16(),
+        });
+    }
+    Ok(answer)
 }
 
 impl<'c> AsyncHttpClient<'c> for ProviderClient {

@@ -53,7 +53,7 @@ pub struct Person {
     pub provider_session: Option<String>,
     /// When the token was made (`iat`).
     pub issued: Timestamp,
-    /// When the token ends (`exp`).
+    /// When nobody believes the token any more: its end (`exp`), by a provider's clock that is late by as much as is allowed.
     pub expires: Timestamp,
 }
 
@@ -215,7 +215,9 @@ impl Provider {
                 .and_then(Value::as_str)
                 .map(|sid| provider_session(&settings.issuer, sid)),
             issued: Timestamp::from_second(claims.issue_time().timestamp()).map_err(|_| TokenError::Malformed)?,
-            expires: Timestamp::from_second(claims.expiration().timestamp()).map_err(|_| TokenError::Malformed)?,
+            expires: Timestamp::from_second(claims.expiration().timestamp())
+                .and_then(|end| end.checked_add(settings.clock_skew))
+                .map_err(|_| TokenError::Malformed)?,
         })
     }
 

@@ -311,6 +311,15 @@ async fn every_claim_of_an_id_token_counts() {
     served.check(table).await;
 }
 
+/// Who was let in with it would be sent away again at once, and again.
+#[tokio::test]
+async fn a_token_that_ended_within_the_skew_is_believed_until_the_skew_is_over() {
+    let served = Served::new().await;
+    let token = served.token(json!({}), &served.claims(json!({"exp": NOW - 1})));
+    let person = served.provider.verify_bearer(&token).await.unwrap();
+    assert_eq!(person.expires.as_second(), NOW - 1 + SKEW);
+}
+
 #[tokio::test]
 async fn only_the_provider_s_signing_keys_are_believed() {
     let served = Served::new().await;

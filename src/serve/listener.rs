@@ -1,9 +1,10 @@
 //! A TCP port becomes HTTP/1.1 requests, over TLS when there is a certificate.
 //!
 //! HTTP/1.1 only: a WebSocket is an upgrade of it (RFC 6455). Every connection is bounded: in number, in the time for its
-//! handshake and its request heads, and in their size; and nothing is taken that two parsers may read differently ([`super::strict`]).
+//! handshake and its request heads, in that for its answers to be taken, and in their size; and nothing is taken that two parsers may read differently ([`super::strict`]).
 
 use super::drain::Drain;
+use super::stall::{Limit, Stalling};
 use super::strict::{self, Strict};
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
@@ -48,13 +49,15 @@ pub enum Refused {
     LargeHead,
     /// It has begun, and did not come in in time.
     SlowHead,
+    /// Nothing of an answer was taken in time.
+    SlowReader,
 }
 
 /// How much is taken of the other side.
 #[derive(Clone)]
 pub struct Bounds {
-    /// For a request head to come in, and for an idle connection that is kept alive.
-    pub head_timeout: Duration,
+    /// For a request head to come in, for an idle connection that is kept alive, and for a peer that takes nothing of its answer.
+    pub timeout: Duration,
     /// Connections at once, those that were upgraded not among them; `None` is unlimited.
     pub connections: Option<NonZeroUsize>,
     /// Is told of each refusal.
@@ -63,9 +66,9 @@ pub struct Bounds {
 
 impl Bounds {
     /// For a port that only the cluster reaches.
-    pub fn of_probes(head_timeout: Duration) -> Self {
+    pub fn of_probes(timeout: Duration) -> Self {
         Self {
-            head_timeout,
+            timeout,
             connections: NonZeroUsize::new(1024),
             refused: Arc::new(|_, _| ()),
         }
@@ -139,11 +142,12 @@ pub async fn serve<F, B>(
         let _ = stream.set_nodelay(true);
         let (acceptor, answer, stopping, bounds) = (acceptor.clone(), answer.clone(), drain.clone(), bounds.clone());
         drain.spawn(async move {
+            let (stream, limit) = Stalling::new(stream, bounds.timeout);
             match acceptor {
-                None => connection(stream, peer, answer, &bounds, &stopping).await,
+                None => connection(stream, peer, limit, answer, &bounds, &stopping).await,
                 // A failed handshake is the client's affair: a probe, a scanner, a wrong authority.
                 Some(acceptor) => match timeout(TLS_TIMEOUT, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => connection(stream, peer, answer, &bounds, &stopping).await,
+                    Ok(Ok(stream)) => connection(stream, peer, limit, answer, &bounds, &stopping).await,
                     Ok(Err(error)) => {
                         tracing::debug!(%error, "a TLS handshake failed");
                         (bounds.refused)(Refused::Handshake, peer);
@@ -162,6 +166,7 @@ pub async fn serve<F, B>(
 async fn connection<S, F, B>(
     stream: S,
     peer: Peer,
+    limit: Limit,
     answer: impl Fn(Request<Incoming>) -> F,
     bounds: &Bounds,
     drain: &Drain,
@@ -170,13 +175,17 @@ async fn connection<S, F, B>(
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
+    let of_answers = limit.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        let limit = of_answers.clone();
         let is_last = strict::is_last(request.headers());
         let answered = answer(request);
         async move {
             let mut answer = answered.await;
-            if is_last && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                limit.lift();
+            } else if is_last {
                 answer
                     .headers_mut()
                     .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -187,7 +196,7 @@ async fn connection<S, F, B>(
     let (stream, amid_head) = Strict::new(stream);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(bounds.head_timeout)
+        .header_read_timeout(bounds.timeout)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service)
@@ -206,6 +215,7 @@ async fn connection<S, F, B>(
         Err(error) if error.is_parse() => Refused::MalformedHead,
         // One that was merely kept alive is no refusal.
         Err(error) if error.is_timeout() && amid_head.get() => Refused::SlowHead,
+        Err(_) if limit.is_met() => Refused::SlowReader,
         _ => return,
     };
     (bounds.refused)(refused, peer);

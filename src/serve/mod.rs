@@ -4,4 +4,5 @@ pub mod drain;
 pub mod listener;
 pub mod probes;
 pub mod shutdown;
+mod stall;
 pub mod strict;

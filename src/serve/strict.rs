@@ -6,6 +6,7 @@
 //!
 //! Bodies are not followed: a request that has one, or asks for an upgrade, is the last of its connection ([`is_last`]).
 
+use super::stall::Stalling;
 use hyper::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING, UPGRADE};
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -157,8 +158,8 @@ pub fn released<S>(upgraded: Upgraded) -> Result<(S, bytes::Bytes), Upgraded>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<Strict<S>>>()?;
-    Ok((io.into_inner().inner, read_buf))
+    let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<Strict<Stalling<S>>>>()?;
+    Ok((io.into_inner().inner.into_inner(), read_buf))
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {

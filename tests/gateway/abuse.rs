@@ -274,6 +274,64 @@ async fn large_and_slow_requests_are_given_up() {
     assert!(resident_kib(gateway.pid()) < memory + MOST_GROWTH_KIB);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_nothing_of_an_answer_is_given_up_and_who_waits_for_events_is_not() {
+    let site = Site::new("abuse-reader").await;
+    let gateway = site.gateway(&[("GATEWAY_REQUEST_TIMEOUT", "1500ms")]).await;
+    let origin = site.origin();
+    let authority = origin.strip_prefix("http://").unwrap();
+    let _ttyd = ttyd("127.0.7.52");
+    let browser = Browser::default();
+    site.create_running("dev1", "127.0.7.52").await;
+    browser.sign_in(&origin, "dev1").await;
+    // A terminal and a stream of events, which live longer than that without reading and being written to.
+    let mut shell = browser.own_shell(&origin).await;
+    shell.type_keys("seq 2000000; echo d$((1))ne\r").await;
+    let cookies: Vec<_> = browser
+        .jar(&origin)
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let mut events = connect(&origin).await;
+    let follow = format!(
+        "GET /api/workspace/events HTTP/1.1\r\nHost: {authority}\r\nCookie: {}\r\n\r\n",
+        cookies.join("; ")
+    );
+    events.write_all(follow.as_bytes()).await.unwrap();
+    let mut heard = String::new();
+    let mut buffer = [0; 4096];
+    while !heard.contains("event: workspace") {
+        let read = timeout(LIMIT, events.read(&mut buffer)).await.unwrap().unwrap();
+        heard.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    // One after the other, as many as no buffer holds.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut silent = socket.connect(authority.parse().unwrap()).await.unwrap();
+    let asked = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1500);
+    silent.write_all(asked.as_bytes()).await.unwrap();
+    let given_up = eventually(async || refusals(&gateway, "slow_reader").await == 1);
+    assert!(given_up.await, "{}", gateway.log());
+    let answers = rest(&mut silent).await.matches("HTTP/1.1 200").count();
+    assert!((1..1500).contains(&answers), "{answers}");
+
+    sleep(Duration::from_secs(3)).await;
+    site.set_status(&site.name("dev1"), serde_json::json!({"message": "planted-message"}))
+        .await;
+    while !heard.contains("planted-message") {
+        let read = timeout(LIMIT, events.read(&mut buffer)).await.unwrap().unwrap();
+        assert!(read > 0, "the stream was cut off: {heard}");
+        heard.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    let mut last = Vec::new();
+    while !String::from_utf8_lossy(&last).contains("d1ne") {
+        let frame = timeout(LIMIT, shell.socket.read_frame()).await.unwrap().unwrap();
+        assert_eq!(frame.opcode, fastwebsockets::OpCode::Binary, "the terminal was closed");
+        last = [&last[last.len().saturating_sub(10)..], &frame.payload[1..]].concat();
+    }
+    assert_eq!(refusals(&gateway, "slow_reader").await, 1);
+}
+
 /// A frame of a client, its mask all zeros.
 fn frame(first: u8, length: &[u8], payload: &[u8]) -> Vec<u8> {
     [&[first][..], length, &[0; 4], payload].concat()

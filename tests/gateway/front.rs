@@ -42,10 +42,10 @@ async fn serve(near: &mut TcpStream, behind: u16, status: Option<u16>) {
         }
         return;
     };
-    // As such proxies do, with a page of their own.
-    let page = "<html><body>upstream is down</body></html>";
+    // The worst that may stand in such an answer.
+    let page = r#"{"error": "invalid_grant"}"#;
     let answer = format!(
-        "HTTP/1.1 {status} Down\r\ncontent-type: text/html\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{page}",
+        "HTTP/1.1 {status} Down\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{page}",
         page.len()
     );
     let _ = near.read(&mut [0; 64 * 1024]).await;

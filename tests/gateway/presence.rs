@@ -24,6 +24,10 @@ async fn open_terminals_are_listed_by_each_gateway_for_itself() {
     let browser = Browser::default();
     browser.sign_in(&site.origin(), "dev1").await;
     browser.copy(&first.origin, &second.origin);
+    // The page that its user has loaded.
+    let loaded = devplane::clock::Clock::now(&devplane::clock::SystemClock);
+    let loaded_page = eventually(async || browser.page(&first.origin).await.body.contains("id=\"screen\""));
+    assert!(loaded_page.await);
     let (origin, agent) = (site.origin(), "x".repeat(300));
 
     let headers = [("origin", origin.as_str()), ("user-agent", &agent)];
@@ -41,7 +45,7 @@ async fn open_terminals_are_listed_by_each_gateway_for_itself() {
         (session.client_address.as_str(), session.user_agent.len()),
         ("127.0.0.1", 200)
     );
-    assert!(session.last_input.is_none() && told.last_accessed.unwrap().0 >= session.since.0 - Duration::from_secs(1));
+    assert!(session.last_input.is_none() && told.last_accessed.unwrap().0 >= loaded - Duration::from_secs(1));
 
     drop(there);
     let one = eventually(async || status(&site, &name).await.sessions.len() == 1).await;
@@ -54,6 +58,54 @@ async fn open_terminals_are_listed_by_each_gateway_for_itself() {
     assert_eq!(status(&site, &name).await.sessions.len(), 1);
     let _again = site.gateway(&[("POD_NAME", "gateway-1")]).await;
     assert!(eventually(async || status(&site, &name).await.sessions.is_empty()).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_connects_again_and_again_by_itself_is_no_use() {
+    let site = Site::new("presence-flapping").await;
+    let settings = [
+        ("SESSION_IDLE_LIFETIME", "12s"),
+        ("SESSION_REFRESH_INTERVAL", "1s"),
+        ("SESSION_REFRESH_GRACE", "60s"),
+    ];
+    let (_gateway, origin) = (site.gateway(&settings).await, site.origin());
+    let _ttyd = ttyd("127.0.7.13");
+    let name = site.name("dev1");
+    site.create_running("dev1", "127.0.7.13").await;
+    let browser = Browser::default();
+    browser.sign_in(&origin, "dev1").await;
+    assert!(eventually(async || browser.page(&origin).await.body.contains("id=\"screen\"")).await);
+    let loaded = Instant::now();
+    assert!(eventually(async || status(&site, &name).await.last_accessed.is_some()).await);
+    // As long ago as if it had not been written for an hour.
+    let long_ago: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    site.set_status(&name, json!({"lastAccessed": long_ago.to_string()}))
+        .await;
+    let mut connected = 0;
+    let events = format!("{origin}/api/workspace/events");
+    let ended = loop {
+        match browser.terminal(&origin, &[("origin", &origin)]).await {
+            Ok(mut terminal) => {
+                terminal.hello().await;
+                terminal.until("$ ").await;
+                connected += 1;
+            }
+            Err(refused) => break refused,
+        }
+        // The page follows these all the time; this one is broken off.
+        let follow = browser.request(hyper::Method::GET, &events, &[], "");
+        let _ = tokio::time::timeout(Duration::from_millis(300), follow).await;
+        assert!(loaded.elapsed() < Duration::from_secs(40), "the session never ends");
+    };
+    assert_eq!(
+        (ended.status, ended.json()["error"].as_str()),
+        (401, Some("token_expired"))
+    );
+    assert!(
+        loaded.elapsed() > Duration::from_secs(9) && connected > 5,
+        "{connected}"
+    );
+    assert_eq!(status(&site, &name).await.last_accessed.unwrap().0, long_ago);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,11 @@
 //! Signing in and out at a real provider.
 
+use crate::apiserver::free_ports;
 use crate::browser::Browser;
+use crate::eventually::eventually;
+use crate::front::Front;
 use crate::harness::{CLIENT_SECRET, Site};
+use crate::wire::Wire;
 use hyper::Method;
 use url::Url;
 
@@ -121,6 +125,78 @@ async fn answers_that_do_not_belong_to_the_sign_in_are_refused() {
     let login = browser.page(&format!("{origin}/login")).await;
     let back = browser.sign_in_at_provider(&login.location(), "dev1", &origin).await;
     assert_eq!(browser.page(&format!("{back}&state=x")).await.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_is_down_behind_its_proxy_has_refused_nothing() {
+    let [behind] = free_ports();
+    let settings = serde_json::json!({"listen": [format!("127.0.0.1:{behind}")]});
+    let site = Site::at_provider("sign-in-front", settings).await;
+    let issuer: Url = site.issuer.parse().unwrap();
+    let front = Front::at(issuer.port().unwrap(), behind).await;
+    let (gateway, origin) = (site.gateway(&[]).await, site.origin());
+    for status in [500, 502, 503] {
+        let browser = Browser::default();
+        let login = browser.page(&format!("{origin}/login")).await;
+        assert_eq!(login.status, 302, "{login:?}");
+        let back = browser.sign_in_at_provider(&login.location(), "dev1", &origin).await;
+        front.answer(Some(status));
+        for url in [back.as_str(), &format!("{origin}/login")] {
+            let answer = browser.page(url).await;
+            assert_eq!(answer.status, 503, "{url}: {answer:?}");
+            assert!(answer.body.contains("be reached"), "{}", answer.body);
+        }
+        let failures = gateway.audited("oidc.callback.failure");
+        assert_eq!(failures.last().unwrap()["reason"], "provider_unavailable");
+        front.answer(None);
+        let again = eventually(async || browser.page(&format!("{origin}/login")).await.status == 302);
+        assert!(again.await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_out_that_the_cluster_was_not_told_of_says_so() {
+    let site = Site::new("sign-out-cut-off").await;
+    let wire = Wire::to(site.server.port).await;
+    let kubeconfig = std::fs::read_to_string(site.server.kubeconfig("gateway")).unwrap();
+    let through = site.directory.path().join("kubeconfig");
+    let (direct, detour) = (format!(":{}", site.server.port), format!(":{}", wire.port));
+    std::fs::write(&through, kubeconfig.replace(&direct, &detour)).unwrap();
+    let settings = [("SESSION_WATCH_LOSS", "2m"), ("KUBECONFIG", through.to_str().unwrap())];
+    let (gateway, origin) = (site.gateway(&settings).await, site.origin());
+    let browser = Browser::default();
+    browser.sign_in(&origin, "dev1").await;
+    assert_eq!(browser.page(&origin).await.status, 200);
+    let copy = browser.frozen(&origin);
+    let sign_ins = async || {
+        let workspace = site.workspaces().get(&site.name("dev1")).await.unwrap();
+        workspace.status.unwrap_or_default().sign_ins
+    };
+    assert!(eventually(async || sign_ins().await.len() == 1).await);
+    let id = sign_ins().await[0].id.clone();
+    wire.cut();
+    let headers = [("origin", origin.as_str()), ("accept", "text/html")];
+    let out = browser
+        .request(Method::POST, &format!("{origin}/logout"), &headers, "")
+        .await;
+    let out = out.unwrap();
+    assert_eq!(out.status, 503, "{out:?}");
+    for words in [
+        "in this browser only",
+        &id,
+        "sign out at the identity provider",
+        "Ask the administrator",
+    ] {
+        assert!(out.body.contains(words), "no {words:?} in {}", out.body);
+    }
+    assert!(out.header("refresh").contains("/session/end"));
+    assert!(browser.jar(&origin).is_empty(), "gone from this browser all the same");
+    assert!(gateway.audited("session.revoked").is_empty());
+    assert!(gateway.log().contains("can't be revoked"));
+    wire.mend();
+    // What the page says is true.
+    let stands = eventually(async || copy.page(&origin).await.status == 200);
+    assert!(stands.await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -66,7 +66,7 @@ async fn what_is_typed_runs_in_the_workspace() {
     let metrics = browser.get(&format!("{origin}/metrics")).await.unwrap().body;
     assert!(metrics.contains("devplane_gateway_open_sessions 1"), "{metrics}");
 
-    // What a person types counts as activity, and so did entering.
+    // What a person types counts as activity.
     let accessed = async || {
         site.workspaces()
             .get(&name)

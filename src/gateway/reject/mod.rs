@@ -44,6 +44,10 @@ pub enum Rejection {
     InvalidLogout,
     /// Or can't be acted upon now.
     LogoutFailed,
+    /// Signed out in the browser, and nowhere else.
+    NotRevoked {
+        session: String,
+    },
     /// The provider did not let the person in.
     SignInDenied,
     /// The provider's answer could not be used.

@@ -240,6 +240,20 @@ impl Rejection {
                 "Nobody was signed out",
                 "The session could not be ended now. Send the token again.",
             ),
+            Self::NotRevoked { session } => Parts {
+                text: Cow::Owned(format!(
+                    "You are signed out in this browser only: the cluster could not be told that your session {session} has ended. Terminals that are open elsewhere go on."
+                )),
+                hint: "Close them, and sign out at the identity provider too; this page goes on to it by itself where it can. To be sure, have that session ended by its name.",
+                ask: true,
+                action: SIGN_IN,
+                ..parts(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "not_revoked",
+                    "Signed out in this browser only",
+                    "",
+                )
+            },
             Self::SignInDenied => Parts {
                 action: SIGN_IN,
                 ..parts(

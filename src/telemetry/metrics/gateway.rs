@@ -46,6 +46,7 @@ label_value! {
         MalformedHead = "malformed_head",
         LargeHead = "large_head",
         SlowHead = "slow_head",
+        SlowReader = "slow_reader",
         Target = "target",
         LargeBody = "large_body",
         SlowBody = "slow_body",
