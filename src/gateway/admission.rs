@@ -1,7 +1,7 @@
 //! A caller becomes the owner of a Workspace: the rules between a request and a workspace, in the order in which they apply.
 
 use super::authn::{Caller, authenticate};
-use super::limits::{AdmittedTo, Limited};
+use super::limits::{AdmittedTo, Limited, Tokens};
 use super::origin::is_same_origin;
 use super::reject::Rejection;
 use super::service::{Asked, Gateway};
@@ -128,18 +128,18 @@ impl Gateway {
     ///
     /// # Errors
     /// When there were too many bad ones.
-    pub fn may_show_token(&self, asked: &Asked) -> Result<(), Rejection> {
-        let may = self.limits.may_show_token(asked.client);
-        may.map_err(|limited| self.limited(RateLimitEndpoint::SignIn, limited, asked.nobody()))
+    pub fn may_show(&self, tokens: Tokens, asked: &Asked) -> Result<(), Rejection> {
+        let may = self.limits.may_show(tokens, asked.client);
+        may.map_err(|limited| self.limited(tokens.endpoint(), limited, asked.nobody()))
     }
 
     /// One more bad token from the address of a request.
     ///
     /// # Errors
     /// When there were too many.
-    pub fn take_bad_token(&self, asked: &Asked) -> Result<(), Rejection> {
-        let taken = self.limits.take_bad_token(asked.client);
-        taken.map_err(|limited| self.limited(RateLimitEndpoint::SignIn, limited, asked.nobody()))
+    pub fn take_bad(&self, tokens: Tokens, asked: &Asked) -> Result<(), Rejection> {
+        let taken = self.limits.take_bad(tokens, asked.client);
+        taken.map_err(|limited| self.limited(tokens.endpoint(), limited, asked.nobody()))
     }
 
     fn limited(&self, endpoint: RateLimitEndpoint, limited: Limited, actor: Actor<'_>) -> Rejection {

@@ -6,6 +6,7 @@
 //! A Bearer token wins over a cookie, and a bad one is refused whatever the cookie says. Tokens in URLs are not looked at: they
 //! end up in logs and histories.
 
+use super::limits::Tokens;
 use super::origin::Via;
 use super::refresh::{catch_up, refresh};
 use super::reject::Rejection;
@@ -65,10 +66,10 @@ impl Caller {
 pub async fn authenticate(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Caller, Rejection> {
     let headers = asked.request.headers();
     if headers.contains_key(AUTHORIZATION) {
-        gateway.may_show_token(asked)?;
+        gateway.may_show(Tokens::Bearer, asked)?;
     }
     let token = bearer(headers).map_err(|NotBearer| {
-        rejected(asked, "malformed_header");
+        rejected(asked, None, "malformed_header");
         failed(gateway, asked, Rejection::InvalidToken)
     })?;
     match token {
@@ -76,11 +77,11 @@ pub async fn authenticate(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Calle
             Ok(person) => {
                 let workspace = gateway.workspaces.find(&person.identity).ok().flatten();
                 let standing = of_token(&person, workspace.as_deref(), asked.now);
-                standing.map_err(|over| ended(asked, over))?;
+                standing.map_err(|over| ended(asked, &person, over))?;
                 Ok(Caller::new(person, Via::BearerToken, None))
             }
             Err(error) => {
-                rejected(asked, error.reason());
+                rejected(asked, None, error.reason());
                 Err(failed(gateway, asked, Rejection::from(&error)))
             }
         },
@@ -90,8 +91,8 @@ pub async fn authenticate(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Calle
                 Ok(Caller::new(session.person.clone(), Via::Cookie, Some(session)))
             }
             // Of a provider that was configured before.
-            Presented::Session(_) => {
-                rejected(asked, "issuer");
+            Presented::Session(session) => {
+                rejected(asked, Some(&session.person), "issuer");
                 Err(Rejection::SignedOut)
             }
             Presented::Nothing => Err(Rejection::SignedOut),
@@ -106,7 +107,8 @@ async fn keep(gateway: &Arc<Gateway>, asked: &Asked, mut session: Session) -> Re
     let seen = session.seen;
     let used = if is_use { now } else { seen };
     let stands = |session: &Session, workspace: Option<&Workspace>| {
-        of_session(session, workspace, seen, rules, gateway.clock.now()).map_err(|over| ended(asked, over))
+        of_session(session, workspace, seen, rules, gateway.clock.now())
+            .map_err(|over| ended(asked, &session.person, over))
     };
     let found = gateway.workspaces.find(&session.person.identity);
     let mut workspace = found.as_ref().ok().cloned().flatten();
@@ -127,9 +129,9 @@ async fn keep(gateway: &Arc<Gateway>, asked: &Asked, mut session: Session) -> Re
     }
     if !is_confirmed {
         return Err(match found {
-            Ok(Some(_)) => ended(asked, Over::Unconfirmed),
+            Ok(Some(_)) => ended(asked, &session.person, Over::Unconfirmed),
             // What the provider would say has no place to be written to. Signing in makes one.
-            Ok(None) => ended(asked, Over::Expired),
+            Ok(None) => ended(asked, &session.person, Over::Expired),
             Err(error) => error.into(),
         });
     }
@@ -161,20 +163,26 @@ async fn keep(gateway: &Arc<Gateway>, asked: &Asked, mut session: Session) -> Re
 fn failed(gateway: &Gateway, asked: &Asked, rejection: Rejection) -> Rejection {
     match rejection {
         Rejection::ProviderUnavailable => rejection,
-        rejection => gateway.take_bad_token(asked).err().unwrap_or(rejection),
+        rejection => gateway.take_bad(Tokens::Bearer, asked).err().unwrap_or(rejection),
     }
 }
 
-fn ended(asked: &Asked, over: Over) -> Rejection {
-    rejected(asked, over.reason());
+fn ended(asked: &Asked, person: &Person, over: Over) -> Rejection {
+    rejected(asked, Some(person), over.reason());
     match over {
         Over::Unconfirmed => Rejection::SessionUnconfirmed,
         Over::Revoked | Over::Expired | Over::Idle => Rejection::SessionExpired,
     }
 }
 
-fn rejected(asked: &Asked, reason: &'static str) {
-    let actor = asked.nobody();
+/// `person` is whose it is, or was: nobody may enter with it, but that it was theirs is known.
+fn rejected(asked: &Asked, person: Option<&Person>, reason: &'static str) {
+    let user_id = person.map(|person| UserId::of(&person.identity));
+    let actor = Actor {
+        request_id: asked.id.as_str(),
+        subject: person.map(|person| person.identity.subject.as_str()),
+        user_id: user_id.as_ref().map(UserId::as_str),
+    };
     audit::emit(&Event::TokenRejected { actor, reason });
 }
 

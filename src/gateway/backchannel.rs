@@ -5,13 +5,14 @@
 //! so, and a subject's sessions are only revoked up to the time at which the token was made.
 
 use super::index::recorded_owner;
+use super::limits::Tokens;
 use super::reject::Rejection;
 use super::respond::{self, Answer};
 use super::service::{Asked, Gateway};
 use super::workspaces::EnsureError;
 use crate::audit::{self, Actor, Event};
 use crate::identity::{Identity, UserId};
-use crate::oidc::Logout;
+use crate::oidc::{Logout, LogoutError};
 use crate::telemetry::metrics::{BackchannelLogout, LogoutOutcome};
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -61,12 +62,21 @@ pub async fn logout(gateway: &Gateway, asked: &Asked) -> Result<Answer, Rejectio
             actor: asked.nobody(),
             reason,
         });
-        Rejection::InvalidLogout
+        let taken = gateway.take_bad(Tokens::Logout, asked);
+        taken.err().unwrap_or(Rejection::InvalidLogout)
     };
+    gateway.may_show(Tokens::Logout, asked)?;
     let token = asked.form_field("logout_token").ok_or_else(|| refused("malformed"))?;
     let logout = gateway.provider.verify_logout(&token).await.map_err(|error| {
         tracing::warn!(request_id = asked.id.as_str(), %error, "a logout token is refused");
-        refused(error.reason())
+        match error {
+            // Nobody's fault: the provider may send it again.
+            LogoutError::Provider => {
+                counted(LogoutOutcome::Failed);
+                Rejection::LogoutFailed
+            }
+            error => refused(error.reason()),
+        }
     })?;
     if !gateway.logouts_seen.is_new(&logout.id, logout.expires, asked.now) {
         return Err(refused("replayed"));

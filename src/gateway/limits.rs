@@ -20,8 +20,32 @@ const OTHERS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 pub struct Limits {
     lifecycle: Buckets,
     websocket: Buckets,
-    sign_in: Option<DefaultKeyedRateLimiter<IpAddr>>,
-    /// Addresses with an empty bucket that showed a bad token, and until when nothing that they show is looked at.
+    sign_in: Addresses,
+    /// Of their own: who only shows bad Bearer tokens must not keep the provider from telling who signed out.
+    logout: Addresses,
+}
+
+/// What tokens are shown for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tokens {
+    Bearer,
+    Logout,
+}
+
+impl Tokens {
+    pub fn endpoint(self) -> RateLimitEndpoint {
+        match self {
+            Self::Bearer => RateLimitEndpoint::SignIn,
+            Self::Logout => RateLimitEndpoint::BackchannelLogout,
+        }
+    }
+}
+
+/// Buckets by client address.
+struct Addresses {
+    /// `None` is unlimited.
+    buckets: Option<DefaultKeyedRateLimiter<IpAddr>>,
+    /// Those with an empty bucket that showed a bad token, and until when nothing that they show is looked at.
     barred: Mutex<HashMap<IpAddr, QuantaInstant>>,
 }
 
@@ -58,8 +82,8 @@ impl Limits {
         Self {
             lifecycle: Buckets::new(&limits.lifecycle),
             websocket: Buckets::new(&limits.websocket),
-            sign_in: limits.sign_in_per_address.and_then(quota).map(RateLimiter::keyed),
-            barred: Mutex::default(),
+            sign_in: Addresses::new(limits.sign_in_per_address),
+            logout: Addresses::new(limits.sign_in_per_address),
         }
     }
 
@@ -68,71 +92,30 @@ impl Limits {
     /// # Errors
     /// When there is none.
     pub fn take_sign_in(&self, address: IpAddr) -> Result<(), Limited> {
-        let Some((buckets, key)) = self.bucket(address) else {
-            return Ok(());
-        };
-        buckets.check_key(&key).map_err(|not_until| Limited {
-            scope: RateLimitScope::Address,
-            wait: not_until.wait_time_from(DefaultClock::default().now()),
-        })
+        self.sign_in.take(address)
     }
 
     /// Whether a token that `address` shows may be looked at. Costs no token of a bucket: good ones may come as often as they like.
     ///
     /// # Errors
     /// When bad ones came until the bucket was empty, and it still is.
-    pub fn may_show_token(&self, address: IpAddr) -> Result<(), Limited> {
-        let Some((_, key)) = self.bucket(address) else {
-            return Ok(());
-        };
-        let now = DefaultClock::default().now();
-        let mut barred = self.barred();
-        let Some(until) = barred.get(&key) else {
-            return Ok(());
-        };
-        let wait = Duration::from(until.duration_since(now));
-        if wait.is_zero() {
-            barred.remove(&key);
-            return Ok(());
-        }
-        Err(Limited {
-            scope: RateLimitScope::Address,
-            wait,
-        })
+    pub fn may_show(&self, tokens: Tokens, address: IpAddr) -> Result<(), Limited> {
+        self.addresses(tokens).may_show(address)
     }
 
     /// Takes a token for a bad one that `address` showed.
     ///
     /// # Errors
     /// When there is none. Then nothing that the address shows is looked at until there is.
-    pub fn take_bad_token(&self, address: IpAddr) -> Result<(), Limited> {
-        let Some((buckets, key)) = self.bucket(address) else {
-            return Ok(());
-        };
-        buckets.check_key(&key).map_err(|not_until| {
-            // The bucket that many share bars nobody: who has very many addresses could lock out all others with it.
-            if key != OTHERS {
-                self.barred().insert(key, not_until.earliest_possible());
-            }
-            Limited {
-                scope: RateLimitScope::Address,
-                wait: not_until.wait_time_from(DefaultClock::default().now()),
-            }
-        })
+    pub fn take_bad(&self, tokens: Tokens, address: IpAddr) -> Result<(), Limited> {
+        self.addresses(tokens).take_bad(address)
     }
 
-    /// The buckets of client addresses, and the key of this one's.
-    fn bucket(&self, address: IpAddr) -> Option<(&DefaultKeyedRateLimiter<IpAddr>, IpAddr)> {
-        let buckets = self.sign_in.as_ref()?;
-        let key = match buckets.len() {
-            0..MOST_ADDRESSES => limited_as(address),
-            _ => OTHERS,
-        };
-        Some((buckets, key))
-    }
-
-    fn barred(&self) -> MutexGuard<'_, HashMap<IpAddr, QuantaInstant>> {
-        self.barred.lock().unwrap_or_else(PoisonError::into_inner)
+    fn addresses(&self, tokens: Tokens) -> &Addresses {
+        match tokens {
+            Tokens::Bearer => &self.sign_in,
+            Tokens::Logout => &self.logout,
+        }
     }
 
     /// Takes a token for `subject`.
@@ -156,12 +139,8 @@ impl Limits {
                     per_user.shrink_to_fit();
                 }
             }
-            if let Some(sign_in) = &self.sign_in {
-                sign_in.retain_recent();
-                sign_in.shrink_to_fit();
-            }
-            let now = DefaultClock::default().now();
-            self.barred().retain(|_, until| *until > now);
+            self.sign_in.forget();
+            self.logout.forget();
         }
     }
 }
@@ -190,6 +169,84 @@ impl Buckets {
             })?;
         }
         Ok(())
+    }
+}
+
+impl Addresses {
+    fn new(rate: Option<Rate>) -> Self {
+        Self {
+            buckets: rate.and_then(quota).map(RateLimiter::keyed),
+            barred: Mutex::default(),
+        }
+    }
+
+    fn take(&self, address: IpAddr) -> Result<(), Limited> {
+        let Some((buckets, key)) = self.bucket(address) else {
+            return Ok(());
+        };
+        buckets.check_key(&key).map_err(|not_until| Limited {
+            scope: RateLimitScope::Address,
+            wait: not_until.wait_time_from(DefaultClock::default().now()),
+        })
+    }
+
+    fn may_show(&self, address: IpAddr) -> Result<(), Limited> {
+        let Some((_, key)) = self.bucket(address) else {
+            return Ok(());
+        };
+        let now = DefaultClock::default().now();
+        let mut barred = self.barred();
+        let Some(until) = barred.get(&key) else {
+            return Ok(());
+        };
+        let wait = Duration::from(until.duration_since(now));
+        if wait.is_zero() {
+            barred.remove(&key);
+            return Ok(());
+        }
+        Err(Limited {
+            scope: RateLimitScope::Address,
+            wait,
+        })
+    }
+
+    fn take_bad(&self, address: IpAddr) -> Result<(), Limited> {
+        let Some((buckets, key)) = self.bucket(address) else {
+            return Ok(());
+        };
+        buckets.check_key(&key).map_err(|not_until| {
+            // The bucket that many share bars nobody: who has very many addresses could lock out all others with it.
+            if key != OTHERS {
+                self.barred().insert(key, not_until.earliest_possible());
+            }
+            Limited {
+                scope: RateLimitScope::Address,
+                wait: not_until.wait_time_from(DefaultClock::default().now()),
+            }
+        })
+    }
+
+    /// The buckets of client addresses, and the key of this one's.
+    fn bucket(&self, address: IpAddr) -> Option<(&DefaultKeyedRateLimiter<IpAddr>, IpAddr)> {
+        let buckets = self.buckets.as_ref()?;
+        let key = match buckets.len() {
+            0..MOST_ADDRESSES => limited_as(address),
+            _ => OTHERS,
+        };
+        Some((buckets, key))
+    }
+
+    fn barred(&self) -> MutexGuard<'_, HashMap<IpAddr, QuantaInstant>> {
+        self.barred.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(&self) {
+        if let Some(buckets) = &self.buckets {
+            buckets.retain_recent();
+            buckets.shrink_to_fit();
+        }
+        let now = DefaultClock::default().now();
+        self.barred().retain(|_, until| *until > now);
     }
 }
 
@@ -265,7 +322,7 @@ mod tests {
         for number in 0..MOST_ADDRESSES as u32 + 1000 {
             let _ = limits.take_sign_in(IpAddr::V4(number.into()));
         }
-        assert!(limits.sign_in.unwrap().len() <= MOST_ADDRESSES + 1);
+        assert!(limits.sign_in.buckets.unwrap().len() <= MOST_ADDRESSES + 1);
     }
 
     #[test]
@@ -278,26 +335,33 @@ mod tests {
         let [flood, other, neighbour] = ["2001:db8::1", "203.0.113.8", "2001:db8::2"].map(|text| text.parse().unwrap());
         // Good ones cost nothing.
         for _ in 0..100 {
-            assert_eq!(limits.may_show_token(flood), Ok(()));
+            assert_eq!(limits.may_show(Tokens::Bearer, flood), Ok(()));
         }
         for _ in 0..2 {
-            assert_eq!(limits.take_bad_token(flood), Ok(()));
-            assert_eq!(limits.may_show_token(flood), Ok(()));
+            assert_eq!(limits.take_bad(Tokens::Bearer, flood), Ok(()));
+            assert_eq!(limits.may_show(Tokens::Bearer, flood), Ok(()));
         }
-        assert!(limits.take_bad_token(flood).is_err());
-        let limited = limits.may_show_token(flood).unwrap_err();
+        assert!(limits.take_bad(Tokens::Bearer, flood).is_err());
+        let limited = limits.may_show(Tokens::Bearer, flood).unwrap_err();
         assert_eq!(limited.scope, RateLimitScope::Address);
         assert!(limited.wait > Duration::from_secs(3500), "{limited:?}");
-        assert!(limits.may_show_token(neighbour).is_err(), "of the same network");
+        assert!(
+            limits.may_show(Tokens::Bearer, neighbour).is_err(),
+            "of the same network"
+        );
+        assert_eq!(limits.may_show(Tokens::Logout, flood), Ok(()), "the provider's word");
         assert_eq!(
-            (limits.may_show_token(other), limits.take_bad_token(other)),
+            (
+                limits.may_show(Tokens::Bearer, other),
+                limits.take_bad(Tokens::Bearer, other)
+            ),
             (Ok(()), Ok(()))
         );
         // Who only signs in too often may still show a token.
         for _ in 0..3 {
             let _ = limits.take_sign_in(other);
         }
-        assert_eq!(limits.may_show_token(other), Ok(()));
+        assert_eq!(limits.may_show(Tokens::Bearer, other), Ok(()));
     }
 
     #[test]
@@ -311,10 +375,10 @@ mod tests {
             }),
         });
         let address = "203.0.113.7".parse().unwrap();
-        while limits.take_bad_token(address).is_ok() {}
-        while limits.may_show_token(address).is_err() {
+        while limits.take_bad(Tokens::Bearer, address).is_ok() {}
+        while limits.may_show(Tokens::Bearer, address).is_err() {
             std::thread::sleep(Duration::from_millis(5));
         }
-        assert!(limits.barred().is_empty());
+        assert!(limits.sign_in.barred().is_empty());
     }
 }

@@ -54,10 +54,12 @@ use crate::serve::drain::Drain;
 use crate::serve::listener::{self, Bounds, ListenError, Peer, Refused};
 use crate::serve::shutdown;
 use crate::telemetry::metrics::{GatewayMetrics, RefusalReason, TerminalClose};
+use crate::telemetry::request_id::RequestId;
 use crate::tls::{ServerCertificate, TlsError, Trust};
 use backchannel::Seen;
 use cookie::Key;
 use futures::FutureExt;
+use hyper::HeaderMap;
 use kube::Client;
 use limits::Limits;
 use places::Terminals;
@@ -214,8 +216,10 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
 }
 
 impl Gateway {
-    /// Counts a connection that is not served. That there is no place for more is evidence, too.
-    fn refused(&self, refused: Refused, Peer(peer): Peer, last_audited: &Mutex<Option<Instant>>) {
+    /// Counts a connection that is not served, and gives it an id. That there is no place for more is evidence, too.
+    fn refused(&self, refused: Refused, Peer(peer): Peer, last_audited: &Mutex<Option<Instant>>) -> String {
+        let id = RequestId::of(&HeaderMap::new(), rand::random());
+        let id = id.as_str().to_owned();
         self.metrics.refused(match refused {
             Refused::TooManyConnections => RefusalReason::TooManyConnections,
             Refused::Handshake => RefusalReason::Handshake,
@@ -225,19 +229,23 @@ impl Gateway {
             Refused::SlowReader => RefusalReason::SlowReader,
         });
         if refused != Refused::TooManyConnections {
-            return;
+            return id;
         }
         let mut last = last_audited.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_some_and(|last| last.elapsed() < AUDITED_EVERY) {
-            return;
+            return id;
         }
         *last = Some(Instant::now());
         drop(last);
-        tracing::warn!(%peer, "there is no place for more connections; GATEWAY_MAX_CONNECTIONS says how many there are");
+        tracing::warn!(request_id = id, %peer, "there is no place for more connections; GATEWAY_MAX_CONNECTIONS says how many there are");
         audit::emit(&Event::RateLimitExceeded {
-            actor: Actor::default(),
+            actor: Actor {
+                request_id: &id,
+                ..Actor::default()
+            },
             reason: RefusalReason::TooManyConnections.as_str(),
         });
+        id
     }
 }
 

@@ -269,7 +269,7 @@ impl Gateway {
             return Err(Rejection::ProviderUnavailable);
         }
         if !self.workspaces.is_watched() {
-            return Err(Rejection::WorkspaceNotReady);
+            return Err(Rejection::NotWatched);
         }
         Ok(respond::text(respond::PLAIN, "ok".to_owned()))
     }

@@ -10,10 +10,11 @@ use super::route::LOGIN;
 use super::service::{Asked, Gateway};
 use super::session::{Presented, Refresh, Session};
 use super::sign_ins::valid_until;
-use super::standing::after;
+use super::standing::{after, revoked_before};
 use crate::audit::{self, Actor, Event};
+use crate::clock::until;
 use crate::config::session::SessionRules;
-use crate::identity::UserId;
+use crate::identity::{Identity, UserId};
 use crate::oidc::{Attempt, SignedIn};
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, REFRESH, SET_COOKIE};
@@ -22,7 +23,7 @@ use kube::ResourceExt;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use url::Url;
 
 /// How many seconds a page is shown before the browser goes on: one that only says that all is well, and one to be read.
@@ -30,6 +31,8 @@ const SEEN_WITHIN: u8 = 5;
 const READ_WITHIN: u8 = 30;
 /// For the API server to take a revocation, while a person waits.
 const REVOKE_WITHIN: Duration = Duration::from_secs(10);
+/// Of a time in whole seconds, what is meant with it.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// The query parameter with the path to go on to.
 const RETURN: &str = "return";
@@ -112,7 +115,9 @@ async fn signed_in(gateway: &Gateway, asked: &Asked, attempt: Attempt, path: &st
         tracing::warn!(request_id = asked.id.as_str(), %error, "a sign-in failed");
         failed(asked, error.reason(), Rejection::from(&error))
     })?;
-    let session = begin(signed_in, &gateway.session_rules, asked.now);
+    let began = may_begin(gateway, &signed_in.person.identity).await;
+    let began = began.map_err(|rejection| failed(asked, "sessions_revoked", rejection))?;
+    let session = begin(signed_in, &gateway.session_rules, began);
     let ends = match session.refresh {
         Some(_) => after(session.began, gateway.session_rules.lifetime),
         None => session.valid_until,
@@ -141,6 +146,24 @@ async fn signed_in(gateway: &Gateway, asked: &Asked, attempt: Attempt, path: &st
         answer.headers_mut().append(SET_COOKIE, cookie);
     }
     Ok(answer)
+}
+
+/// When a session can begin that is not over at once: with one that is, a browser would be sent to sign in again and again.
+///
+/// # Errors
+/// When the person's sessions are revoked for longer than the rest of this second, as an administrator may have meant it.
+async fn may_begin(gateway: &Gateway, identity: &Identity) -> Result<Timestamp, Rejection> {
+    let now = gateway.clock.now();
+    let workspace = gateway.workspaces.find(identity).ok().flatten();
+    let before = workspace.map_or(Timestamp::MIN, |workspace| revoked_before(workspace.annotations()));
+    match until(before, now) {
+        Duration::ZERO => Ok(now),
+        rest if rest <= SECOND => {
+            sleep(rest).await;
+            Ok(gateway.clock.now().max(before))
+        }
+        _ => Err(Rejection::SessionsRevoked { before }),
+    }
 }
 
 /// With a refresh token the provider is asked every now and then; without one the session ends with the ID token.

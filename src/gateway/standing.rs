@@ -170,15 +170,20 @@ fn is_revoked<'a>(
     if names.into_iter().flatten().any(is_named) {
         return true;
     }
+    began < revoked_before(annotations)
+}
+
+/// The time before which every session is over; it may be to come, and is the last that there is when it can't be read.
+pub fn revoked_before(annotations: &BTreeMap<String, String>) -> Timestamp {
     match annotations
         .get(SESSIONS_REVOKED_BEFORE)
         .map(|text| text.parse::<Timestamp>())
     {
-        None => false,
-        Some(Err(_)) => true,
+        None => Timestamp::MIN,
+        Some(Err(_)) => Timestamp::MAX,
         // A time in whole seconds means all of its second.
-        Some(Ok(before)) if before.subsec_nanosecond() == 0 => began < after(before, Duration::from_secs(1)),
-        Some(Ok(before)) => began < before,
+        Some(Ok(before)) if before.subsec_nanosecond() == 0 => after(before, Duration::from_secs(1)),
+        Some(Ok(before)) => before,
     }
 }
 

@@ -34,10 +34,17 @@ const MAX_HEAD: usize = 64 * 1024;
 /// After a failure of `accept`, most likely too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// To a connection that there is no place for. Nothing of its request is read.
-const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-type: application/json\r\n\
-    connection: close\r\ncontent-length: 83\r\n\r\n\
-    {\"error\":\"too_many_connections\",\"message\":\"Too many connections. Try again later.\"}";
+/// To a connection that there is no place for. Nothing of its request is read, so its id is ours.
+fn no_place(id: &str) -> String {
+    let body = format!(
+        r#"{{"error":"too_many_connections","message":"Too many connections. Try again later.","requestId":"{id}"}}"#
+    );
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-type: application/json\r\nx-request-id: {id}\r\n\
+         connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
 
 /// Why a connection is not served, or not any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +67,8 @@ pub struct Bounds {
     pub timeout: Duration,
     /// Connections at once, those that were upgraded not among them; `None` is unlimited.
     pub connections: Option<NonZeroUsize>,
-    /// Is told of each refusal.
-    pub refused: Arc<dyn Fn(Refused, Peer) + Send + Sync>,
+    /// Is told of each refusal, and gives the id under which it is logged: of letters, digits and dashes.
+    pub refused: Arc<dyn Fn(Refused, Peer) -> String + Send + Sync>,
 }
 
 impl Bounds {
@@ -70,7 +77,7 @@ impl Bounds {
         Self {
             timeout,
             connections: NonZeroUsize::new(1024),
-            refused: Arc::new(|_, _| ()),
+            refused: Arc::new(|_, _| "probe".to_owned()),
         }
     }
 }
@@ -131,10 +138,10 @@ pub async fn serve<F, B>(
             }
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            (bounds.refused)(Refused::TooManyConnections, peer);
+            let id = (bounds.refused)(Refused::TooManyConnections, peer);
             if acceptor.is_none() {
                 // There is room in a new connection's buffer.
-                let _ = stream.try_write(NO_PLACE);
+                let _ = stream.try_write(no_place(&id).as_bytes());
             }
             continue;
         };

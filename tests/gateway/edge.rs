@@ -64,6 +64,23 @@ async fn clients_are_known_by_trusted_proxies_alone() {
         let answer = visitor.request(Method::GET, &api, &shown, "").await.unwrap();
         assert_eq!(answer.status, status, "{address}: {answer:?}");
     }
+    // Logout tokens have buckets of their own: bad Bearer tokens keep nobody from telling who signed out, nor the other way round.
+    let logout = format!("{}/backchannel-logout", gateway.origin);
+    for (address, status) in [
+        ("203.0.113.50", 400),
+        ("203.0.113.50", 400),
+        ("203.0.113.50", 429),
+        ("203.0.113.50", 429),
+        ("203.0.113.51", 400),
+    ] {
+        let form = [
+            (forwarded, address),
+            ("content-type", "application/x-www-form-urlencoded"),
+        ];
+        let body = "logout_token=planted.bad.token";
+        let answer = visitor.request(Method::POST, &logout, &form, body).await.unwrap();
+        assert_eq!(answer.status, status, "{address}: {answer:?}");
+    }
     // From anyone else, the header changes nothing.
     for (name, address, status) in [
         (forwarded, "203.0.113.1", 302),
@@ -76,9 +93,11 @@ async fn clients_are_known_by_trusted_proxies_alone() {
     let metrics = visitor.page(&format!("{}/metrics", gateway.origin)).await.body;
     let counted = r#"devplane_gateway_rate_limit_hits_total{endpoint="sign_in",scope="address"} 5"#;
     assert!(metrics.contains(counted), "{metrics}");
+    let counted = r#"devplane_gateway_rate_limit_hits_total{endpoint="backchannel_logout",scope="address"} 2"#;
+    assert!(metrics.contains(counted), "{metrics}");
     openmetrics::assert_as_documented(&metrics, "The gateway");
     let audited = gateway.audited("rate_limit.exceeded");
-    assert!(audited.len() == 5 && audited.iter().all(|line| line["reason"] == "address"));
+    assert!(audited.len() == 7 && audited.iter().all(|line| line["reason"] == "address"));
     assert!(gateway.log().contains("203.0.113.8") && !second.log().contains("203.0.113."));
 }
 
@@ -203,6 +222,12 @@ async fn terminals_leave_places_for_pages_and_more_connections_are_refused() {
         head.contains("retry-after: ") && head.contains(&format!("content-length: {}", body.len())),
         "{answer}"
     );
+    let id = serde_json::from_str::<serde_json::Value>(body).unwrap()["requestId"].clone();
+    let id = id.as_str().unwrap();
+    assert!(
+        id.len() == 32 && head.contains(&format!("x-request-id: {id}")),
+        "{answer}"
+    );
     // What says nothing is closed in time, and there are places again.
     let again = eventually(async || {
         browser
@@ -218,7 +243,7 @@ async fn terminals_leave_places_for_pages_and_more_connections_are_refused() {
         gateway
             .audited("rate_limit.exceeded")
             .iter()
-            .any(|line| line["reason"] == "too_many_connections")
+            .any(|line| line["reason"] == "too_many_connections" && line["devplane.request_id"].as_str() == Some(id))
     );
 }
 

@@ -85,9 +85,9 @@ async fn a_page_that_connects_again_and_again_by_itself_is_no_use() {
     let events = format!("{origin}/api/workspace/events");
     let ended = loop {
         match browser.terminal(&origin, &[("origin", &origin)]).await {
-            Ok(mut terminal) => {
-                terminal.hello().await;
-                terminal.until("$ ").await;
+            Ok(terminal) => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                drop(terminal);
                 connected += 1;
             }
             Err(refused) => break refused,

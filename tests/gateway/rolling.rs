@@ -9,6 +9,7 @@ use fastwebsockets::{Frame, OpCode, Payload};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// A tmux server of its own, that ends with the test.
 pub struct Tmux(pub PathBuf);
@@ -98,6 +99,7 @@ async fn a_rolling_update_behind_one_address_costs_neither_screen_nor_keys() {
         gateways[index].terminate();
         let code = type_until_closed(&mut terminal, &mut typed, &mut shown).await;
         assert_eq!(code, 1012);
+        let moving = Instant::now();
         meanwhile += shown.len() - before;
         // As the page does: again at once, through the one address.
         terminal = browser.own_terminal(&origin, &origin).await;
@@ -108,6 +110,7 @@ async fn a_rolling_update_behind_one_address_costs_neither_screen_nor_keys() {
         terminal.hello().await;
         let last = shown.last().unwrap();
         terminal.until(&format!("kept {last}")).await;
+        assert!(moving.elapsed() < Duration::from_secs(2), "{:?}", moving.elapsed());
         assert_eq!(gateways[index].exit_code(), Some(0));
         assert!(
             !gateways[index].log().contains("broken off"),
@@ -131,6 +134,11 @@ async fn a_rolling_update_behind_one_address_costs_neither_screen_nor_keys() {
     for line in &shown {
         assert_eq!(kept.lines().filter(|kept| kept == line).count(), 1, "{line} in {kept}");
     }
+    let order: Vec<_> = kept
+        .lines()
+        .filter(|line| shown.iter().any(|shown| shown == line))
+        .collect();
+    assert_eq!(order, shown, "as they were typed");
     let foreign: Vec<_> = kept
         .lines()
         .filter(|line| *line != "moved" && !typed.iter().any(|typed| typed == line))

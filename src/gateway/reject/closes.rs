@@ -12,10 +12,11 @@ impl Rejection {
             | Self::ForeignWorkspace { .. }
             | Self::UnboundWorkspace { .. }
             | Self::SeveralWorkspaces { .. }
-            | Self::NotOffered => Close::FORBIDDEN,
+            | Self::NotOffered
+            | Self::SessionsRevoked { .. } => Close::FORBIDDEN,
             Self::WorkspaceSuspended { .. } => Close::SUSPENDED,
             Self::WorkspaceDeleting { .. } => Close::stopped("deleted"),
-            Self::WorkspaceNotReady => Close::NOT_READY,
+            Self::WorkspaceNotReady | Self::NotWatched => Close::NOT_READY,
             Self::WorkspaceUnavailable => Close::UNAVAILABLE,
             Self::RateLimited { .. } => Close::RATE_LIMITED,
             Self::ProviderUnavailable | Self::SessionUnconfirmed => Close::NO_PROVIDER,
@@ -33,6 +34,7 @@ impl Rejection {
             | Self::UnknownSignIn
             | Self::InvalidLogout
             | Self::LogoutFailed
+            | Self::NotRevoked { .. }
             | Self::SignInDenied
             | Self::SignInFailed
             | Self::BadTarget

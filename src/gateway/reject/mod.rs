@@ -9,6 +9,7 @@ use super::workspaces::EnsureError;
 use crate::oidc::{NotAllowed, SignInError, TokenError};
 use crate::telemetry::metrics::{GatewayMetrics, JsonApiError, RefusalReason};
 use crate::telemetry::request_id::RequestId;
+use jiff::Timestamp;
 use parts::Parts;
 use serde::Serialize;
 use std::time::Duration;
@@ -52,6 +53,10 @@ pub enum Rejection {
     SignInDenied,
     /// The provider's answer could not be used.
     SignInFailed,
+    /// Whoever signs in is out at once, until `before`.
+    SessionsRevoked {
+        before: Timestamp,
+    },
     /// Who it is is known, and that they may not enter.
     NotAllowed {
         why: NotAllowed,
@@ -74,6 +79,8 @@ pub enum Rejection {
     /// No class of workspaces is for the person's groups.
     NotOffered,
     WorkspaceUnavailable,
+    /// This gateway hears nothing of the Workspaces.
+    NotWatched,
     WorkspaceNotReady,
     /// Sessions must be recorded, and this one can't be.
     NotRecorded,
@@ -183,7 +190,7 @@ impl From<&SignInError> for Rejection {
 impl From<EnsureError> for Rejection {
     fn from(error: EnsureError) -> Self {
         match error {
-            EnsureError::NotWatched => Self::WorkspaceNotReady,
+            EnsureError::NotWatched => Self::NotWatched,
             EnsureError::Ambiguous { names } => Self::SeveralWorkspaces { names },
             EnsureError::OtherOwner { name } => Self::ForeignWorkspace { name },
             EnsureError::NoOwner { name } => Self::UnboundWorkspace { name },
@@ -212,6 +219,7 @@ mod tests {
             (Rejection::RateLimited { wait: Duration::ZERO }, 429, "rate_limited"),
             (Rejection::WorkspaceUnavailable, 500, "workspace_unavailable"),
             (Rejection::WorkspaceNotReady, 503, "workspace_not_ready"),
+            (Rejection::NotWatched, 503, "workspace_not_ready"),
         ] {
             let parts = rejection.parts();
             assert_eq!((parts.status.as_u16(), parts.code), (status, code), "{rejection:?}");

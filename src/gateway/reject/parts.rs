@@ -7,6 +7,7 @@ use crate::gateway::pages::Link;
 use crate::gateway::route::LOGIN;
 use hyper::StatusCode;
 use hyper::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
+use jiff::Timestamp;
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -273,6 +274,20 @@ impl Rejection {
                     "The identity provider's answer can't be used.",
                 )
             },
+            Self::SessionsRevoked { before } => Parts {
+                text: match *before {
+                    last if last == Timestamp::MAX => Cow::Borrowed(
+                        "An administrator has ended all sessions of yours, with a time that can't be read; until it is mended, nobody can sign in as you.",
+                    ),
+                    before => Cow::Owned(format!(
+                        "An administrator has ended all sessions of yours that begin before {before:.0}."
+                    )),
+                },
+                hint: "Sign in again after that, or have the annotation workspace.devplane.io/sessions-revoked-before of your workspace set to an earlier time.",
+                ask: true,
+                action: SIGN_IN,
+                ..parts(StatusCode::FORBIDDEN, "forbidden", "Your sessions are ended", "")
+            },
             Self::NotAllowed { why } => Parts {
                 text: Cow::Owned(format!(
                     "You are signed in, but you may not use this service. {}",
@@ -351,6 +366,16 @@ impl Rejection {
                     "not_recorded",
                     "Not recorded",
                     "Sessions are recorded here, and that is not possible at the moment.",
+                )
+            },
+            Self::NotWatched => Parts {
+                hint: "Load the page again in a moment: the gateway goes on by itself when the cluster answers, and another replica may be well. If it lasts, show this page to the administrator.",
+                header: Some((RETRY_AFTER, SOON)),
+                ..parts(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "workspace_not_ready",
+                    "The gateway is cut off",
+                    "This gateway hears nothing of the cluster's API server, and without that nobody is let in: it can't know whose sessions were ended.",
                 )
             },
             Self::WorkspaceNotReady => Parts {

@@ -21,7 +21,7 @@ pub struct RateLimitHit {
 
 label_value! {
     /// The endpoints that are limited.
-    RateLimitEndpoint { Lifecycle = "lifecycle", Websocket = "websocket", SignIn = "sign_in", }
+    RateLimitEndpoint { Lifecycle = "lifecycle", Websocket = "websocket", SignIn = "sign_in", BackchannelLogout = "backchannel_logout", }
 }
 
 label_value! {
@@ -32,7 +32,11 @@ label_value! {
 impl RateLimitScope {
     /// Whether an endpoint has such a limit.
     fn is_of(self, endpoint: RateLimitEndpoint) -> bool {
-        (self == Self::Address) == (endpoint == RateLimitEndpoint::SignIn)
+        let by_address = matches!(
+            endpoint,
+            RateLimitEndpoint::SignIn | RateLimitEndpoint::BackchannelLogout
+        );
+        (self == Self::Address) == by_address
     }
 }
 
