@@ -297,7 +297,8 @@ impl Terminal {
         tokio::select! {
             over = vigil::over(gateway, &self.caller, &self.workspace, used) => match over {
                 Over::Revoked => Stop::SessionRevoked,
-                Over::Expired | Over::Unconfirmed => Stop::SessionExpired,
+                Over::Expired => Stop::SessionExpired,
+                Over::Unconfirmed => Stop::SessionUnconfirmed,
                 Over::Idle => Stop::SessionIdle,
             },
             () = gateway.workspaces.lost() => Stop::WatchLost,

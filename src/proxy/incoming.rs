@@ -7,20 +7,22 @@ use super::buffer::{self, Buffer};
 use super::close::Close;
 use super::frame::{self, Head, MAX_CONTROL, Opcode, Sequence, Violation};
 use super::heartbeat::is_heartbeat;
-use super::outgoing::Outgoing;
+use super::outgoing::{Outgoing, PING_EVERY};
 use super::relay::{Cause, End, Kind, OnPiece, Piece};
 use super::socket::{OnBytes, Reader};
 use super::stop::Stop;
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// Control frames and heartbeats of one side in one second. They cost work and move nothing. What answers a heartbeat is not counted:
 /// there are no more of them than were asked, and they may have waited for each other.
 pub(super) const MAX_CONTROLS: u32 = 100;
 /// Of each message, how many bytes an observer sees.
 const SEEN: usize = 1024;
+/// Without a byte amid a frame, a side is as silent as one that answers no ping.
+const SILENT_AFTER: Duration = PING_EVERY.saturating_mul(2);
 /// Room for what a recorder is shown, from one frame to the next.
 const KEPT: usize = 16 << 10;
 
@@ -199,7 +201,11 @@ impl<'a> Incoming<'a> {
                 let flushing = to.flush(&mut writer, Some(back));
                 return flushing.await.map_err(|cause| End::By(to.to, cause));
             }
-            self.read().await?;
+            // Nothing else can be told apart meanwhile, on either side.
+            match timeout(SILENT_AFTER, self.read()).await {
+                Ok(read) => read?,
+                Err(_) => return Err(End::By(back.to, Cause::Silent)),
+            }
         }
     }
 

@@ -232,6 +232,20 @@ async fn a_frame_that_comes_slowly_is_a_sign_of_life() {
     }
 }
 
+/// While a large frame is passed on, nothing else is written to that side, no ping either.
+#[tokio::test(start_paused = true)]
+async fn large_frames_that_stop_on_both_sides_are_given_up() {
+    let (mut client, client_side) = duplex(1 << 20);
+    let (mut workspace, workspace_side) = duplex(1 << 20);
+    let (socket, backend) = (Socket::new(client_side), Socket::new(workspace_side));
+    let end = relay(socket, backend, |_| (), |_| (), Recorders::default(), pending());
+    let large = |mask| frame::encode(Opcode::Binary, &[b'0'; 200_000], mask);
+    client.write_all(&large(Some([1, 2, 3, 4]))[..5_000]).await.unwrap();
+    workspace.write_all(&large(None)[..5_000]).await.unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(100), end).await.unwrap();
+    assert!(matches!(end, End::By(_, Cause::Silent)), "{end:?}");
+}
+
 #[tokio::test]
 async fn frames_out_of_turn_end_it() {
     for (first, second) in [(None, OpCode::Continuation), (Some(OpCode::Binary), OpCode::Text)] {
@@ -261,7 +275,11 @@ async fn a_workspace_can_end_the_conversation_but_no_session() {
 
 #[tokio::test]
 async fn an_expired_session_and_a_shutdown_have_their_own_codes() {
-    for (stop, code) in [(Stop::SessionExpired, 4401), (Stop::Shutdown, 1012)] {
+    for (stop, code) in [
+        (Stop::SessionExpired, 4401),
+        (Stop::SessionUnconfirmed, 1013),
+        (Stop::Shutdown, 1012),
+    ] {
         let mut talk = conversation(async move { stop });
         assert_eq!(closed(&mut talk.client).await, Some(code));
         let Conversation { client, workspace, end } = talk;

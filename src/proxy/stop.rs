@@ -7,6 +7,8 @@ use crate::api::status::StopReason;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     SessionExpired,
+    /// The provider was to confirm the session, and does not answer. It is not over by that.
+    SessionUnconfirmed,
     /// By an administrator, by the provider, or by signing out.
     SessionRevoked,
     /// Nobody has used it for as long as a session may be left alone.
@@ -27,6 +29,7 @@ impl Stop {
     pub(super) fn all() -> impl Iterator<Item = Self> {
         let others = [
             Self::SessionExpired,
+            Self::SessionUnconfirmed,
             Self::SessionRevoked,
             Self::SessionIdle,
             Self::WatchLost,
@@ -43,6 +46,7 @@ impl Stop {
     pub fn reason(self) -> &'static str {
         match self {
             Self::SessionExpired => "session_expired",
+            Self::SessionUnconfirmed => "session_unconfirmed",
             Self::SessionRevoked => "session_revoked",
             Self::SessionIdle => "session_idle",
             Self::WatchLost => "watch_lost",
@@ -61,6 +65,7 @@ impl Stop {
     pub(super) fn close(self) -> Close {
         match self {
             Self::SessionExpired | Self::SessionRevoked | Self::SessionIdle => Close::SIGNED_OUT,
+            Self::SessionUnconfirmed => Close::NO_PROVIDER,
             Self::WatchLost => Close::LOST_TOUCH,
             Self::Workspace(StopReason::Suspended) => Close::SUSPENDED,
             Self::Workspace(reason) => Close::stopped(reason.word()),
@@ -73,7 +78,12 @@ impl Stop {
     /// Who stops the workspace and why, for the one who is looking at its terminal. `None` where the terminal goes on elsewhere.
     pub(super) fn last_line(self) -> Option<&'static str> {
         match self {
-            Self::SessionExpired | Self::SessionRevoked | Self::SessionIdle | Self::WatchLost | Self::Shutdown => None,
+            Self::SessionExpired
+            | Self::SessionUnconfirmed
+            | Self::SessionRevoked
+            | Self::SessionIdle
+            | Self::WatchLost
+            | Self::Shutdown => None,
             Self::Workspace(StopReason::Idle) => Some(
                 "This workspace is being stopped: nobody has used it for as long as is allowed. It starts again when you want it.",
             ),

@@ -110,8 +110,8 @@ export class Connection {
   /** Sends what was typed, or keeps it. False when too much is kept already. */
   type(typed: string | Uint8Array): boolean {
     if (isOfTheMoment(typed)) {
-      // Sent now or never: a click was meant for the screen that was there.
-      if (this.isOpen) for (const message of input(typed)) this.socket?.send(message);
+      // Sent now or never: a click was meant for the screen that was there, and would be a part of what is being pasted.
+      if (this.isOpen && !this.outbox.isAmidUnit) for (const message of input(typed)) this.socket?.send(message);
       return true;
     }
     const messages = input(typed);
@@ -239,8 +239,8 @@ export class Connection {
 
   /** All that was sent before this heartbeat has arrived. */
   private confirm(serial: number): void {
-    this.heart?.answer(serial, this.surroundings.now());
-    if (this.heart?.latency !== undefined) this.listener.latency(this.heart.latency);
+    if (!this.heart?.answer(serial, this.surroundings.now())) return;
+    if (this.heart.latency !== undefined) this.listener.latency(this.heart.latency);
     this.outbox.confirm(serial);
   }
 

@@ -73,12 +73,14 @@ export class Heartbeat {
     this.patience = LOST_AFTER;
   }
 
-  answer(serial: number, now: number): void {
+  /** Whether it is the answer to one that was sent. */
+  answer(serial: number, now: number): boolean {
     const sent = this.sent.get(serial);
-    if (sent === undefined) return;
+    if (sent === undefined) return false;
     this.latency = Math.max(0, now - sent);
     this.answered = Math.max(this.answered, serial);
     for (const earlier of this.sent.keys()) if (earlier <= serial) this.sent.delete(earlier);
+    return true;
   }
 
   /** The network is there again: whether this connection is too will show soon. */

@@ -55,6 +55,11 @@ export class Outbox {
     this.underWay = 0;
   }
 
+  /** Whether the rest of something waits whose beginning was sent. */
+  get isAmidUnit(): boolean {
+    return this.units.some(({ messages, marks }) => marks.length > 0 && marks.length < messages.length);
+  }
+
   /** Whether something is in doubt. */
   get isInDoubt(): boolean {
     return this.doubtful.length > 0;

@@ -344,6 +344,16 @@ test('a large paste goes on as far as it has arrived', async () => {
   assert.ok(socket.sent.filter((sent) => /^h\d+$/.test(sent)).length > beats);
 });
 
+test('an answer to what was not asked says nothing, and a click is no part of a paste', () => {
+  const { socket, connection } = alive();
+  connection.type('x'.repeat(300_000));
+  const sent = socket.sent.length;
+  socket.onmessage?.({ data: new TextEncoder().encode('h999999').buffer });
+  connection.type('\x1b[<0;3;4M');
+  assert.equal(socket.sent.length, sent);
+  connection.stop();
+});
+
 test('what the network takes of a paste is a sign of life', () => {
   const { socket, states, connection, pass } = alive();
   connection.type('x'.repeat(60_000));
