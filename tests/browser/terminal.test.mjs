@@ -240,6 +240,40 @@ test('a workspace that hangs is shown, and what is typed meanwhile has not arriv
   assert.equal(shown.match(/^hung-2-$/gm).length, 1);
 });
 
+test('a terminal that is refused says why, a workspace that failed what to do, and a recording that it is one', async () => {
+  const other = await user.context.newPage();
+  const refusals = [{ code: 1013, reason: 'terminals were opened too often; this takes a moment' }];
+  await other.routeWebSocket(/\/ws\?client=page$/, (socket) => {
+    const refusal = refusals.shift();
+    if (refusal) return socket.close(refusal);
+    // The gateway's own notice is the second then, and of no account.
+    socket.send(Buffer.from('r{"bar":true,"title":true}'));
+    socket.connectToServer();
+  });
+  const steps = ['volume', 'schedule', 'image', 'start', 'ready'].map((id) => ({ id, title: id, state: 'pending', detail: '' }));
+  const failed = { phase: 'Failed', message: 'The image can’t be pulled.', stopReason: '', remediationHint: 'Check its name.', ttydReady: false, updatePending: '', steps };
+  // A stream that goes on, which an answer to a request of a test can't be.
+  await other.addInitScript((view) => {
+    const real = window.fetch;
+    const event = new TextEncoder().encode(`event: workspace\ndata: ${JSON.stringify(view)}\n\n`);
+    const told = () => new Response(new ReadableStream({ start: (controller) => controller.enqueue(event) }));
+    window.fetch = (path, options) => (path === '/api/workspace/events' ? Promise.resolve(told()) : real(path, options));
+  }, failed);
+  await other.goto(url);
+  await other.getByText('Terminals were opened too often; this takes a moment. Connecting again…').waitFor();
+  await other.getByText('The image can’t be pulled. Check its name.').waitFor();
+  const asked = other.waitForRequest('**/api/workspace/restart');
+  await other.getByRole('button', { name: 'Try again' }).click();
+  assert.equal((await asked).method(), 'POST');
+  // Connected when the user wants it, whatever is told of the workspace.
+  assert.ok(await other.locator('#recorded').isHidden());
+  await other.getByRole('button', { name: 'Connect now' }).click();
+  await other.waitForFunction(() => document.body.dataset.state === 'open');
+  assert.ok(await other.locator('#recorded').isVisible());
+  assert.match(await other.title(), /^● Recorded · /);
+  await other.close();
+});
+
 test('no page broke its own policy or asked anyone else', () => {
   assert.deepEqual(user.violations, []);
   for (const host of user.hosts) assert.equal(host, '127.0.0.1');

@@ -171,6 +171,7 @@ export class Connection {
     socket.binaryType = 'arraybuffer';
     this.socket = socket;
     const began = surroundings.now();
+    let hasSpoken = false;
     let isReached = false;
     let isFirst = true;
     this.stopTicks();
@@ -196,11 +197,12 @@ export class Connection {
     socket.onmessage = ({ data }) => {
       if (!(data instanceof ArrayBuffer) || socket !== this.socket) return;
       this.heart?.heard();
-      // The gateway's, and the first of a connection: later ones would be a workspace's.
-      const notice = isReached ? undefined : recorded(data);
+      // The gateway's, and the first of a connection: later ones would be a workspace's. It is no word of a terminal yet.
+      const notice = hasSpoken ? undefined : recorded(data);
+      hasSpoken = true;
+      if (notice) return this.listener.recorded(notice);
       if (!isReached) reached();
       else if (this.name === 'quiet') this.tell({ name: 'open' });
-      if (notice) return this.listener.recorded(notice);
       const answered = heartbeatAnswer(data);
       if (answered !== undefined) this.confirm(answered);
       if (this.outbox.waiting > 0) this.flush();

@@ -231,6 +231,8 @@ test('whether the session is recorded is heard from the gateway, which speaks fi
   const tell = (socket: Socket, text: string) => socket.onmessage?.({ data: new TextEncoder().encode(text).buffer });
   sockets[0]!.accept();
   tell(sockets[0]!, 'r{"bar":true,"title":false}');
+  assert.equal(states.at(-1)?.name, 'connecting');
+  sockets[0]!.print('$ ');
   assert.equal(states.at(-1)?.name, 'open');
   // A workspace can't take it back.
   tell(sockets[0]!, 'r{"bar":false,"title":false}');
@@ -332,7 +334,8 @@ test('a large paste goes on as far as it has arrived', async () => {
   const pasted = () => socket.sent.filter((sent) => sent.startsWith('0')).map((sent) => sent.slice(1)).join('');
   const [first, beats] = [pasted().length, socket.sent.filter((sent) => /^h\d+$/.test(sent)).length];
   assert.ok(first >= 64 * 1024 && first < 96 * 1024, String(first));
-  // Nothing more goes without an answer, and that is asked for.
+  // Nothing more goes without an answer, and that is asked for. Nor does anything stand within it.
+  connection.type('\x1b[I');
   pass(300);
   assert.equal(pasted().length, first);
   for (let turn = 0; pasted().length < text.length; turn++) {
@@ -341,6 +344,8 @@ test('a large paste goes on as far as it has arrived', async () => {
     socket.answer();
   }
   assert.equal(pasted(), text);
+  connection.type('\x1b[O');
+  assert.equal(pasted(), `${text}\x1b[O`);
   assert.ok(socket.sent.filter((sent) => /^h\d+$/.test(sent)).length > beats);
 });
 
