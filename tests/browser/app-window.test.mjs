@@ -38,9 +38,13 @@ test('Ctrl+W, Ctrl+T and Ctrl+N reach the shell of an app that has a window of i
   xdotool('windowfocus', '--sync', window);
   await user.focus();
   // Deletes a word, transposes two characters, and takes the newer line of the history.
+  // The X server's keys and the test's come on different ways: each is waited for.
   await page.keyboard.type('echo kept deleted');
+  await user.see(/^\$ echo kept deleted$/m);
   xdotool('key', 'ctrl+w');
+  await user.see(/^\$ echo kept$/m);
   await page.keyboard.type('ab');
+  await user.see(/^\$ echo kept ab$/m);
   xdotool('key', 'ctrl+t');
   await user.see(/^\$ echo kept ba$/m);
   xdotool('key', 'ctrl+n');

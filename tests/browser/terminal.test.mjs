@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { launch } from './chromium.mjs';
@@ -272,6 +273,17 @@ test('a terminal that is refused says why, a workspace that failed what to do, a
   assert.ok(await other.locator('#recorded').isVisible());
   assert.match(await other.title(), /^● Recorded · /);
   await other.close();
+});
+
+test('the terminal can be used by everyone, also where its session is recorded', async () => {
+  await page.evaluate(() => document.querySelectorAll('.recorded').forEach((mark) => (mark.hidden = false)));
+  const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+  for (const colorScheme of ['dark', 'light']) {
+    await page.emulateMedia({ colorScheme });
+    await page.evaluate(axe);
+    const violations = await page.evaluate(async () => (await globalThis.axe.run(document, { resultTypes: ['violations'] })).violations.map(({ id, nodes }) => `${id}: ${nodes[0].html}`));
+    assert.deepEqual(violations, [], colorScheme);
+  }
 });
 
 test('no page broke its own policy or asked anyone else', () => {
