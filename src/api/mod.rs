@@ -1,5 +1,6 @@
 //! The custom resource: what a Workspace asks for, and what became of it.
 
+pub mod account_right;
 pub mod egress;
 pub mod hint;
 pub mod pod_settings;

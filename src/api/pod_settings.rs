@@ -41,7 +41,7 @@ pub struct PodSettings {
     /// What is requested of the scheduler; the limits, which a Workspace sets, where it says nothing or more than they do.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub requests: BTreeMap<String, String>,
-    /// Mounts the token of the workspace's own service account, which has no rights of itself.
+    /// Mounts the token of the workspace's own service account, which has no rights but those of a class; with such rights it is mounted anyway.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub automount_service_account_token: bool,
     /// The most that `/tmp` may hold, as a quantity. The pod is evicted above it.

@@ -3,6 +3,7 @@
 use super::egress::{self, EgressCeilings};
 use super::operator::{Amounts, Class, NAMES_NEED_CILIUM, WorkspaceDefaults, pull_policy};
 use super::{pod, syntax};
+use crate::api::account_right::AccountRight;
 use crate::api::egress::{Fqdn, PolicyBackend};
 use crate::units::go_duration::GoDuration;
 use crate::units::quantity::Quantity;
@@ -32,6 +33,8 @@ struct Given {
     egress_fqdns: Option<Vec<String>>,
     idle_timeout: Option<String>,
     pod: Option<Value>,
+    #[serde(default)]
+    rights: Vec<AccountRight>,
 }
 
 #[derive(Default, Deserialize)]
@@ -126,6 +129,7 @@ fn class(given: Given, common: &WorkspaceDefaults, allowed_images: &[String]) ->
         egress_fqdns,
         idle_timeout,
         pod,
+        rights,
     } = given;
     let mut defaults = common.clone();
     if let Some(image) = image {
@@ -186,6 +190,7 @@ fn class(given: Given, common: &WorkspaceDefaults, allowed_images: &[String]) ->
     if let Some(pod) = pod {
         defaults.pod = pod::parse_over(&pod, &common.pod)?;
     }
+    defaults.rights = rights.into_iter().collect();
     Ok(Class { name, defaults })
 }
 
@@ -273,6 +278,7 @@ mod tests {
             resources: Amounts::default(),
             ceilings: ceilings(r#"{"cpu": "4", "memory": "8Gi"}"#).unwrap().0,
             pod: serde_json::from_str::<PodSettings>(r#"{"env": {"A": "1"}, "priorityClassName": "low"}"#).unwrap(),
+            rights: BTreeSet::new(),
         }
     }
 
@@ -280,7 +286,7 @@ mod tests {
     fn a_class_lies_over_what_all_have() {
         let text = r#"[{"name": "gpu", "groups": ["ml"], "image": "registry.test/gpu:1", "imagePullPolicy": "Always",
             "resources": {"cpu": "8"}, "ceilings": {"cpu": "16", "egressCIDRs": ["192.0.2.0/24"]}, "egressNamespaces": [], "egressPorts": [443], "egressCIDRs": [], "idleTimeout": "1h",
-            "pod": {"nodeSelector": {"gpu": "yes"}, "env": {"B": "2"}}}, {"name": "small"}]"#;
+            "pod": {"nodeSelector": {"gpu": "yes"}, "env": {"B": "2"}}, "rights": ["restartPod", "readPod", "readPod"]}, {"name": "small"}]"#;
         let classes = parse(text, &common(), &[]).unwrap();
         let gpu = &classes[0].defaults;
         assert_eq!(
@@ -305,7 +311,9 @@ mod tests {
             gpu.pod.env.contains_key("B") && !gpu.pod.env.contains_key("A"),
             "a field is replaced as a whole"
         );
+        assert_eq!(gpu.rights, [AccountRight::ReadPod, AccountRight::RestartPod].into());
         let small = &classes[1].defaults;
+        assert!(small.rights.is_empty(), "what a class does not say");
         assert_eq!((&small.image, &small.ceilings), (&common().image, &common().ceilings));
         assert_eq!(offers(text).unwrap()[0].groups, ["ml"]);
     }
@@ -341,6 +349,15 @@ mod tests {
             (
                 r#"[{"name": "a", "egressNamespaces": [{"name": "b", "ports": []}]}]"#,
                 "at least one port",
+            ),
+            (
+                r#"[{"name": "a", "rights": ["listPods"]}]"#,
+                "unknown variant `listPods`",
+            ),
+            (r#"[{"name": "a", "rights": ["*"]}]"#, "unknown variant `*`"),
+            (
+                r#"[{"name": "a", "rights": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]}]"#,
+                "a JSON list of classes",
             ),
             (r#"[{"name": "a", "groups": [""]}]"#, "groups with names"),
             (r#"[{"name": "a", "idleTimeout": "soon"}]"#, "as idleTimeout"),

@@ -8,12 +8,14 @@ use super::reader::{Problems, Reader};
 use super::setting::{Setting, setting};
 use super::source::Source;
 use super::syntax;
+use crate::api::account_right::AccountRight;
 use crate::api::egress::{Dns, EgressNamespace, Fqdn, PolicyBackend};
 use crate::api::pod_settings::PodSettings;
 use crate::units::cidr;
 use crate::units::go_duration::GoDuration;
 use crate::units::quantity::Quantity;
 use ipnet::IpNet;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 
@@ -96,6 +98,8 @@ pub struct WorkspaceDefaults {
     pub ceilings: Amounts,
     /// What every pod gets besides.
     pub pod: PodSettings,
+    /// What the account of a workspace may do: nothing, but where a class says something.
+    pub rights: BTreeSet<AccountRight>,
 }
 
 pub const NAMESPACE: Setting = setting("NAMESPACE", "namespace")
@@ -280,6 +284,7 @@ impl OperatorConfig {
                     resources: Amounts::default(),
                     ceilings,
                     pod: pod?,
+                    rights: BTreeSet::new(),
                 })
             })()?;
             if common.policy_backend == PolicyBackend::Kubernetes && !common.egress_fqdns.is_empty() {

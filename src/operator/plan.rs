@@ -144,7 +144,11 @@ pub fn plan(
         return contained(steps, state, Some(now + LOOK_AT_CONFLICT_AFTER));
     }
     if !left.is_empty() {
-        let (state, look_again_at) = await_earlier(observed, state, &left, now);
+        let (mut state, look_again_at) = await_earlier(observed, state, &left, now);
+        if state.stopped_at.is_some() {
+            state.stop_reason = Some(reason_to_be_stopped(workspace, last));
+            state = stopped(workspace, last, state);
+        }
         return contained(own_policies(workspace, wanted, observed), state, look_again_at);
     }
     if observed.policies_unreadable {

@@ -17,6 +17,9 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[path = "plan_table.rs"]
+mod table;
+
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
 }

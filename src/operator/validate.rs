@@ -182,6 +182,7 @@ fn platform(defaults: &WorkspaceDefaults) -> Platform {
         pip_trusted_host: defaults.pip_trusted_host.clone(),
         npm_registry: defaults.npm_registry.clone(),
         pod: defaults.pod.clone(),
+        rights: defaults.rights.clone(),
     }
 }
 
@@ -347,6 +348,7 @@ pub(super) mod tests {
             resources: Amounts::default(),
             ceilings: Amounts::default(),
             pod: PodSettings::default(),
+            rights: Default::default(),
         }
     }
 

@@ -75,7 +75,7 @@ pub fn desired(workspace: &ValidWorkspace, ca_digest: Option<&str>) -> Desired {
         ],
         cilium_policy,
         service_account: rbac::service_account(meta(account.as_str())),
-        role: rbac::role(meta(account.as_str())),
+        role: rbac::role(meta(account.as_str()), workspace),
         role_binding: rbac::role_binding(meta(account.as_str()), &account, &workspace.namespace),
         service: service::service(meta(service_name.as_str()), pod_labels),
         pvc: volume_claim(workspace),

@@ -73,6 +73,7 @@ fn spec(workspace: &ValidWorkspace) -> PodSpec {
         automount_service_account_token,
         tmp_size_limit: _,
     } = &workspace.platform.pod;
+    let rights = &workspace.platform.rights;
     let secret = |name: &String| LocalObjectReference { name: name.clone() };
     PodSpec {
         image_pull_secrets: some(image_pull_secrets.iter().map(secret).collect()),
@@ -85,7 +86,8 @@ fn spec(workspace: &ValidWorkspace) -> PodSpec {
         containers: vec![container(workspace)],
         volumes: Some(volumes(workspace)),
         service_account_name: Some(AccountName::of(&workspace.user).to_string()),
-        automount_service_account_token: Some(*automount_service_account_token),
+        // Rights are of no use without.
+        automount_service_account_token: Some(*automount_service_account_token || !rights.is_empty()),
         // Otherwise every Service of every user in the namespace would be told to every pod.
         enable_service_links: Some(false),
         security_context: Some(PodSecurityContext {

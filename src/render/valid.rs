@@ -1,11 +1,13 @@
 //! What builders may read: a Workspace whose every value was checked, with the operator's settings filled in.
 
+use crate::api::account_right::AccountRight;
 use crate::api::egress::PolicyBackend;
 use crate::api::pod_settings::PodSettings;
 use crate::api::workspace::{KeepAlive, Provider, ReclaimPolicy, UpdatePolicy};
 use crate::identity::UserId;
 use crate::policy::Egress;
 use crate::units::quantity::Quantity;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A Workspace that can be built.
@@ -52,6 +54,8 @@ pub struct Platform {
     pub pip_trusted_host: Option<String>,
     pub npm_registry: Option<String>,
     pub pod: PodSettings,
+    /// Of the workspace's account.
+    pub rights: BTreeSet<AccountRight>,
 }
 
 /// Where the canary is, and what it is policed like.

@@ -9,7 +9,7 @@ use k8s_openapi::api::authorization::v1::{
 };
 use kube::api::PostParams;
 use kube::{Api, Client};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 const WORKSPACES: &str = "rights-workspaces";
@@ -283,16 +283,30 @@ async fn every_identity_may_do_what_is_written_down_and_nothing_else() {
         ],
     );
     site.server.kubectl_ok(&["apply", "-f", "-"], Some(&rbac.to_string()));
-    // The account of a workspace is as the operator makes it.
-    let operator = site.operator(&[]);
-    site.apply("dev1", &spec("dev1"));
-    site.until("dev1", "made", |w| {
-        w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
-    })
-    .await;
+    // The accounts of workspaces are as the operator makes them.
+    let classes = r#"[{"name": "helped", "rights": ["readWorkspace", "readPod", "restartPod", "readVolume"]}]"#;
+    let operator = site.operator(&[("WORKSPACE_CLASSES", classes)]);
+    let mut names = names(&objects);
+    for (id, class) in [("dev1", ""), ("dev2", "helped")] {
+        let mut given = spec(id);
+        given["className"] = json!(class);
+        site.apply(id, &given);
+        site.until(id, "made", |w| {
+            w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
+        })
+        .await;
+        let own = [
+            ("workspace.devplane.io", "workspaces", id.to_owned()),
+            ("", "pods", format!("{id}-workspace-pod")),
+            ("", "persistentvolumeclaims", format!("{id}-workspace-pvc")),
+            ("", "secrets", format!("{id}-workspace-tls")),
+        ];
+        names.extend(own.map(|(group, resource, name)| (group.to_owned(), resource.to_owned(), name)));
+    }
+    operator.assert_never_forbidden();
     drop(operator);
 
-    let questions = questions(&resources(&site.client).await, &names(&objects));
+    let questions = questions(&resources(&site.client).await, &names);
     assert!(questions.len() > 2000, "{} questions", questions.len());
     let everyone = allowed(
         &site.client,
@@ -311,7 +325,12 @@ async fn every_identity_may_do_what_is_written_down_and_nothing_else() {
     for (who, namespace, account) in [
         ("the operator", SYSTEM, "workspace-operator"),
         ("the gateway", SYSTEM, "workspace-gateway"),
-        ("a workspace", WORKSPACES, "dev1-workspace"),
+        ("a workspace, dev1", WORKSPACES, "dev1-workspace"),
+        (
+            "a workspace of a class with every right, dev2",
+            WORKSPACES,
+            "dev2-workspace",
+        ),
     ] {
         let rights = allowed(
             &site.client,

@@ -3,11 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use devplane::api::account_right::AccountRight;
 use devplane::api::egress::{Dns, EgressNamespace, PolicyBackend};
 use devplane::api::pod_settings::PodSettings;
 use devplane::api::workspace::{KeepAlive, Provider, ReclaimPolicy, UpdatePolicy};
 use devplane::policy::Egress;
 use devplane::render::{CanaryPlace, Desired, Platform, ValidWorkspace, canary_policies, desired, endpoint};
+use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -56,6 +58,7 @@ fn plain() -> ValidWorkspace {
             pip_trusted_host: None,
             npm_registry: None,
             pod: PodSettings::default(),
+            rights: BTreeSet::new(),
         },
     }
 }
@@ -140,6 +143,56 @@ fn a_plain_workspace() {
 #[test]
 fn a_workspace_with_every_setting() {
     insta::assert_snapshot!(yaml(&everything()));
+}
+
+/// Of a class that gives every right that there is: each on one object of that user, by its name.
+#[test]
+fn a_workspace_of_a_class_with_rights() {
+    let mut workspace = plain();
+    // Its name may be another one than its user's.
+    workspace.name = "of-dev1".into();
+    workspace.platform.rights = [
+        AccountRight::ReadWorkspace,
+        AccountRight::ReadPod,
+        AccountRight::RestartPod,
+        AccountRight::ReadVolume,
+    ]
+    .into();
+    let Desired {
+        service_account,
+        role,
+        role_binding,
+        pod,
+        ..
+    } = desired(&workspace, None);
+    for rule in role.rules.as_ref().unwrap() {
+        let is_one = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| list.len() == 1 && list[0] != "*");
+        assert!(
+            is_one(&rule.resource_names) && is_one(&rule.resources) && is_one(&rule.api_groups),
+            "{rule:?}"
+        );
+        assert!(
+            rule.verbs.iter().all(|verb| ["get", "delete"].contains(&verb.as_str())),
+            "{rule:?}"
+        );
+    }
+    assert_eq!(pod.spec.unwrap().automount_service_account_token, Some(true));
+    let text = [
+        serde_saphyr::to_string(&service_account),
+        serde_saphyr::to_string(&role),
+        serde_saphyr::to_string(&role_binding),
+    ];
+    insta::assert_snapshot!(text.map(Result::unwrap).join("---\n"));
+}
+
+/// The terminal is reached in plain text: no certificate is mounted, and nothing says so to the image.
+#[test]
+fn the_pod_of_a_workspace_without_terminal_tls() {
+    let workspace = ValidWorkspace {
+        terminal_authority: None,
+        ..plain()
+    };
+    insta::assert_snapshot!(serde_saphyr::to_string(&desired(&workspace, None).pod).unwrap());
 }
 
 #[test]

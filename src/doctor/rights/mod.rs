@@ -80,7 +80,7 @@ pub fn of_role(role: Role, namespace: &str, workspaces: &str, extent: Extent) ->
 
 fn operator(there: &mut Rights<'_>, own: &mut Rights<'_>, extent: Extent) {
     const KEEP: &[&str] = &["create", "get", "list", "patch", "watch"];
-    there.add(WORKSPACES, &["workspaces"], &["list", "patch", "watch"]);
+    there.add(WORKSPACES, &["workspaces"], &["get", "list", "patch", "watch"]);
     there.add(WORKSPACES, &["workspaces/status"], &["patch"]);
     let workspaces = there.namespace;
     there.add_named("", "namespaces", [workspaces], &["get", "watch"]);
