@@ -4,6 +4,7 @@
 use crate::eventually::eventually;
 use crate::operator::{Operator, Site, phase, reason, spec};
 use devplane::api::Phase;
+use devplane::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
 const REQUESTED_BY: &str = "workspace.devplane.io/requested-by";
@@ -65,7 +66,7 @@ async fn what_an_administrator_does_is_told_with_their_name() {
 
     let all = "workspace.devplane.io/sessions-revoked-before=2027-01-15T08:00:00Z";
     let one = "revoked-session.workspace.devplane.io/s1=now";
-    let restart = format!("{RESTART}=2027-01-15T08:00:00Z");
+    let restart = format!("{RESTART}={}", SystemClock.now());
     site.kubectl(&["annotate", "workspace", "dev1", all, one, &restart]);
     for (action, session) in [
         ("revoke_sessions", None),
@@ -176,6 +177,9 @@ async fn a_start_is_told_with_the_request_that_asked_for_it() {
         .until("dev1", "Stopped", |w| phase(w) == Some(Phase::Stopped))
         .await;
     audited(&operator, "workspace.phase_transition", of("Stopped", None)).await;
+    // One that is woken before its pod has gone keeps it.
+    let gone = eventually(async || site.pods().get_opt("dev1-workspace-pod").await.unwrap().is_none()).await;
+    assert!(gone, "{}", operator.log());
     let at = stopped.status.unwrap().stopped_at.unwrap().0 + jiff::SignedDuration::from_secs(1);
     let annotations = json!({REQUESTED_BY: format!("request-2@{at}"), WAKE: at.to_string()});
     site.patch("dev1", &json!({"metadata": {"annotations": annotations}}))
@@ -187,7 +191,7 @@ async fn a_start_is_told_with_the_request_that_asked_for_it() {
     )
     .await;
     // A restart that somebody else asks for is not that request's.
-    let later = (at + jiff::SignedDuration::from_secs(3600)).to_string();
+    let later = (at + jiff::SignedDuration::from_secs(2)).to_string();
     site.make_ready("dev1-workspace-pod").await;
     audited(
         &operator,
