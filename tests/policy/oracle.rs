@@ -88,6 +88,8 @@ fn an_analyser_that_others_have_written_agrees_on_every_case() {
     let answers = judged_by_the_oracle(&cases);
     assert_eq!(answers.len(), cases.len());
     let (mut allowed, mut refused) = (0, 0);
+    // Of these, to an IPv6 address: no real node of these tests has any.
+    let (mut allowed_by_ipv6, mut refused_by_ipv6) = (0, 0);
     for (case, answer) in cases.iter().zip(&answers) {
         let ours: String = case
             .traffic
@@ -101,6 +103,11 @@ fn an_analyser_that_others_have_written_agrees_on_every_case() {
                 "{traffic:?}\n{}",
                 serde_json::to_string_pretty(&case.policies).unwrap()
             );
+            match (traffic.destination.ip.is_ipv6(), ours) {
+                (true, '+') => allowed_by_ipv6 += 1,
+                (true, _) => refused_by_ipv6 += 1,
+                (false, _) => {}
+            }
         }
         assert_eq!(ours.len(), answer.len());
         allowed += ours.matches('+').count();
@@ -109,5 +116,9 @@ fn an_analyser_that_others_have_written_agrees_on_every_case() {
     assert!(
         allowed > 500 && refused > 500,
         "the cases say something: {allowed} allowed, {refused} refused"
+    );
+    assert!(
+        allowed_by_ipv6 > 200 && refused_by_ipv6 > 200,
+        "so do those of IPv6: {allowed_by_ipv6} allowed, {refused_by_ipv6} refused"
     );
 }
