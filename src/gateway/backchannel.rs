@@ -65,7 +65,6 @@ pub async fn logout(gateway: &Gateway, asked: &Asked) -> Result<Answer, Rejectio
         let taken = gateway.take_bad(Tokens::Logout, asked);
         taken.err().unwrap_or(Rejection::InvalidLogout)
     };
-    gateway.may_show(Tokens::Logout, asked)?;
     let token = asked.form_field("logout_token").ok_or_else(|| refused("malformed"))?;
     let logout = gateway.provider.verify_logout(&token).await.map_err(|error| {
         tracing::warn!(request_id = asked.id.as_str(), %error, "a logout token is refused");

@@ -16,9 +16,13 @@ use hyper::upgrade::Upgraded;
 use hyper::{HeaderMap, Response};
 use std::sync::Arc;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 /// By `client=page` in the query our page says that it is one: it understands the gateway's close codes and messages.
 const CLIENT: (&str, &str) = ("client", "page");
+
+/// Refusals that pages are being told, of all of them together. They end within seconds; who comes meanwhile is answered by HTTP.
+static UNDER_WAY: Semaphore = Semaphore::const_new(64);
 
 /// # Errors
 /// When the request is no handshake, or for another subprotocol than ttyd's.
@@ -89,6 +93,10 @@ pub fn refuse(gateway: &Arc<Gateway>, asked: &mut Asked, rejection: Rejection) -
     let Some(close) = rejection.close().filter(|_| is_page(gateway, asked)) else {
         return Err(rejection);
     };
+    // Whoever is refused has no place among the connections any more.
+    let Ok(permit) = UNDER_WAY.try_acquire() else {
+        return Err(rejection);
+    };
     let (answer, upgraded) = accept(asked)?;
     tracing::info!(
         request_id = asked.id.as_str(),
@@ -100,6 +108,7 @@ pub fn refuse(gateway: &Arc<Gateway>, asked: &mut Asked, rejection: Rejection) -
         if let Ok(client) = socket(upgraded).await {
             proxy::refuse(client, close).await;
         }
+        drop(permit);
     });
     Ok(answer)
 }

@@ -4,7 +4,7 @@
 //! which want to change it at once one is told of a conflict (409), and reads again.
 
 use super::session::Session;
-use super::standing::{after, record, tidied};
+use super::standing::{after, record, revoked_before, tidied};
 use super::workspaces::{ApiSnafu, EnsureError, Workspaces, as_gateway};
 use crate::api::Workspace;
 use crate::api::status::SignIn;
@@ -147,8 +147,8 @@ impl Workspaces {
     /// # Errors
     /// When the API server refuses.
     pub async fn revoke_before(&self, workspace: &Workspace, before: Timestamp) -> Result<(), EnsureError> {
-        let last = workspace.annotations().get(SESSIONS_REVOKED_BEFORE);
-        if last.is_some_and(|last| last.parse::<Timestamp>().is_ok_and(|last| last >= before)) {
+        // What an administrator has written is never taken back, a time to come or none at all.
+        if revoked_before(workspace.annotations()) >= before {
             return Ok(());
         }
         let annotations = json!({SESSIONS_REVOKED_BEFORE: before.to_string()});

@@ -18,11 +18,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-/// After a watch that failed: at first, and at most.
+/// After a watch that failed: at first, and at most, which is less than Kubernetes takes from the word to the deed.
 const FIRST_PAUSE: Duration = Duration::from_millis(800);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+/// How long a watch is asked for.
+const WATCHED_FOR: Duration = Duration::from_secs(290);
 
-/// Whether it is being deleted, which is never undone; clones follow the same.
+/// Whether it is being deleted. That is never undone, but another one may be made under its name; clones follow the same.
 #[derive(Clone)]
 pub struct NamespaceEnd(Arc<watch::Sender<bool>>);
 
@@ -45,7 +47,14 @@ impl NamespaceEnd {
         }
     }
 
-    /// An item when it begins.
+    /// There is one that is not being deleted.
+    fn tell_not(&self) {
+        if self.0.send_replace(false) {
+            tracing::info!("the namespace was made anew");
+        }
+    }
+
+    /// An item when it begins, and when there is another namespace.
     pub fn changes(&self) -> impl Stream<Item = ()> + Send + use<> {
         watches::changes(&self.0.subscribe())
     }
@@ -53,12 +62,12 @@ impl NamespaceEnd {
 
 async fn follow(client: Client, namespace: String, end: NamespaceEnd) {
     let mut failures = 0;
-    while !end.is_there() {
-        match look(&client, &namespace, &end).await {
-            Ok(()) => failures = 0,
+    loop {
+        match look(&client, &namespace, &end, &mut failures).await {
+            Ok(()) => sleep(FIRST_PAUSE).await,
             Err(error) => {
                 failures += 1;
-                if failures == 1 {
+                if failures == 1 && !end.is_there() {
                     tracing::warn!(namespace, %error, "whether the namespace is being deleted is not known, and asked again");
                 }
                 sleep(backoff::delay(FIRST_PAUSE, LONGEST_PAUSE, failures, &namespace)).await;
@@ -68,17 +77,16 @@ async fn follow(client: Client, namespace: String, end: NamespaceEnd) {
 }
 
 /// As it is now, and until a watch of it ends, which the API server brings about every few minutes.
-async fn look(client: &Client, namespace: &str, end: &NamespaceEnd) -> Result<(), kube::Error> {
+async fn look(client: &Client, namespace: &str, end: &NamespaceEnd, failures: &mut u32) -> Result<(), kube::Error> {
     let now = Api::<Namespace>::all(client.clone()).get_metadata(namespace).await?;
-    if told(&now, end) {
-        return Ok(());
-    }
+    *failures = 0;
+    told(&now, end);
     let watch = request(namespace, now.resource_version().as_deref().unwrap_or_default())?;
     let events = client.request_events::<PartialObjectMeta<Namespace>>(watch).await?;
     let mut events = pin!(events);
     while let Some(event) = events.try_next().await? {
         match event {
-            WatchEvent::Added(now) | WatchEvent::Modified(now) | WatchEvent::Deleted(now) if told(&now, end) => break,
+            WatchEvent::Added(now) | WatchEvent::Modified(now) => told(&now, end),
             // Such as a version that is too old: it is looked at anew.
             WatchEvent::Error(status) => return Err(kube::Error::Api(status)),
             _ => {}
@@ -87,19 +95,20 @@ async fn look(client: &Client, namespace: &str, end: &NamespaceEnd) -> Result<()
     Ok(())
 }
 
-fn told(now: &PartialObjectMeta<Namespace>, end: &NamespaceEnd) -> bool {
-    let ends = now.metadata.deletion_timestamp.is_some();
-    if ends {
+fn told(now: &PartialObjectMeta<Namespace>, end: &NamespaceEnd) {
+    if now.metadata.deletion_timestamp.is_some() {
         end.tell();
+    } else {
+        end.tell_not();
     }
-    ends
 }
 
 /// The watch of one object by its path. A list that is narrowed down to one namespace is a request to all of them, which takes a ClusterRole;
 /// this is a request within it, and so a Role of the namespace allows it (Kubernetes API reference: "watch changes to an object of kind
 /// Namespace", deprecated and served for as long as `v1` is).
 fn request(namespace: &str, version: &str) -> Result<Request<Vec<u8>>, kube::Error> {
-    let path = format!("/api/v1/watch/namespaces/{namespace}?resourceVersion={version}");
+    let seconds = WATCHED_FOR.as_secs();
+    let path = format!("/api/v1/watch/namespaces/{namespace}?resourceVersion={version}&timeoutSeconds={seconds}");
     let request = Request::get(path).body(Vec::new());
     request.map_err(|error| kube::Error::BuildRequest(kube::core::request::Error::BuildRequest(error)))
 }

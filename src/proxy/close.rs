@@ -19,6 +19,8 @@ impl Close {
     pub const LOST_TOUCH: Self = Self::new(1013, "the gateway has lost touch with the cluster");
     /// A code of this program's own: the session is over, sign in again.
     pub const SIGNED_OUT: Self = Self::new(4401, "the session has ended; sign in again");
+    /// The same, as nobody has used it for long: who comes back says so, and not the page by itself.
+    pub const SESSION_IDLE: Self = Self::new(4401, "idle");
     /// Another one: the user may not enter; our page says why when it is loaded again.
     pub const FORBIDDEN: Self = Self::new(4403, "you may not enter; load the page again");
     /// The same, as an administrator has suspended the workspace.
@@ -120,6 +122,7 @@ mod tests {
             Close::RESTART,
             Close::LOST_TOUCH,
             Close::SIGNED_OUT,
+            Close::SESSION_IDLE,
             Close::FORBIDDEN,
             Close::NOT_READY,
             Close::UNAVAILABLE,

@@ -64,7 +64,8 @@ impl Stop {
     /// What the client is closed with.
     pub(super) fn close(self) -> Close {
         match self {
-            Self::SessionExpired | Self::SessionRevoked | Self::SessionIdle => Close::SIGNED_OUT,
+            Self::SessionExpired | Self::SessionRevoked => Close::SIGNED_OUT,
+            Self::SessionIdle => Close::SESSION_IDLE,
             Self::SessionUnconfirmed => Close::NO_PROVIDER,
             Self::WatchLost => Close::LOST_TOUCH,
             Self::Workspace(StopReason::Suspended) => Close::SUSPENDED,

@@ -32,6 +32,7 @@ const LABELS: Record<State['name'], string> = {
 const ENDED: Record<Extract<State, { name: 'ended' }>['why'], { text: string; label: string }> = {
   idle: { text: 'Your workspace was stopped, because nobody used it for as long as is allowed. Your files are kept.', label: 'Start it again' },
   stopped: { text: 'Your workspace was stopped. Your files are kept.', label: 'Start it again' },
+  unused: { text: 'You were signed out, because nobody typed anything for as long as is allowed.', label: 'Sign in again' },
   gone: { text: 'Your workspace was deleted.', label: 'Make a new one' },
 };
 const QUIET = 'Nothing is heard from your workspace. What you type is kept until it answers.';

@@ -17,7 +17,7 @@ export type State =
   /** Down, and being mended. `detail` is for the user; what has failed may be tried again. */
   | { name: 'waiting'; detail: string; hasFailed?: boolean }
   /** Down until the user does something. */
-  | { name: 'ended'; why: 'idle' | 'stopped' | 'gone' };
+  | { name: 'ended'; why: 'idle' | 'stopped' | 'gone' | 'unused' };
 
 /** What the connection needs of the browser; tests give it their own. */
 export interface Surroundings {
@@ -216,7 +216,9 @@ export class Connection {
     socket.onclose = ({ code, reason }) => {
       if (this.stopped.signal.aborted || socket !== this.socket) return;
       this.end();
-      if (code === SIGNED_OUT) this.surroundings.signIn();
+      // A page that nobody looks after must not begin a new session by itself.
+      if (code === SIGNED_OUT && reason === 'idle') this.tell({ name: 'ended', why: 'unused' });
+      else if (code === SIGNED_OUT) this.surroundings.signIn();
       else if (code === FORBIDDEN) this.surroundings.reload();
       else if (code === STOPPED) this.leave(reason);
       else if (code === NOT_RECORDED) void this.recover(UNRECORDED);

@@ -192,13 +192,18 @@ async function follow(bar: Bar): Promise<void> {
     };
     document.addEventListener('visibilitychange', look);
     look();
+    let wait = 0;
     for await (const update of feed.updates(looking.signal)) {
+      // The terminal's own connection says what is to be done.
+      if (update.kind === 'signed-out') return;
+      if (update.kind === 'ended') wait = update.after ?? 0;
+      if (update.kind !== 'workspace') continue;
       attempt = 0;
-      if (update.kind === 'workspace') bar.workspace(update.view);
+      bar.workspace(update.view);
     }
     document.removeEventListener('visibilitychange', look);
     if (!isVisible()) await seen();
-    else await pause(delay(attempt + 2), never);
+    else await pause(Math.max(delay(attempt + 2), wait), never);
   }
 }
 

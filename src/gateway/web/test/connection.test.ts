@@ -189,6 +189,15 @@ test('a session that is over leads to the sign-in', async () => {
   assert.equal(second.signedOut(), 1);
 });
 
+test('a session that nobody used is not begun anew by the page', async () => {
+  const { sockets, signedOut, states } = setUp([]);
+  sockets[0]!.open();
+  sockets[0]!.close(4401, 'idle');
+  await settle();
+  assert.deepEqual([signedOut(), sockets.length], [0, 1]);
+  assert.deepEqual(states.at(-1), { name: 'ended', why: 'unused' });
+});
+
 test('a workspace that was suspended leads to the page that says so', async () => {
   const { sockets, reloaded, pauses } = setUp([]);
   sockets[0]!.open();
