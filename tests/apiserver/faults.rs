@@ -378,6 +378,32 @@ async fn a_namespace_with_nothing_but_settled_workspaces_can_be_deleted() {
     assert!(stay.is_empty(), "{} of 8: {}", stay.len(), stay[0]);
 }
 
+/// Whoever deletes the namespace and installs anew has an operator that ran all the while.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_is_made_anew_is_served() {
+    let site = Site::new("anew").await;
+    site.server.collect_garbage();
+    let operator = site.operator(&[("LEADER_ELECT", "false")]);
+    site.create("dev1", &spec("dev1")).await;
+    site.runs("dev1").await;
+    site.server
+        .kubectl_ok(&["delete", "namespace", "anew", "--wait=false"], None);
+    let is_there = || {
+        site.server
+            .kubectl(&["get", "namespace", "anew"], None)
+            .status
+            .success()
+    };
+    assert!(
+        eventually(async || !is_there()).await || eventually(async || !is_there()).await,
+        "{}",
+        operator.log()
+    );
+    let anew = Site::at(site.server, "anew").await;
+    anew.create("dev2", &spec("dev2")).await;
+    anew.runs("dev2").await;
+}
+
 impl Outcome {
     /// Where it differs from the `other` one.
     fn difference(&self, other: &Self) -> Option<String> {

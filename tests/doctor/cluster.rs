@@ -202,7 +202,7 @@ kubectl patch role workspace-operator -n workspaces --type json -p '[{"op":"remo
         values: "gateway: {workspaceNamespace: others, createWorkspaceNamespace: false}",
         mend: Printed(
             r#"for name in workspace-operator workspace-gateway; do
-  kubectl get role "$name" -n workspaces -o json | sed 's/"namespace": "workspaces"/"namespace": "others"/; /resourceVersion\|uid/d' | kubectl apply -f - >/dev/null
+  kubectl get role "$name" -n workspaces -o json | sed 's/"namespace": "workspaces"/"namespace": "others"/; /"resourceNames"/,/]/s/"workspaces"/"others"/; /resourceVersion\|uid/d' | kubectl apply -f - >/dev/null
   kubectl create rolebinding "$name" -n others --role="$name" --serviceaccount="workspace-operator-system:$name" >/dev/null
 done"#,
         ),
@@ -254,7 +254,7 @@ spec:
   names: {plural: others, singular: other, kind: Workspace, listKind: WorkspaceList}
   versions: [{name: v1alpha1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}]
 END
-kubectl wait --for=condition=Established crd/others.workspace.devplane.io --timeout=30s >/dev/null
+until kubectl get others.workspace.devplane.io -A >/dev/null 2>&1; do sleep 0.2; done
 kubectl create -f ~/definition.json >/dev/null
 kubectl wait --for=condition=NamesAccepted=False crd/workspaces.workspace.devplane.io --timeout=30s >/dev/null"#,
         )

@@ -86,7 +86,6 @@ serve() { # NAME
 stop_serving() { if [ -e ~/metrics.pid ]; then kill "$(cat ~/metrics.pid)"; rm ~/metrics.pid; fi; }
 with_cilium() {
   kubectl create -f ~/cilium.yaml >/dev/null
-  kubectl wait --for=condition=Established crd/ciliumnetworkpolicies.cilium.io --timeout=20s >/dev/null
   until kubectl get ciliumnetworkpolicies.cilium.io -n workspaces >/dev/null 2>&1; do sleep 0.2; done
 }
 upgrade() { # VALUES...
