@@ -111,8 +111,8 @@ pub const OIDC_GROUPS_CLAIM: Setting = setting("OIDC_GROUPS_CLAIM", "oidc.groups
     .default("groups")
     .help("the claim of the ID token that holds the user's groups, by which classes are given");
 pub const OIDC_SCOPES: Setting = setting("OIDC_SCOPES", "oidc.scopes")
-    .default("openid email profile offline_access")
-    .help("what the provider is asked for, separated by blanks; offline_access, for a refresh token, only where the provider lists it");
+    .default("openid email profile")
+    .help("what the provider is asked for, separated by blanks; add offline_access where it gives no refresh token without, but not where a session then outlives the sign-out there, as with Keycloak");
 pub const OIDC_POST_LOGOUT_REDIRECT_URL: Setting = setting("OIDC_POST_LOGOUT_REDIRECT_URL", "oidc.postLogoutRedirectURL")
     .help("the gateway's public address with the path /signed-out, when it is registered at the provider: who signs out comes back there");
 pub const PUBLIC_URL: Setting = setting("PUBLIC_URL", "publicURL")

@@ -132,6 +132,7 @@ async fn signed_in(gateway: &Gateway, asked: &Asked, attempt: Attempt, path: &st
         request_id = asked.id.as_str(),
         session_id = session.id,
         user_id = user_id.as_str(),
+        refresh_token = session.refresh.is_some(),
         "signed in"
     );
     audit::emit(&Event::CallbackSuccess {

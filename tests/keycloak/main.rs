@@ -46,12 +46,8 @@ impl Place {
         keycloak.administer(Method::POST, "", &imported).await;
         let site = Site::at_issuer(name, ports, keycloak.issuer(name)).await;
         let returned = format!("{origin}/signed-out");
-        // With `offline_access`, a session would outlive a sign-out there.
         let mut settings = settings.to_vec();
-        settings.extend([
-            ("OIDC_SCOPES", "email profile"),
-            ("OIDC_POST_LOGOUT_REDIRECT_URL", &returned),
-        ]);
+        settings.push(("OIDC_POST_LOGOUT_REDIRECT_URL", &returned));
         let (first, second) = tokio::join!(site.gateway(&settings), site.second_gateway_with(&settings));
         Self {
             keycloak,

@@ -109,7 +109,10 @@ const REFRESH: Claim = Claim::warning("DP0611", "the provider gives refresh toke
     .why("Without them a session ends with its ID token, often after minutes, and a user who was disabled is noticed only then.")
     .needs(&["DP0605"])
     .patience(PATIENCE)
-    .docs("`grant_types_supported` has `refresh_token`, and `scopes_supported` has `offline_access` where `gateway.oidc.scopes` asks for it.");
+    .docs(
+        "`grant_types_supported` has `refresh_token`, and `scopes_supported` has `offline_access` where `gateway.oidc.scopes` asks for it. Whether one is given without \
+         `offline_access` shows at a sign-in alone: skipped where the provider lists that scope and it is not asked for. With it, a session may outlive the sign-out there.",
+    );
 
 const LOGOUT: Claim = Claim::warning("DP0612", "the provider tells the gateway who signs out")
     .why("Without back-channel logout, who signs out elsewhere keeps their terminals until the next refresh.")
@@ -399,6 +402,14 @@ fn refresh(provider: &Provider) -> Status {
             "the provider does not say that it has the grant type refresh_token"
         } else if asks && document.knows_scope("offline_access") == Some(false) {
             "the provider does not know the scope offline_access, so the gateway does not ask for it"
+        } else if asks {
+            return Status::pass(
+                "refresh_token, with offline_access: a session may outlive the sign-out at the provider, as with Keycloak",
+            );
+        } else if document.knows_scope("offline_access") == Some(true) {
+            return Status::skip(
+                "whether it gives one without the scope offline_access shows at a sign-in: the gateway's log line `signed in` has refresh_token=false where it does not; then add offline_access to gateway.oidc.scopes",
+            );
         } else {
             return Status::pass("refresh_token");
         };

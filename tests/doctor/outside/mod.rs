@@ -166,6 +166,12 @@ async fn provider_with(site: &Site, patch: Value) -> Value {
     oidc(json!({"issuerURL": origin.await}))
 }
 
+/// Values with the scope that is not asked for unless they say so.
+fn asking_offline(mut values: Value) -> Value {
+    values["gateway"]["oidc"]["scopes"] = json!(["openid", "offline_access"]);
+    values
+}
+
 async fn provider_that(site: &Site, change: fn(&str, &mut hyper::Response<Bytes>)) -> Value {
     let origin = servers::between(site.plain_issuer.clone(), &[], move |path, origin, answer| {
         if path == "/.well-known/openid-configuration" {
@@ -263,7 +269,7 @@ async fn the_identity_provider() {
         ),
         (
             "no offline_access",
-            provider_with(&site, json!({"scopes_supported": ["openid"]})).await,
+            asking_offline(provider_with(&site, json!({"scopes_supported": ["openid"]})).await),
             "DP0611",
         ),
         (
