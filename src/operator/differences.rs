@@ -49,9 +49,9 @@ pub fn missing_or_different(workspace: &ValidWorkspace, wanted: &Wanted, observe
     steps
 }
 
-/// The policies of a pod that runs are put right, though nothing can be made: but for those that are someone else's, and but for what may be
-/// reached where that can't be seen.
-pub fn own_policies(workspace: &ValidWorkspace, wanted: &Wanted, observed: &Observed) -> Vec<Step> {
+/// The policies and rights of a pod that runs are put right, though nothing can be made: but for those that are someone else's, and but for
+/// what may be reached where that can't be seen.
+pub fn confining(workspace: &ValidWorkspace, wanted: &Wanted, observed: &Observed) -> Vec<Step> {
     if own_pod(workspace, observed).is_none() {
         return vec![];
     }
@@ -66,6 +66,7 @@ pub fn own_policies(workspace: &ValidWorkspace, wanted: &Wanted, observed: &Obse
         Step::ApplyPolicy(0) => is_ours(deny_all),
         Step::ApplyPolicy(1) | Step::ApplyCiliumPolicy | Step::DeleteCiliumPolicy => reach_is_ours,
         Step::ApplyPolicy(_) => is_ours(ingress),
+        Step::ApplyRole => observed.role.is_some() && is_ours(&observed.role),
         _ => false,
     };
     let steps = missing_or_different(workspace, wanted, observed);

@@ -6,7 +6,7 @@
 //! in the terminal is told why before it goes.
 
 use super::contain::{contain, is_being_deleted, let_go_of_claim, own_pod};
-use super::differences::{missing_or_different, own_policies};
+use super::differences::{confining, missing_or_different};
 use super::drift;
 use super::ended::{Ended, ended};
 use super::enforcement::Gate;
@@ -134,13 +134,13 @@ pub fn plan(
             limited: vec![],
             ..failed(state, Reason::ValidationFailed, message.to_owned())
         };
-        return contained(own_policies(workspace, wanted, observed), state, None);
+        return contained(confining(workspace, wanted, observed), state, None);
     }
     let OfOthers { foreign, left } = observed.of_others(workspace);
     if !foreign.is_empty() {
         let message = format!("{} of this name does not belong to this Workspace", foreign.join(", "));
         let state = failed(state, Reason::NameConflict, message);
-        let steps = own_policies(workspace, wanted, observed);
+        let steps = confining(workspace, wanted, observed);
         return contained(steps, state, Some(now + LOOK_AT_CONFLICT_AFTER));
     }
     if !left.is_empty() {
@@ -149,12 +149,12 @@ pub fn plan(
             state.stop_reason = Some(reason_to_be_stopped(workspace, last));
             state = stopped(workspace, last, state);
         }
-        return contained(own_policies(workspace, wanted, observed), state, look_again_at);
+        return contained(confining(workspace, wanted, observed), state, look_again_at);
     }
     if observed.policies_unreadable {
         let message = "CiliumNetworkPolicies can't be read, and NETWORK_POLICY_BACKEND is cilium: the cluster does not know the kind (cilium.io/v2), or the operator may not list it";
         let state = failed(state, Reason::NetworkPolicyReconcileFailed, message.to_owned());
-        return contained(own_policies(workspace, wanted, observed), state, None);
+        return contained(confining(workspace, wanted, observed), state, None);
     }
     let mut steps = missing_or_different(workspace, wanted, observed);
     if observed.pvc.as_deref().is_some_and(|pvc| claim_phase(pvc) == "Lost") {

@@ -1047,12 +1047,16 @@ fn a_foreign_pod_is_never_stopped() {
 }
 
 #[test]
-fn policies_of_a_pod_that_runs_are_put_right_whatever_is_wrong_besides() {
+fn policies_and_rights_of_a_pod_that_runs_are_put_right_whatever_is_wrong_besides() {
     let all = desired(&valid(), None);
     let mut observed = with_pod(&all, ready());
     observed.policies[0] = None;
     observed.policies[1] = seen(&all.policies[2]);
-    let both = [Step::ApplyPolicy(0), Step::ApplyPolicy(1)];
+    // Such as those of a class that is there no more.
+    let mut role = all.role.clone();
+    role.rules = Some(vec![Default::default()]);
+    observed.role = seen(&role);
+    let both = [Step::ApplyPolicy(0), Step::ApplyPolicy(1), Step::ApplyRole];
     let plan = invalid(&valid(), &observed, &accessed(0), 10);
     assert_eq!(
         (&plan.steps[..], plan.state.reason),
@@ -1065,6 +1069,8 @@ fn policies_of_a_pod_that_runs_are_put_right_whatever_is_wrong_besides() {
     let mut foreign = all.policies[1].clone();
     foreign.metadata.owner_references = None;
     observed.policies[1] = seen(&foreign);
+    role.metadata.owner_references = None;
+    observed.role = seen(&role);
     assert_eq!(planned(&observed, &accessed(0), None, 10).steps, [Step::ApplyPolicy(0)]);
     // Nor are any made for a pod that is another Workspace's.
     observed.pod = None;
