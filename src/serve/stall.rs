@@ -1,8 +1,8 @@
 //! Bytes that nobody takes become the end of a connection.
 //!
 //! A peer that asks and then reads nothing would hold its connection, and what is written to it, for as long as it likes. What counts
-//! is that something is taken at all: who is slow, and goes on, is never cut off. A connection with nothing to write, such as a quiet
-//! stream of events, waits for nobody.
+//! is that the kernel takes more of it, which it does as soon as a good part of its own buffer is read: who is slow, and goes on, is not cut
+//! off. A connection with nothing to write, such as a quiet stream of events, waits for nobody.
 
 use std::io;
 use std::pin::Pin;
