@@ -381,16 +381,16 @@ async fn a_namespace_with_nothing_but_settled_workspaces_can_be_deleted() {
 /// Whoever deletes the namespace and installs anew has an operator that ran all the while.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_that_is_made_anew_is_served() {
-    let site = Site::new("anew").await;
+    let site = Site::new("made-anew").await;
     site.server.collect_garbage();
     let operator = site.operator(&[("LEADER_ELECT", "false")]);
     site.create("dev1", &spec("dev1")).await;
     site.runs("dev1").await;
     site.server
-        .kubectl_ok(&["delete", "namespace", "anew", "--wait=false"], None);
+        .kubectl_ok(&["delete", "namespace", "made-anew", "--wait=false"], None);
     let is_there = || {
         site.server
-            .kubectl(&["get", "namespace", "anew"], None)
+            .kubectl(&["get", "namespace", "made-anew"], None)
             .status
             .success()
     };
@@ -399,7 +399,7 @@ async fn a_namespace_that_is_made_anew_is_served() {
         "{}",
         operator.log()
     );
-    let anew = Site::at(site.server, "anew").await;
+    let anew = Site::at(site.server, "made-anew").await;
     anew.create("dev2", &spec("dev2")).await;
     anew.runs("dev2").await;
 }
