@@ -154,6 +154,15 @@ measured() {
 
 told_by_event() { kubectl -n "$WORKSPACES_NS" get events --field-selector reason=PoliciesNotEnforced -o name | grep -q .; }
 
+# The doctor's own look from pods that it makes, as it prints it.
+probed() {
+  "$CACHE/target/$(uname -m)-unknown-linux-musl/release/devplane" doctor --probe --only DP0810 --output json \
+    --namespace "$SYSTEM_NS" --values "$repo/deploy/local/values.yaml"
+}
+
+# What the doctor tries, as it calls it.
+PROBED=("the canary's terminal port" 'the API server' "another workspace's terminal port" "a node's kubelet" 'the metadata service' 'another port of the DNS pods')
+
 # tried NAME: each line of the matrix with what came of it, in the file NAME.
 tried() {
   local from to port expected address
@@ -185,11 +194,13 @@ if ! grep -q ' refused refused$' "$work/with"; then
   exit 77
 fi
 canary_on=$(found True $((3 * INTERVAL)) && measured) || canary_on="$(enforced) after $((3 * INTERVAL)) s"
+probed >"$work/probed-on" || true
 stop netpol
 nft delete table ip devplane-netpol
 # What is found within the interval is told a moment later: the operator still has to write it, and this to ask for it.
 canary_off=$(found False $((INTERVAL + 5)) && measured && told_by_event) || canary_off="$(enforced), the metric says $(measured)"
 tried "$work/without"
+probed >"$work/probed-off" || true
 # What is left when no policy is enforced: each side's certificate.
 kubectl -n "$WORKSPACES_NS" exec -i dev2-workspace-pod -- python3 - "$(address_of dev1)" "$ATTEMPTS" <"$here/terminal.py" >"$work/attempts"
 start_policies
@@ -224,6 +235,16 @@ canary() { # TITLE EXPECTED GOT: what was measured, behind the seconds that it t
 canary 'the canary finds that policies are enforced' enforced "$canary_on"
 canary "it finds within its interval of $INTERVAL s that they are not, and a condition, an Event and the metric say so" not_enforced "$canary_off"
 canary 'it finds that they are enforced again' enforced "$canary_again"
+probe() { # TITLE STATUS FIELD FILE: the doctor has found STATUS, and FIELD tells of each line
+  local told line missing=
+  told=$(python3 -c 'import json, sys; f = json.load(open(sys.argv[1]))["findings"][0]; print(f["status"], f.get("evidence"), f.get("failure", {}).get("found"))' "$4")
+  for line in "${PROBED[@]}"; do
+    case $told in "$2 "*"$3"*"$line at "*) ;; *) missing="$missing, $line" ;; esac
+  done
+  if [ -z "$missing" ]; then printf 'ok      %s\n' "$1"; else printf 'FAILED  %s (%s): %s\n' "$1" "${missing#, }" "$told" && failed=$((failed + 1)); fi
+}
+probe 'the doctor finds each of its lines refused, and names resolved' ok "the cluster's DNS; refused: " "$work/probed-on"
+probe 'without policies it finds each of them answered' failed 'an answer to what they refuse: ' "$work/probed-off"
 if [ "$(cat "$work/attempts")" = "$ATTEMPTS 0" ]; then
   printf 'ok      without policies %s attempts at the terminal of another reach it and get 0 bytes\n' "$ATTEMPTS"
 else
