@@ -210,7 +210,7 @@ async fn sessions_outlive_a_provider_that_is_away_but_only_for_a_while() {
         login.status == 503 && login.body.contains("be reached")
     });
     assert!(refused.await);
-    assert_eq!(here.closed().await, 4401);
+    assert_eq!(here.closed().await, 1013);
     assert!(stopped.elapsed() > Duration::from_secs(3), "the grace");
     let unconfirmed = browser.page(&second.origin).await;
     assert!(
