@@ -124,13 +124,13 @@ impl Gateway {
         taken.map_err(|limited| self.limited(RateLimitEndpoint::SignIn, limited, asked.nobody()))
     }
 
-    /// Whether a token of the address of a request may be looked at.
+    /// Whether a Bearer token of the address of a request may be looked at.
     ///
     /// # Errors
     /// When there were too many bad ones.
-    pub fn may_show(&self, tokens: Tokens, asked: &Asked) -> Result<(), Rejection> {
-        let may = self.limits.may_show(tokens, asked.client);
-        may.map_err(|limited| self.limited(tokens.endpoint(), limited, asked.nobody()))
+    pub fn may_show_bearer(&self, asked: &Asked) -> Result<(), Rejection> {
+        let may = self.limits.may_show_bearer(asked.client);
+        may.map_err(|limited| self.limited(Tokens::Bearer.endpoint(), limited, asked.nobody()))
     }
 
     /// One more bad token from the address of a request.

@@ -66,7 +66,7 @@ impl Caller {
 pub async fn authenticate(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Caller, Rejection> {
     let headers = asked.request.headers();
     if headers.contains_key(AUTHORIZATION) {
-        gateway.may_show(Tokens::Bearer, asked)?;
+        gateway.may_show_bearer(asked)?;
     }
     let token = bearer(headers).map_err(|NotBearer| {
         rejected(asked, None, "malformed_header");

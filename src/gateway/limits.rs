@@ -95,26 +95,22 @@ impl Limits {
         self.sign_in.take(address)
     }
 
-    /// Whether a token that `address` shows may be looked at. Costs no token of a bucket: good ones may come as often as they like.
+    /// Whether a Bearer token that `address` shows may be looked at. Costs no token of a bucket: good ones may come as often as they like.
     ///
     /// # Errors
     /// When bad ones came until the bucket was empty, and it still is.
-    pub fn may_show(&self, tokens: Tokens, address: IpAddr) -> Result<(), Limited> {
-        self.addresses(tokens).may_show(address)
+    pub fn may_show_bearer(&self, address: IpAddr) -> Result<(), Limited> {
+        self.sign_in.may_show(address)
     }
 
     /// Takes a token for a bad one that `address` showed.
     ///
     /// # Errors
-    /// When there is none. Then nothing that the address shows is looked at until there is.
+    /// When there is none. Then no Bearer token of the address is looked at until there is; a logout token always is.
     pub fn take_bad(&self, tokens: Tokens, address: IpAddr) -> Result<(), Limited> {
-        self.addresses(tokens).take_bad(address)
-    }
-
-    fn addresses(&self, tokens: Tokens) -> &Addresses {
         match tokens {
-            Tokens::Bearer => &self.sign_in,
-            Tokens::Logout => &self.logout,
+            Tokens::Bearer => self.sign_in.take_bad(address),
+            Tokens::Logout => self.logout.take(address),
         }
     }
 
@@ -335,33 +331,27 @@ mod tests {
         let [flood, other, neighbour] = ["2001:db8::1", "203.0.113.8", "2001:db8::2"].map(|text| text.parse().unwrap());
         // Good ones cost nothing.
         for _ in 0..100 {
-            assert_eq!(limits.may_show(Tokens::Bearer, flood), Ok(()));
+            assert_eq!(limits.may_show_bearer(flood), Ok(()));
         }
         for _ in 0..2 {
             assert_eq!(limits.take_bad(Tokens::Bearer, flood), Ok(()));
-            assert_eq!(limits.may_show(Tokens::Bearer, flood), Ok(()));
+            assert_eq!(limits.may_show_bearer(flood), Ok(()));
         }
         assert!(limits.take_bad(Tokens::Bearer, flood).is_err());
-        let limited = limits.may_show(Tokens::Bearer, flood).unwrap_err();
+        let limited = limits.may_show_bearer(flood).unwrap_err();
         assert_eq!(limited.scope, RateLimitScope::Address);
         assert!(limited.wait > Duration::from_secs(3500), "{limited:?}");
-        assert!(
-            limits.may_show(Tokens::Bearer, neighbour).is_err(),
-            "of the same network"
-        );
-        assert_eq!(limits.may_show(Tokens::Logout, flood), Ok(()), "the provider's word");
+        assert!(limits.may_show_bearer(neighbour).is_err(), "of the same network");
+        assert_eq!(limits.take_bad(Tokens::Logout, flood), Ok(()), "the provider's word");
         assert_eq!(
-            (
-                limits.may_show(Tokens::Bearer, other),
-                limits.take_bad(Tokens::Bearer, other)
-            ),
+            (limits.may_show_bearer(other), limits.take_bad(Tokens::Bearer, other)),
             (Ok(()), Ok(()))
         );
         // Who only signs in too often may still show a token.
         for _ in 0..3 {
             let _ = limits.take_sign_in(other);
         }
-        assert_eq!(limits.may_show(Tokens::Bearer, other), Ok(()));
+        assert_eq!(limits.may_show_bearer(other), Ok(()));
     }
 
     #[test]
@@ -376,7 +366,7 @@ mod tests {
         });
         let address = "203.0.113.7".parse().unwrap();
         while limits.take_bad(Tokens::Bearer, address).is_ok() {}
-        while limits.may_show(Tokens::Bearer, address).is_err() {
+        while limits.may_show_bearer(address).is_err() {
             std::thread::sleep(Duration::from_millis(5));
         }
         assert!(limits.sign_in.barred().is_empty());
