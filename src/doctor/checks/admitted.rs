@@ -38,11 +38,8 @@ async fn admitted(context: Arc<Context>) -> Status {
         return Status::skip("there are no settings of an operator");
     };
     let common = &operator.workspace.common;
-    if common.pod.proxy.is_some() {
-        return Status::skip("workspaces go through a proxy (workspace.pod.proxy)");
-    }
-    if common.egress_ceilings != Default::default() {
-        return Status::skip("workspace.ceilings narrow what workspaces may reach");
+    if let Some(why) = depends_on_more(common) {
+        return Status::skip(why);
     }
     let policed = Policed {
         egress: egress(common, &operator.cluster_cidrs),
@@ -54,6 +51,14 @@ async fn admitted(context: Arc<Context>) -> Status {
         statuses.push(policed.judge(&used).await);
     }
     outcome::all(statuses, "workspaces are set to use nothing")
+}
+
+/// Why [`egress`] alone does not say what a workspace reaches, where it does not.
+pub fn depends_on_more(common: &WorkspaceDefaults) -> Option<&'static str> {
+    if common.pod.proxy.is_some() {
+        return Some("workspaces go through a proxy (workspace.pod.proxy)");
+    }
+    (common.egress_ceilings != Default::default()).then_some("workspace.ceilings narrow what workspaces may reach")
 }
 
 /// Of a workspace whose spec asks for nothing, where there are no ceilings.

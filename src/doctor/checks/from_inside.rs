@@ -49,11 +49,8 @@ async fn from_inside(context: Arc<Context>) -> Status {
         return Status::skip("it takes --values to know language models and mirrors");
     };
     let common = &operator.workspace.common;
-    if common.pod.proxy.is_some() {
-        return Status::skip("workspaces go through a proxy (workspace.pod.proxy)");
-    }
-    if common.egress_ceilings != Default::default() {
-        return Status::skip("workspace.ceilings narrow what workspaces may reach");
+    if let Some(why) = admitted::depends_on_more(common) {
+        return Status::skip(why);
     }
     let used = admitted::used(&context, common);
     if used.is_empty() {
