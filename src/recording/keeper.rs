@@ -95,11 +95,21 @@ impl Keeper {
             if let Err(error) = touch(&ledger(&directory, &gateway), now) {
                 tell(Trouble::Retention, &error.to_string());
             }
-            let swept = sweep(&directory, &gateway, keep_for, max_bytes, now, &queue);
-            if let Err(error) = swept {
+            if let Err(error) = remove_unfinished(&directory, now) {
+                tell(Trouble::Compression, &error.to_string());
+            }
+            let is_limited = keep_for.is_some() || max_bytes.is_some();
+            if !is_limited && !compress {
+                return;
+            }
+            let mut said = match Said::of(&directory) {
+                Ok(said) => said,
+                Err(error) => return tell(Trouble::Retention, &error.to_string()),
+            };
+            if is_limited && let Err(error) = sweep(&directory, &gateway, keep_for, max_bytes, now, &queue, &mut said) {
                 tell(Trouble::Retention, &error.to_string());
             }
-            if let Err(error) = make_good(&directory, &gateway, compress, now) {
+            if compress && let Err(error) = pack_left(&directory, &gateway, &said, now) {
                 tell(Trouble::Compression, &error.to_string());
             }
         };
@@ -141,8 +151,8 @@ fn each<T>(all: impl IntoIterator<Item = T>, mut act: impl FnMut(T) -> io::Resul
     first
 }
 
-/// Compresses what its own gateway did not, and removes files that were never finished.
-fn make_good(directory: &Path, gateway: &str, compress: bool, now: Timestamp) -> io::Result<()> {
+/// Removes files that were never finished.
+fn remove_unfinished(directory: &Path, now: Timestamp) -> io::Result<()> {
     let mut unfinished = vec![];
     for entry in directory.read_dir()? {
         let entry = entry?;
@@ -151,24 +161,25 @@ fn make_good(directory: &Path, gateway: &str, compress: bool, now: Timestamp) ->
         }
     }
     let is_abandoned = |path: &PathBuf| modified(path).is_some_and(|at| now.duration_since(at) > ABANDONED_AFTER);
-    let removed = each(unfinished.into_iter().filter(is_abandoned), |path| remove(&path));
-    if !compress {
-        return removed;
-    }
-    let (contents, said) = (Contents::of(directory)?, Said::of(directory)?);
+    each(unfinished.into_iter().filter(is_abandoned), |path| remove(&path))
+}
+
+/// Compresses what its own gateway did not.
+fn pack_left(directory: &Path, gateway: &str, said: &Said, now: Timestamp) -> io::Result<()> {
+    let contents = Contents::of(directory)?;
     let left = contents
         .sessions
         .iter()
         .map(|id| Files::new(directory, id))
         .filter(|files| {
-            let ended = || ended_at(directory, files, &said, now);
+            let ended = || ended_at(directory, files, said, now);
             files.records().exists() && ended().is_some_and(|at| now.duration_since(at) > PACKED_AFTER)
         });
-    removed.and(each(left, |files| match pack(&files, gateway) {
+    each(left, |files| match pack(&files, gateway) {
         // Another gateway was quicker.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
-    }))
+    })
 }
 
 /// Puts a compressed file in the place of the records.
@@ -204,16 +215,14 @@ fn sweep(
     max_bytes: Option<u64>,
     now: Timestamp,
     queue: &Queue,
+    said: &mut Said,
 ) -> io::Result<()> {
-    if keep_for.is_none() && max_bytes.is_none() {
-        return Ok(());
-    }
-    let (contents, mut said) = (Contents::of(directory)?, Said::of(directory)?);
+    let contents = Contents::of(directory)?;
     let mut ended: Vec<Ended> = vec![];
     let mut open_bytes = 0;
     for id in &contents.sessions {
         let files = Files::new(directory, id);
-        match ended_at(directory, &files, &said, now) {
+        match ended_at(directory, &files, said, now) {
             Some(at) => ended.push(Ended {
                 id: id.clone(),
                 at,
@@ -242,7 +251,7 @@ fn sweep(
         said.remove(gateway, &id);
         files.all().iter().try_for_each(|path| remove(path))
     });
-    removed.and(forget_ledgers(directory, gateway, keep_for, now, queue, &mut said))
+    removed.and(forget_ledgers(directory, gateway, keep_for, now, queue, said))
 }
 
 /// The sessions that must go, oldest first, each with the reason.
@@ -403,13 +412,11 @@ mod tests {
         };
         let abandoned = unfinished_for("session-a.ndjson.zst.g1.tmp", 25);
         let being_written = unfinished_for("session-b.ndjson.zst.g1.tmp", 1);
-        for compress in [false, true] {
-            make_good(directory, "g2", compress, now).unwrap();
-            assert_eq!(
-                (left.records().exists(), left.compressed().exists()),
-                (!compress, compress)
-            );
-        }
+        let pack_left = || pack_left(directory, "g2", &Said::of(directory).unwrap(), now);
+        remove_unfinished(directory, now).unwrap();
+        assert_eq!((left.records().exists(), left.compressed().exists()), (true, false));
+        pack_left().unwrap();
+        assert_eq!((left.records().exists(), left.compressed().exists()), (false, true));
         assert!(fresh.records().exists() && !fresh.compressed().exists());
         // Whoever can write here, and not read the key, has it read by nobody.
         let secret = directory.join("key.pem");
@@ -418,7 +425,7 @@ mod tests {
         fs::remove_file(linked.records()).unwrap();
         std::os::unix::fs::symlink(&secret, linked.records()).unwrap();
         let other = ended_before("session-other", 2);
-        make_good(directory, "g2", true, now).unwrap_err();
+        pack_left().unwrap_err();
         assert!(!linked.compressed().exists());
         assert!(other.compressed().exists(), "the others are compressed all the same");
         assert!(!abandoned.exists() && being_written.exists());
