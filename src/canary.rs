@@ -7,6 +7,7 @@ use crate::config::CanaryConfig;
 use crate::connectivity::canary::{Ports, Question};
 use crate::connectivity::dial::Asks;
 use crate::connectivity::report::Tried;
+use crate::connectivity::resolver::{RESOLV_CONF, name_server};
 use crate::connectivity::{self, Outcome, Report, Target, Verdict, dial::dial};
 use crate::names::{CANARY_REPORT_PORT, TERMINAL_PORT};
 use crate::serve::listener::{ListenError, listen};
@@ -35,8 +36,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Reports are made one after the other, and what came in meanwhile waits; no more often than this.
 const BETWEEN_REPORTS: Duration = Duration::from_millis(200);
 
-/// Where the resolver of a pod is configured (resolv.conf(5)).
-const RESOLV_CONF: &str = "/etc/resolv.conf";
 const DNS_PORT: u16 = 53;
 
 /// Why it does not run.
@@ -127,14 +126,6 @@ fn resolver(path: PathBuf) -> Result<SocketAddr, CanaryError> {
     Ok((address, DNS_PORT).into())
 }
 
-fn name_server(text: &str) -> Option<IpAddr> {
-    let mut lines = text.lines().map(str::split_whitespace);
-    lines.find_map(|mut words| match words.next() {
-        Some("nameserver") => words.next()?.parse().ok(),
-        _ => None,
-    })
-}
-
 /// Says who is there, at the terminal port.
 async fn greet(listener: TcpListener) {
     loop {
@@ -213,21 +204,6 @@ impl Tries {
             api_server: observed,
             api_server_address: api_server,
             places,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_resolver_s_first_server_is_asked() {
-        let text = "# nameserver 192.0.2.1\nsearch workspaces.svc.cluster.local\nnameserver 10.96.0.10\nnameserver 10.96.0.11\noptions ndots:5\n";
-        assert_eq!(name_server(text), Some("10.96.0.10".parse().unwrap()));
-        assert_eq!(name_server("nameserver fd00::a"), Some("fd00::a".parse().unwrap()));
-        for none in ["", "nameserver", "search nameserver", "; nameserver 10.0.0.1"] {
-            assert_eq!(name_server(none), None, "{none:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Attempts to connect become a judgement on whether NetworkPolicies are enforced.
 //!
 //! [`dial`] makes one attempt and tells what came back, [`report`] carries what a pod has tried to whoever asks it, [`matrix`] says what is
-//! expected and judges, [`canary`] is the matrix of the canary, [`outcome`] what a probe tells of it, and [`settle`] waits until a new pod is policed. A refusal alone shows nothing: the address may be wrong, nobody may
+//! expected and judges, [`canary`] is the matrix of the canary, [`outcome`] what a probe tells of it, [`settle`] waits until a new pod is policed, and [`resolver`] is where a pod asks for names. A refusal alone shows nothing: the address may be wrong, nobody may
 //! listen, the way may be broken. It counts only beside attempts that were allowed, in the same moment, and did get an answer.
 
 pub mod canary;
@@ -10,6 +10,7 @@ pub mod matrix;
 pub mod outcome;
 pub mod place;
 pub mod report;
+pub mod resolver;
 mod settle;
 
 pub use dial::{Observed, Target};

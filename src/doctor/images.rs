@@ -1,6 +1,7 @@
 //! Values of the chart become the list of all images that an installation with them runs: what to copy into a closed network.
 
 use super::values::Values;
+use super::values::settings::pull_policy;
 use crate::registry::{Reference, ReferenceError};
 use serde::Serialize;
 use serde_json::Value;
@@ -22,6 +23,9 @@ pub struct Image {
     pub digest: Option<String>,
     /// Such as `gateway` or `workspace class gpu`.
     pub used_by: Vec<String>,
+    /// Whether some node may pull it; none does where `imagePullPolicy` is `Never`.
+    #[serde(skip)]
+    pub is_pulled: bool,
 }
 
 /// A reference that no registry would take.
@@ -41,9 +45,16 @@ pub struct BadReference {
 /// When a value names something that is no image reference.
 pub fn of(values: &Values) -> Result<Vec<Image>, BadReference> {
     let mut images: Vec<Image> = Vec::new();
-    for Use { path, reference, by } in uses(values) {
+    for Use {
+        path,
+        reference,
+        by,
+        is_pulled,
+    } in uses(values)
+    {
         if let Some(known) = images.iter_mut().find(|image| image.reference == reference) {
             known.used_by.push(by);
+            known.is_pulled |= is_pulled;
             continue;
         }
         let Reference {
@@ -62,6 +73,7 @@ pub fn of(values: &Values) -> Result<Vec<Image>, BadReference> {
             tag,
             digest,
             used_by: vec![by],
+            is_pulled,
         });
     }
     Ok(images)
@@ -86,24 +98,31 @@ struct Use {
     path: String,
     reference: String,
     by: String,
+    is_pulled: bool,
 }
 
 fn uses(values: &Values) -> Vec<Use> {
-    let found = |path: &str, reference: String, by: &str| Use {
+    let found = |path: &str, reference: String, by: &str, policy: &str| Use {
         path: path.to_owned(),
         reference,
         by: by.to_owned(),
+        is_pulled: policy != "Never",
     };
+    let policy = values.text("imagePullPolicy");
+    let of_workspaces = pull_policy(values);
     let own_or_common = |own: &'static str| if values.text(own).is_empty() { "image" } else { own };
     let mut uses = vec![found(
         own_or_common("operator.image"),
         values.operator_image(),
         "operator",
+        &policy,
     )];
     if values.is_true("gateway.enabled") {
-        uses.push(found(own_or_common("gateway.image"), values.gateway_image(), "gateway"));
+        let path = own_or_common("gateway.image");
+        uses.push(found(path, values.gateway_image(), "gateway", &policy));
     }
-    uses.push(found("workspace.image", values.workspace_image(), "workspace"));
+    let image = values.workspace_image();
+    uses.push(found("workspace.image", image, "workspace", &of_workspaces));
     let classes = values
         .get("workspace.classes")
         .as_array()
@@ -116,6 +135,7 @@ fn uses(values: &Values) -> Vec<Use> {
                 &format!("workspace.classes[{index}].image"),
                 reference.to_owned(),
                 &by,
+                field("imagePullPolicy").unwrap_or(&of_workspaces),
             ));
         }
     }
@@ -123,7 +143,7 @@ fn uses(values: &Values) -> Vec<Use> {
     for (index, reference) in values.texts("workspace.allowedImages").into_iter().enumerate() {
         if !reference.ends_with('*') {
             let path = format!("workspace.allowedImages[{index}]");
-            uses.push(found(&path, reference, "workspace.allowedImages"));
+            uses.push(found(&path, reference, "workspace.allowedImages", &of_workspaces));
         }
     }
     let extra = values.get("extraObjects").as_array().map_or(&[][..], Vec::as_slice);
@@ -131,7 +151,12 @@ fn uses(values: &Values) -> Vec<Use> {
         let mut references = Vec::new();
         images_in(object, &mut references);
         let path = format!("extraObjects[{index}]");
-        uses.extend(references.into_iter().map(|reference| found(&path, reference, &path)));
+        // What they say of pulling is not read: their images are looked for.
+        uses.extend(
+            references
+                .into_iter()
+                .map(|reference| found(&path, reference, &path, "")),
+        );
     }
     uses
 }
@@ -201,6 +226,22 @@ mod tests {
         let given = "{image: d:1, workspace: {image: w:1}, extraObjects: [{kind: Pod, spec: {containers: [{name: a, image: a:1}]}}, \
                      \"kind: Pod\\nspec:\\n  containers:\\n  - image: 'b:1'\\n  - image: {{ .Values.image }}\\n\"]}";
         assert_eq!(lines(given), "d:1\nw:1\na:1\nb:1\n");
+    }
+
+    #[test]
+    fn an_image_is_pulled_unless_no_use_of_it_lets_it_be() {
+        let pulled = |text: &str| {
+            let images = of(&values(text)).unwrap().into_iter();
+            images.filter(|image| image.is_pulled).map(|image| image.reference)
+        };
+        let given = |policies: &str| {
+            format!("{{image: d:1, {policies}, workspace: {{image: w:1, classes: [{{name: a, image: c:1}}]}}}}")
+        };
+        assert_eq!(pulled(&given("imagePullPolicy: Never")).count(), 0);
+        assert_eq!(pulled(&given("imagePullPolicy: IfNotPresent")).count(), 3);
+        let own = "{imagePullPolicy: Never, image: d:1, workspace: {image: w:1, imagePullPolicy: Always, \
+                   classes: [{name: a, image: a:1}, {name: b, image: b:1, imagePullPolicy: Never}, {name: c, image: d:1}]}}";
+        assert!(pulled(own).eq(["d:1", "w:1", "a:1"]));
     }
 
     #[test]

@@ -51,7 +51,10 @@ const NAMES: Claim = Claim::error("DP0503", "each image is named as container ru
 const REGISTRY_NAMED: Claim = Claim::warning("DP0504", "each image names its registry")
     .why("Without a registry each node decides by itself where to look: in a closed network usually nowhere.")
     .needs(&["DP0503"])
-    .docs("An image without a registry works where all nodes have it already. It can't be looked for, so DP0505 to DP0508 leave it out.");
+    .docs(
+        "An image without a registry works where all nodes have it already. It can't be looked for, so DP0505 to DP0508 leave it out. They also \
+         leave out an image whose `imagePullPolicy` is `Never` for all that use it: nodes must have it, and no registry needs to.",
+    );
 
 const ANSWERS: Claim = Claim::error("DP0505", "the registries answer")
     .why("Nodes pull images from there.")
@@ -220,7 +223,7 @@ async fn names(context: Arc<Context>) -> Status {
 
 async fn registry_named(context: Arc<Context>) -> Status {
     judged(context.images().await, |image| {
-        let reference = image.reference.as_ref().ok()?;
+        let reference = image.reference.as_ref().ok().filter(|_| image.is_pulled)?;
         Some(match &reference.registry {
             Some(registry) => Status::pass(registry.as_str()),
             None => Status::fail(
@@ -353,10 +356,15 @@ fn judged(images: &Images, judge: impl FnMut(&Looked) -> Option<Status>) -> Stat
     if let Some(why) = &images.unknown {
         return Status::skip(why.as_str());
     }
-    outcome::all(
-        images.all.iter().filter_map(judge).collect(),
-        "no image that names a registry gets so far",
-    )
+    let on_nodes: Vec<_> = images.all.iter().filter(|image| !image.is_pulled).collect();
+    let nothing = if on_nodes.is_empty() {
+        "no image that names a registry gets so far".to_owned()
+    } else {
+        let names: Vec<_> = on_nodes.iter().map(|image| image.name.as_str()).collect();
+        let names = names.join(", ");
+        format!("nodes must have {names}, since imagePullPolicy is Never: no registry is asked for them")
+    };
+    outcome::all(images.all.iter().filter_map(judge).collect(), &nothing)
 }
 
 impl Looked {
@@ -365,8 +373,10 @@ impl Looked {
         format!("image {} ({})", self.name, self.used_by.join(", "))
     }
 
+    /// Where nodes pull it from.
     fn registry(&self) -> Option<&str> {
-        self.reference.as_ref().ok()?.registry.as_deref()
+        let reference = self.reference.as_ref().ok().filter(|_| self.is_pulled)?;
+        reference.registry.as_deref()
     }
 
     fn failure(&self, stage: Stage) -> Option<&RegistryError> {

@@ -30,6 +30,7 @@ pub struct Looked {
     pub name: String,
     /// The keys of the values or the components that want it.
     pub used_by: Vec<String>,
+    pub is_pulled: bool,
     pub reference: Result<Reference, ReferenceError>,
     /// Architectures of the nodes that it may run on.
     pub wanted: BTreeSet<String>,
@@ -38,7 +39,7 @@ pub struct Looked {
     pub secrets: Vec<String>,
     /// Pull secrets that can't be used, and why.
     pub broken: Vec<Broken>,
-    /// `None` for one that names no registry.
+    /// `None` for one that names no registry, or is not pulled.
     pub found: Option<Result<Found, RegistryError>>,
 }
 
@@ -113,6 +114,7 @@ impl Context {
                     continue;
                 }
                 Some(Err(error)) => with_causes(error),
+                None if !image.is_pulled => "its imagePullPolicy is Never, so that no registry is asked".to_owned(),
                 None => unknown.clone().unwrap_or_else(|| "it names no registry".to_owned()),
             };
             without.push(format!("{}: {why}", image.reference));
@@ -124,7 +126,7 @@ impl Context {
 async fn one(registries: &RegistryClient, image: Image, pulls: &Pulls, wanted: BTreeSet<String>) -> Looked {
     let reference: Result<Reference, _> = image.reference.parse();
     let found = match &reference {
-        Ok(reference) if reference.registry.is_some() => {
+        Ok(reference) if reference.registry.is_some() && image.is_pulled => {
             let logins = pulls.credentials.of(reference);
             Some(registries.find(reference, &logins, &wanted).await)
         }
@@ -133,6 +135,7 @@ async fn one(registries: &RegistryClient, image: Image, pulls: &Pulls, wanted: B
     Looked {
         name: image.reference,
         used_by: image.used_by,
+        is_pulled: image.is_pulled,
         reference,
         wanted,
         namespace: pulls.namespace.clone(),

@@ -310,7 +310,8 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-fn pull_policy(values: &Values) -> String {
+/// Of workspaces whose class says nothing else.
+pub fn pull_policy(values: &Values) -> String {
     super::first([values.text("workspace.imagePullPolicy"), values.text("imagePullPolicy")])
 }
 

@@ -124,6 +124,19 @@ async fn images_and_their_registries() {
     ];
     each_is_found(&site, GROUPS, faults).await;
 
+    // What nodes have already is asked for nowhere, and nothing is said to be right about it.
+    let on_nodes = json!({"imagePullPolicy": "Never", "image": "localhost:1/devplane:1", "workspace": {"image": "localhost:1/workspace:1"}});
+    let report = site.doctor(GROUPS, &on_nodes, &[]).await;
+    assert_eq!(report.failed(), Vec::<&str>::new(), "{:#}", report.0);
+    assert_eq!(report.of("DP0505")["status"], "skipped", "{:#}", report.of("DP0505"));
+    let why = report.of("DP0505").to_string();
+    assert!(why.contains("imagePullPolicy is Never"), "{why}");
+    let some = json!({"workspace": {"imagePullPolicy": "Never", "image": "localhost:1/workspace:1"}});
+    let report = site.doctor(GROUPS, &some, &[]).await;
+    for code in ["DP0505", "DP0507"] {
+        assert_eq!(report.of(code)["status"], "ok", "{:#}", report.of(code));
+    }
+
     site.set_pull_secret("planted-wrong-password");
     each_is_found(&site, GROUPS, vec![("a wrong password", json!({}), "DP0506")]).await;
     site.set_pull_secret(PASSWORD);

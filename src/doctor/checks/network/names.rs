@@ -4,6 +4,7 @@ use super::super::super::check::{Check, Claim, Fix, Status};
 use super::super::super::context::Context;
 use super::super::super::reading::{Read, judged};
 use crate::api::egress::Dns;
+use crate::connectivity::resolver;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
 use std::collections::BTreeMap;
@@ -31,7 +32,10 @@ pub const DOMAIN: Check = Claim::error("DP0802", "the cluster's domain is the co
 pub const NODE_LOCAL: Check = Claim::warning("DP0804", "NodeLocal DNSCache is known where there is one")
     .needs(&["DP0101", "DP0201"])
     .why("Pods then ask an address of their node, which the policies of workspaces let through only when it is set.")
-    .docs("Pods of `k8s-app=node-local-dns` in `kube-system` are looked for, and the addresses in their arguments are compared with `workspace.dns.nodeLocal`.")
+    .docs(
+        "Pods of `k8s-app=node-local-dns` in `kube-system` are looked for, and the addresses in their arguments are compared with `workspace.dns.nodeLocal`. In a pod, so is \
+         the name server of `/etc/resolv.conf` where it is a link-local address, whoever serves there; it is told in any case.",
+    )
     .check(|context| Box::pin(async move { judged(node_local(&context).await) }));
 
 /// Where common distributions have their DNS pods.
@@ -176,7 +180,7 @@ async fn domain(context: &Arc<Context>) -> Read<Status> {
     let operator = context.installation.operator();
     let operator = operator.ok_or_else(|| Status::skip("the operator's settings are not given"))?;
     let wanted = &operator.workspace.common.cluster_domain;
-    let found = match searched() {
+    let found = match resolver_of_pod().as_deref().and_then(resolver::cluster_domain) {
         Some(domain) => Some(domain),
         None => corefile_domain(context).await?,
     };
@@ -194,16 +198,10 @@ async fn domain(context: &Arc<Context>) -> Read<Status> {
     ))
 }
 
-/// In a pod of the cluster: `search NAMESPACE.svc.DOMAIN svc.DOMAIN DOMAIN`.
-fn searched() -> Option<String> {
-    let text = std::fs::read_to_string("/etc/resolv.conf").ok()?;
-    let lines = text.lines().filter_map(|line| line.strip_prefix("search "));
-    let mut domains = lines.flat_map(str::split_whitespace);
-    domains.find_map(|domain| {
-        domain
-            .strip_prefix("svc.")
-            .map(|domain| domain.trim_end_matches('.').to_owned())
-    })
+/// What this program's own resolver is told, in a pod of the cluster.
+fn resolver_of_pod() -> Option<String> {
+    let text = std::fs::read_to_string(resolver::RESOLV_CONF).ok()?;
+    resolver::cluster_domain(&text).is_some().then_some(text)
 }
 
 async fn corefile_domain(context: &Arc<Context>) -> Read<Option<String>> {
@@ -236,17 +234,33 @@ fn zone(corefile: &str) -> Option<String> {
 
 async fn node_local(context: &Arc<Context>) -> Read<Status> {
     let dns = dns(context)?;
-    let pods: Vec<Pod> = context.list("kube-system", "k8s-app=node-local-dns").await?;
-    let Some(pod) = pods.first() else {
-        return Ok(Status::pass("there is none"));
+    let pods: Read<Vec<Pod>> = context.list("kube-system", "k8s-app=node-local-dns").await;
+    let asked = resolver_of_pod().as_deref().and_then(resolver::name_server);
+    let pods = match pods {
+        // Who is asked says enough by itself.
+        Err(_) if asked.is_some_and(is_link_local) => vec![],
+        pods => pods?,
     };
-    let addresses = local_addresses(pod);
-    let missing: Vec<_> = addresses
-        .iter()
-        .filter(|address| !dns.node_local.iter().any(|known| known.to_string() == **address))
-        .collect();
-    if !addresses.is_empty() && missing.is_empty() {
-        return Ok(Status::pass(addresses.join(", ")));
+    Ok(known_caches(&dns.node_local, pods.first().map(local_addresses), asked))
+}
+
+/// `of_pods` is what the pods of a cache say that they listen on, where there are such pods; `asked` where a pod asks for names.
+fn known_caches(known: &[IpAddr], of_pods: Option<Vec<String>>, asked: Option<IpAddr>) -> Status {
+    let told = |what: String| match asked {
+        Some(asked) => format!("{what}; pods ask {asked}"),
+        None => what,
+    };
+    let of_node = asked
+        .filter(|asked| is_link_local(*asked))
+        .map(|asked| asked.to_string());
+    if of_pods.is_none() && of_node.is_none() {
+        return Status::pass(told("there is none".to_owned()));
+    }
+    let mut addresses = of_pods.unwrap_or_default();
+    addresses.extend(of_node.filter(|asked| !addresses.contains(asked)));
+    let is_known = |address: &String| known.iter().any(|known| known.to_string() == *address);
+    if !addresses.is_empty() && addresses.iter().all(is_known) {
+        return Status::pass(told(addresses.join(", ")));
     }
     let fix = if addresses.is_empty() {
         Fix::words("set workspace.dns.nodeLocal to the addresses that node-local-dns listens on")
@@ -256,13 +270,21 @@ async fn node_local(context: &Arc<Context>) -> Read<Status> {
             addresses.join(", ")
         ))
     };
-    let known: Vec<_> = dns.node_local.iter().map(ToString::to_string).collect();
-    Ok(Status::fail(
-        "NodeLocal DNSCache runs, and workspaces may not ask it",
-        format!("workspace.dns.nodeLocal [{}]", known.join(", ")),
+    let known: Vec<_> = known.iter().map(ToString::to_string).collect();
+    Status::fail(
+        "names are resolved by a cache on each node (NodeLocal DNSCache), and workspaces may not ask it",
+        told(format!("workspace.dns.nodeLocal [{}]", known.join(", "))),
         format!("[{}]", addresses.join(", ")),
         fix,
-    ))
+    )
+}
+
+/// No Service has such an address (RFC 3927, RFC 4291): it is the pod's own node that answers there.
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
 }
 
 /// Those of `-localip 169.254.20.10,10.96.0.10`: where the cache has taken over the address of the DNS Service, pods go on asking that.
@@ -300,5 +322,31 @@ mod tests {
         let corefile = ".:53 {\n    errors\n    kubernetes corp.internal in-addr.arpa ip6.arpa {\n       pods insecure\n    }\n}\n";
         assert_eq!(zone(corefile).as_deref(), Some("corp.internal"));
         assert_eq!(zone("kubernetes {\n}"), None);
+    }
+
+    #[test]
+    fn a_cache_on_the_node_is_known_by_its_pods_or_by_who_is_asked() {
+        let at = |text: &str| text.parse::<IpAddr>().unwrap();
+        let (service, node) = (at("10.96.0.10"), at("169.254.20.10"));
+        let pods = || Some(vec![node.to_string()]);
+        assert_eq!(
+            known_caches(&[], None, Some(service)),
+            Status::pass("there is none; pods ask 10.96.0.10")
+        );
+        assert_eq!(known_caches(&[], None, None), Status::pass("there is none"));
+        for (of_pods, asked) in [
+            (pods(), None),
+            (None, Some(node)),
+            (pods(), Some(service)),
+            (pods(), Some(node)),
+        ] {
+            let Status::Fail(failure) = known_caches(&[], of_pods.clone(), asked) else {
+                panic!("{of_pods:?} {asked:?}")
+            };
+            assert_eq!(failure.expected, "[169.254.20.10]");
+            assert!(matches!(known_caches(&[node], of_pods, asked), Status::Pass { .. }));
+        }
+        // One that does not say where it listens.
+        assert!(matches!(known_caches(&[], Some(vec![]), None), Status::Fail(_)));
     }
 }
