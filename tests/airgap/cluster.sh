@@ -75,8 +75,8 @@ table inet devplane-closed {
   chain prerouting {
     type filter hook prerouting priority raw; policy accept;
     iifname "devplane-pods" ip daddr != { $POD_CIDR, $SERVICE_CIDR, $NODE_IP, 224.0.0.0/4, 255.255.255.255 } counter name pods
-    iifname "devplane-pods" meta nfproto ipv6 icmpv6 type != { mld-listener-report, mld2-listener-report, nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } counter name pods
-    iifname "devplane-pods" meta nfproto ipv6 meta l4proto != ipv6-icmp counter name pods
+    iifname "devplane-pods" ip6 daddr != { $POD_CIDR6, $SERVICE_CIDR6, $NODE_IP6 } icmpv6 type != { mld-listener-report, mld2-listener-report, nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } counter name pods
+    iifname "devplane-pods" ip6 daddr != { $POD_CIDR6, $SERVICE_CIDR6, $NODE_IP6 } meta l4proto != ipv6-icmp counter name pods
   }
   chain output {
     type filter hook output priority 0; policy accept;

@@ -62,12 +62,17 @@ check "with the user's file" inside dev1 'grep -q kept ~/work.txt'
 
 # The screen of the last run, after a restart.
 screen() { inside "$1" "TMUX_TMPDIR=/tmp tmux capture-pane -p -S - -t =workspace: | grep -q -- '$2'"; }
-stop_reason() { [ "$(kubectl -n workspaces get workspace "$1" -o 'jsonpath={.status.stopReason}')" = "$2" ]; }
 inside dev1 'TMUX_TMPDIR=/tmp tmux send-keys -t =workspace: "echo seen-\$((20+3))" Enter'
 eventually 30 screen dev1 seen-23
 before=$(uid dev1)
+# By a watch: what is told for a moment would be missed by who asks now and then.
+reasons=$DEVPLANE_LOCAL_DIR/stop-reasons
+kubectl -n workspaces get workspace dev1 --watch -o 'jsonpath={.status.stopReason}{"\n"}' >"$reasons" &
+watch=$!
+eventually 30 test -s "$reasons"
 kubectl -n workspaces annotate workspace dev1 "workspace.devplane.io/restart-requested-at=$(date -u +%FT%TZ)" >/dev/null
-check "a restart says why it stops the pod" eventually 30 stop_reason dev1 Restart
+check "a restart says why it stops the pod" eventually 60 grep -qx Restart "$reasons"
+kill "$watch"
 check "and replaces it" eventually 180 replaced
 check "the next terminal shows the last screen" eventually 60 screen dev1 'the screen of the last run'
 check "with what was on it" screen dev1 seen-23

@@ -11,7 +11,6 @@ mod audit_schema;
 mod balancer;
 mod browser;
 mod chromium;
-mod departed;
 mod edge;
 mod entry;
 #[path = "../harness/eventually.rs"]

@@ -30,7 +30,7 @@ start_volumes() {
 
 start_policies() {
   start netpol -- netpol "$STATE/conf/admin.kubeconfig"
-  wait_for 30 "the NetworkPolicy engine's table" "$STATE/logs/netpol.log" nft list table ip devplane-netpol
+  wait_for 30 "the NetworkPolicy engine's table" "$STATE/logs/netpol.log" nft list table ip6 devplane-netpol
 }
 
 start_model_server() { apply_with_image "$MODEL_NS" fixed-answer-llm "$MODEL_IMAGE" "$LOCAL_SRC/manifests/fixed-answer-llm.yaml"; }

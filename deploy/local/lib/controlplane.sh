@@ -31,7 +31,7 @@ EOF
     --requestheader-extra-headers-prefix=X-Remote-Extra- --requestheader-group-headers=X-Remote-Group --requestheader-username-headers=X-Remote-User \
     --proxy-client-cert-file="$PKI/front-proxy.crt" --proxy-client-key-file="$PKI/front-proxy.key" \
     --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --admission-control-config-file="$STATE/conf/admission.yaml" \
-    --service-cluster-ip-range="$SERVICE_CIDR" --allow-privileged=true --profiling=false
+    --service-cluster-ip-range="$(both "$SERVICE_CIDR" "$SERVICE_CIDR6")" --allow-privileged=true --profiling=false
   wait_for 120 "the API server" "$STATE/logs/kube-apiserver.log" kubectl get --raw /readyz
 }
 
@@ -43,7 +43,7 @@ start_controllers() {
     --use-service-account-credentials --leader-elect=false \
     --root-ca-file="$PKI/ca.crt" --service-account-private-key-file="$PKI/service-accounts.key" \
     --cluster-signing-cert-file="$PKI/ca.crt" --cluster-signing-key-file="$PKI/ca.key" --requestheader-client-ca-file="$PKI/front-proxy-ca.crt" \
-    --allocate-node-cidrs=true --cluster-cidr="$POD_CIDR" --node-cidr-mask-size=24 --service-cluster-ip-range="$SERVICE_CIDR" \
+    --allocate-node-cidrs=true --cluster-cidr="$(both "$POD_CIDR" "$POD_CIDR6")" --service-cluster-ip-range="$(both "$SERVICE_CIDR" "$SERVICE_CIDR6")" \
     --kube-api-qps=200 --kube-api-burst=400
   config=$STATE/conf/scheduler.kubeconfig
   start kube-scheduler --reads "$PKI/scheduler.crt" -- kube-scheduler \

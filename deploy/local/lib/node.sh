@@ -37,7 +37,7 @@ podLogsDir: "$STATE/podlogs"
 EOF
   start kubelet --reads "$STATE/conf/kubelet.yaml" --reads "$PKI/kubelet.crt" -- kubelet \
     --kubeconfig="$STATE/conf/kubelet.kubeconfig" --config="$STATE/conf/kubelet.yaml" --root-dir="$STATE/kubelet" \
-    --hostname-override="$NODE" --node-ip="$NODE_IP" --cert-dir="$PKI/kubelet-tmp"
+    --hostname-override="$NODE" --node-ip="$(both "$NODE_IP" "$NODE_IP6")" --cert-dir="$PKI/kubelet-tmp"
   wait_for 90 "the node's registration" "$STATE/logs/kubelet.log" kubectl get node "$NODE"
 }
 
@@ -50,11 +50,11 @@ bindAddress: 127.0.0.1
 healthzBindAddress: 127.0.0.1:10256
 metricsBindAddress: 127.0.0.1:10249
 clientConnection: {kubeconfig: "$STATE/conf/kube-proxy.kubeconfig"}
-clusterCIDR: $POD_CIDR
+clusterCIDR: $(both "$POD_CIDR" "$POD_CIDR6")
 hostnameOverride: $NODE
 mode: nftables
 conntrack: {maxPerCore: 0}
-nodePortAddresses: [127.0.0.0/8, $NODE_IP/32]
+nodePortAddresses: [127.0.0.0/8, $(both "$NODE_IP/32" "$NODE_IP6/128")]
 EOF
   kubectl apply -f "$LOCAL_SRC/manifests/kube-proxy-rbac.yaml" >/dev/null
   start kube-proxy --reads "$STATE/conf/kube-proxy.yaml" --reads "$PKI/kube-proxy.crt" -- kube-proxy --config="$STATE/conf/kube-proxy.yaml"

@@ -31,13 +31,17 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         SystemdCgroup = false
 EOF
-  # IPv6 is off on the pods' interface: on one bridge they would otherwise meet by link-local addresses, past every policy.
-  local no_ipv6=
-  [ ! -d /proc/sys/net/ipv6 ] || no_ipv6=', {"type": "tuning", "sysctl": {"net.ipv6.conf.eth0.disable_ipv6": "1"}}'
+  # Without addresses of IPv6 it is off on the pods' interface: on one bridge they would otherwise meet by link-local addresses, past every policy.
+  local ranges="[{\"subnet\": \"$POD_CIDR\"}]" routes='{"dst": "0.0.0.0/0"}' no_ipv6=
+  if [ "$IPV6" = yes ]; then
+    ranges+=", [{\"subnet\": \"$POD_CIDR6\"}]" routes+=', {"dst": "::/0"}'
+  elif [ -d /proc/sys/net/ipv6 ]; then
+    no_ipv6=', {"type": "tuning", "sysctl": {"net.ipv6.conf.eth0.disable_ipv6": "1"}}'
+  fi
   put "$STATE/conf/cni/10-devplane.conflist" <<EOF
 {"cniVersion": "1.0.0", "name": "devplane", "plugins": [
   {"type": "bridge", "bridge": "$POD_BRIDGE", "isGateway": true, "ipMasq": false, "hairpinMode": true,
-   "ipam": {"type": "host-local", "dataDir": "$RUN/cni-ipam", "ranges": [[{"subnet": "$POD_CIDR"}]], "routes": [{"dst": "0.0.0.0/0"}]}}$no_ipv6
+   "ipam": {"type": "host-local", "dataDir": "$RUN/cni-ipam", "ranges": [$ranges], "routes": [$routes]}}$no_ipv6
 ]}
 EOF
   start containerd --reads "$STATE/conf/containerd.toml" -- containerd --config "$STATE/conf/containerd.toml"

@@ -23,6 +23,13 @@ POD_CIDR=10.244.0.0/24
 SERVICE_CIDR=10.96.0.0/16
 API_SERVICE_IP=10.96.0.1
 DNS_IP=10.96.0.10
+# Unique local addresses (RFC 4193), for pods, Services and the node where IPV6 is yes: network.sh decides it.
+NODE_IP6=fd00:10:250::1
+POD_CIDR6=fd00:10:244::/64
+SERVICE_CIDR6=fd00:10:96::/112
+IPV6=$(cat "$STATE/ipv6" 2>/dev/null || echo no)
+# both IPV4 IPV6: as Kubernetes' programs take them, of both families where there are both.
+both() { if [ "$IPV6" = yes ]; then printf '%s,%s' "$1" "$2"; else printf '%s' "$1"; fi; }
 CLUSTER_DOMAIN=cluster.local
 
 SYSTEM_NS=workspace-operator-system

@@ -60,7 +60,7 @@ release_mounts() {
   done <<<"$(our_mounts)"
 }
 
-NFT_TABLES=("ip $NETWORK_TABLE" "ip devplane-netpol" "ip kube-proxy" "ip6 kube-proxy")
+NFT_TABLES=({ip,ip6}" $NETWORK_TABLE" {ip,ip6}" devplane-netpol" {ip,ip6}" kube-proxy")
 
 remove_everything() {
   local table link setting
@@ -110,7 +110,7 @@ check_nothing_left() {
     # shellcheck disable=SC2086
     ! nft list table $table >/dev/null 2>&1 || left+=("nftables table: $table")
   done
-  [ -z "$(ip route show "$SERVICE_CIDR")" ] || left+=("route: $SERVICE_CIDR")
+  for name in "$SERVICE_CIDR" "$SERVICE_CIDR6"; do [ -z "$(ip route show "$name")" ] || left+=("route: $name"); done
   [ ! -e "$STATE" ] || left+=("directory: $STATE")
   [ ! -e "$RUN" ] || left+=("directory: $RUN")
   [ ${#left[@]} -eq 0 ] || fail "left behind: $(printf '%s; ' "${left[@]}")" "stop what still uses it, then run the same command again"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Turns matrix.txt into packets on the local cluster that is up, with dev1 and dev2 running there: first with the engine of NetworkPolicies, then
-# without it. Exit code 77 says that nothing was shown, as this cluster enforces nothing.
+# without it, by IPv4 and, where pods have it, by IPv6. Exit code 77 says that nothing was shown, as this cluster enforces nothing.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo=$(cd "$here/../../.." && pwd)
@@ -10,9 +10,11 @@ for library in settings log process addons; do
 done
 eval "$("$repo/deploy/local/env.sh")"
 
-# Hosts outside the cluster, in a network namespace of ours; the addresses are for documentation (RFC 5737), but for the clouds' metadata service.
+# Hosts outside the cluster, in a network namespace of ours; the addresses are for documentation (RFC 5737, RFC 3849), but for those of the clouds' metadata
+# service.
 OUTSIDE=devplane-outside
 ALLOWED=198.51.100.10 OTHER=198.51.100.20 METADATA=169.254.169.254
+ALLOWED6=2001:db8::10 OTHER6=2001:db8::20 METADATA6=fd00:ec2::254
 TABLE=7681
 ATTEMPTS=10000
 
@@ -31,9 +33,18 @@ outside_up() {
   local address
   for address in "$ALLOWED/24" "$OTHER/24" "$METADATA/32"; do ip -n "$OUTSIDE" address add "$address" dev inner; done
   ip -n "$OUTSIDE" route add default via 198.51.100.1
-  local listen
+  local listen listens=({TCP4-LISTEN:443,TCP4-LISTEN:25,TCP4-LISTEN:80})
   # By UDP an answer must come from the address that was asked.
-  for listen in TCP-LISTEN:443 TCP-LISTEN:25 TCP-LISTEN:80 "UDP-LISTEN:53,bind=$ALLOWED" "UDP-LISTEN:53,bind=$METADATA"; do
+  listens+=("UDP4-LISTEN:53,bind=$ALLOWED" "UDP4-LISTEN:53,bind=$METADATA")
+  if [ "$IPV6" = yes ]; then
+    ip address add 2001:db8::1/64 dev devplane-out nodad
+    ip -6 rule add from "$POD_CIDR6" to "$METADATA6" lookup "$TABLE"
+    ip -6 route add "$METADATA6/128" dev devplane-out table "$TABLE"
+    for address in "$ALLOWED6/64" "$OTHER6/64" "$METADATA6/128"; do ip -n "$OUTSIDE" address add "$address" dev inner nodad; done
+    ip -6 -n "$OUTSIDE" route add default via 2001:db8::1
+    listens+=({TCP6-LISTEN:443,TCP6-LISTEN:25,TCP6-LISTEN:80},ipv6only "UDP6-LISTEN:53,bind=[$ALLOWED6]" "UDP6-LISTEN:53,bind=[$METADATA6]")
+  fi
+  for listen in "${listens[@]}"; do
     alone ip netns exec "$OUTSIDE" socat "$listen,fork,reuseaddr" EXEC:cat >/dev/null 2>&1 </dev/null &
   done
 }
@@ -44,6 +55,7 @@ clean_up() {
   # Also those that answer one question each by UDP, and go on when the listener has ended.
   ip netns pids "$OUTSIDE" 2>/dev/null | xargs -r kill 2>/dev/null || true
   ip rule delete from "$POD_CIDR" to "$METADATA" lookup "$TABLE" 2>/dev/null || true
+  ip -6 rule delete from "$POD_CIDR6" to "$METADATA6" lookup "$TABLE" 2>/dev/null || true
   ip link delete devplane-out 2>/dev/null || true
   ip netns delete "$OUTSIDE" 2>/dev/null || true
   running netpol || start_policies
@@ -99,23 +111,27 @@ EOF
   kubectl -n "$SYSTEM_NS" wait --for=jsonpath='{.status.phase}'=Running pod/as-operator pod/as-gateway --timeout=120s >/dev/null
 }
 
-pod_address() { kubectl -n "$1" get pod "${@:2}" -o 'jsonpath={.items[0].status.podIP}{.status.podIP}'; }
+# of FAMILY: those of the addresses on stdin, ipv4 or ipv6.
+of() { if [ "$1" = ipv6 ]; then grep : || true; else grep -v : || true; fi; }
+pod_address() { # FAMILY NAMESPACE POD...
+  kubectl -n "$2" get pod "${@:3}" -o 'jsonpath={range .items[0].status.podIPs[*]}{.ip}{"\n"}{end}{range .status.podIPs[*]}{.ip}{"\n"}{end}' | of "$1"
+}
 
-address_of() {
-  case $1 in
-    dns) pod_address kube-system -l k8s-app=kube-dns ;;
-    model) pod_address "$MODEL_NS" -l app=fixed-answer-llm ;;
+address_of() { # FAMILY NAME
+  case $2 in
+    dns) pod_address "$1" kube-system -l k8s-app=kube-dns ;;
+    model) pod_address "$1" "$MODEL_NS" -l app=fixed-answer-llm ;;
+    model-service) kubectl -n "$MODEL_NS" get service fixed-answer-llm -o 'jsonpath={range .spec.clusterIPs[*]}{@}{"\n"}{end}' | of "$1" ;;
     # Not those that were made here.
-    operator | gateway) pod_address "$SYSTEM_NS" -l "app=workspace-$1,app.kubernetes.io/name" ;;
-    provider) echo "$NODE_IP" ;;
-    stranger) pod_address connectivity stranger ;;
-    dev1 | dev2) pod_address "$WORKSPACES_NS" "$1-workspace-pod" ;;
+    operator | gateway) pod_address "$1" "$SYSTEM_NS" -l "app=workspace-$2,app.kubernetes.io/name" ;;
+    stranger) pod_address "$1" connectivity stranger ;;
+    dev1 | dev2) pod_address "$1" "$WORKSPACES_NS" "$2-workspace-pod" ;;
     api-server-service) echo "$API_SERVICE_IP" ;;
-    api-server | kubelet) echo "$NODE_IP" ;;
-    allowed-host) echo "$ALLOWED" ;;
-    other-host) echo "$OTHER" ;;
-    metadata) echo "$METADATA" ;;
-    *) printf "error: matrix.txt speaks of '%s', and nobody is called so\n" "$1" >&2 && exit 65 ;;
+    api-server | kubelet | provider) printf '%s\n' "$NODE_IP" "$NODE_IP6" | of "$1" ;;
+    allowed-host) printf '%s\n' "$ALLOWED" "$ALLOWED6" | of "$1" ;;
+    other-host) printf '%s\n' "$OTHER" "$OTHER6" | of "$1" ;;
+    metadata) printf '%s\n' "$METADATA" "$METADATA6" | of "$1" ;;
+    *) printf "error: matrix.txt speaks of '%s', and nobody is called so\n" "$2" >&2 && exit 65 ;;
   esac
 }
 
@@ -152,7 +168,27 @@ measured() {
     sed -n 's/^devplane_operator_policy_enforcement{state="\([a-z_]*\)"} 1$/\1/p'
 }
 
-told_by_event() { kubectl -n "$WORKSPACES_NS" get events --field-selector reason=PoliciesNotEnforced -o name | grep -q .; }
+# An Event is written after the condition.
+told_by_event() { within 20 has_event; }
+has_event() { kubectl -n "$WORKSPACES_NS" get events --field-selector reason=PoliciesNotEnforced -o name | grep -q .; }
+
+# within SECONDS COMMAND...: true as soon as COMMAND is.
+within() {
+  local deadline=$((SECONDS + $1))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    [ "$SECONDS" -lt "$deadline" ] || return 1
+    sleep 0.2
+  done
+}
+
+# Whether the engine is there, and its tables hold each of these addresses.
+engine_has() {
+  local address tables
+  tables=$(nft list table ip devplane-netpol 2>/dev/null && nft list table ip6 devplane-netpol) || return 1
+  for address in "$@"; do grep -qwF -- "$address" <<<"$tables" || return 1; done
+}
+engine_has_not() { ! engine_has "$@"; }
 
 # The doctor's own look from pods that it makes, as it prints it.
 probed() {
@@ -163,15 +199,35 @@ probed() {
 # What the doctor tries, as it calls it.
 PROBED=("the canary's terminal port" 'the API server' "another workspace's terminal port" "a node's kubelet" 'the metadata service' 'another port of the DNS pods')
 
-# tried NAME: each line of the matrix with what came of it, in the file NAME.
-tried() {
-  local from to port expected address
-  while read -r from to port expected; do
+FAMILIES=(ipv4)
+[ "$IPV6" = no ] || FAMILIES+=(ipv6)
+
+# One more time where it should get through: on a busy machine a packet comes late, or kubectl does.
+patiently_reaches() { reaches "$@" 2>/dev/null || { sleep 1 && reaches "$@" 2>/dev/null; }; }
+
+# tried_by FAMILY POLICED: each line of the matrix with what came of it; without policies each should get through.
+tried_by() {
+  local from to port expected only address try
+  while read -r from to port expected only; do
     case $from in "" | "#"*) continue ;; esac
-    address=$(address_of "$to")
-    [ -n "$address" ] || { printf 'error: %s has no address\n' "$to" >&2 && exit 1; }
-    if reaches "$from" "$address" "${port%/*}" "${port#*/}" 2>/dev/null; then printf '%s reached\n' "$from $to $port $expected"; else printf '%s refused\n' "$from $to $port $expected"; fi
-  done <"$here/matrix.txt" >"$1"
+    [ "${only:-$1}" = "$1" ] || continue
+    address=$(address_of "$1" "$to")
+    [ -n "$address" ] || { printf 'error: %s has no address of %s\n' "$to" "$1" >&2 && return 1; }
+    try=patiently_reaches
+    [ "$expected $2" != "refused policed" ] || try=reaches
+    if "$try" "$from" "$address" "${port%/*}" "${port#*/}" 2>/dev/null; then printf '%s reached\n' "$from $to $port $1 $expected"; else printf '%s refused\n' "$from $to $port $1 $expected"; fi
+  done <"$here/matrix.txt"
+}
+
+# tried NAME POLICED: all of it, in the file NAME.
+tried() {
+  local family trying=()
+  for family in "${FAMILIES[@]}"; do
+    tried_by "$family" "$2" >"$1.$family" &
+    trying+=($!)
+  done
+  for family in "${trying[@]}"; do wait "$family"; done
+  for family in "${FAMILIES[@]}"; do cat "$1.$family"; done >"$1"
 }
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/devplane-connectivity-XXXXXX")
@@ -181,14 +237,18 @@ stranger_up
 control_plane_up
 kubectl -n "$WORKSPACES_NS" exec dev2-workspace-pod -- sh -c 'python3 -m http.server 8000 --directory /tmp >/dev/null 2>&1 &'
 kubectl -n "$WORKSPACES_NS" exec dev1-workspace-pod -- sh -c 'python3 -m http.server 8000 --directory /tmp >/dev/null 2>&1 &'
-kubectl -n "$WORKSPACES_NS" patch workspace dev1 --type merge -p "{\"spec\":{\"aiConfig\":{\"egressCIDRs\":[\"$ALLOWED/32\"]}}}" >/dev/null
-for _ in $(seq 60); do
-  [ "$(kubectl -n "$WORKSPACES_NS" get networkpolicy dev1-workspace-egress -o 'jsonpath={.spec.egress[-1:].to[0].ipBlock.cidr}')" != "$ALLOWED/32" ] || break
-  sleep 0.5
+kubectl -n "$WORKSPACES_NS" patch workspace dev1 --type merge -p "{\"spec\":{\"aiConfig\":{\"egressCIDRs\":[\"$ALLOWED/32\",\"$ALLOWED6/128\"]}}}" >/dev/null
+# What is policed, and the change that was just made.
+policed=("$ALLOWED")
+for family in "${FAMILIES[@]}"; do
+  for pod in "$SYSTEM_NS as-operator" "$SYSTEM_NS as-gateway" "$WORKSPACES_NS dev1-workspace-pod" "$WORKSPACES_NS dev2-workspace-pod"; do
+    # shellcheck disable=SC2086
+    policed+=("$(pod_address "$family" $pod)")
+  done
 done
-# The engine sees a change within moments.
-sleep 2
-tried "$work/with"
+[ "$IPV6" = no ] || policed+=("$ALLOWED6")
+! engine_has || within 60 engine_has "${policed[@]}" || { printf 'error: after 60 s the policies are not applied to all of %s\n' "${policed[*]}" >&2 && exit 1; }
+tried "$work/with" policed
 if ! grep -q ' refused refused$' "$work/with"; then
   printf 'skipped  this cluster enforces no NetworkPolicies: every line of the matrix is reached, and nothing is shown\n'
   exit 77
@@ -196,13 +256,13 @@ fi
 canary_on=$(found True $((3 * INTERVAL)) && measured) || canary_on="$(enforced) after $((3 * INTERVAL)) s"
 probed >"$work/probed-on" || true
 stop netpol
-nft delete table ip devplane-netpol
+for family in ip ip6; do nft delete table "$family" devplane-netpol; done
 # What is found within the interval is told a moment later: the operator still has to write it, and this to ask for it.
-canary_off=$(found False $((INTERVAL + 5)) && measured && told_by_event) || canary_off="$(enforced), the metric says $(measured)"
-tried "$work/without"
+canary_off=$(found False $((INTERVAL + 10)) && measured && told_by_event) || canary_off="$(enforced), the metric says $(measured)"
+tried "$work/without" not-policed
 probed >"$work/probed-off" || true
 # What is left when no policy is enforced: each side's certificate.
-kubectl -n "$WORKSPACES_NS" exec -i dev2-workspace-pod -- python3 - "$(address_of dev1)" "$ATTEMPTS" <"$here/terminal.py" >"$work/attempts"
+kubectl -n "$WORKSPACES_NS" exec -i dev2-workspace-pod -- python3 - "$(address_of ipv4 dev1)" "$ATTEMPTS" <"$here/terminal.py" >"$work/attempts"
 start_policies
 canary_again=$(found True $((2 * INTERVAL)) && measured) || canary_again="$(enforced) after $((2 * INTERVAL)) s"
 
@@ -210,13 +270,15 @@ canary_again=$(found True $((2 * INTERVAL)) && measured) || canary_again="$(enfo
 kubectl -n "$SYSTEM_NS" scale deployment workspace-operator --replicas=0 >/dev/null
 kubectl -n "$SYSTEM_NS" wait --for=delete pod -l app=workspace-operator,app.kubernetes.io/name --timeout=60s >/dev/null
 kubectl -n "$WORKSPACES_NS" delete networkpolicies -l user=dev1 >/dev/null
-sleep 2
+within 60 engine_has_not "$ALLOWED" || { printf 'error: after 60 s the policies that were deleted are still applied\n' >&2 && exit 1; }
 orphan=ok
-for target in "allowed-host 443" "dns 53" "stranger 8000"; do
-  read -r to port <<<"$target"
-  if reaches dev1 "$(address_of "$to")" tcp "$port" 2>/dev/null; then orphan="$to is reached"; fi
+for family in "${FAMILIES[@]}"; do
+  for target in "allowed-host 443" "dns 53" "stranger 8000"; do
+    read -r to port <<<"$target"
+    if reaches dev1 "$(address_of "$family" "$to")" tcp "$port" 2>/dev/null; then orphan="$to is reached by $family"; fi
+  done
+  if reaches stranger "$(address_of "$family" dev1)" tcp 8000 2>/dev/null; then orphan="it is reached by $family"; fi
 done
-if reaches stranger "$(address_of dev1)" tcp 8000 2>/dev/null; then orphan="it is reached"; fi
 kubectl -n "$SYSTEM_NS" scale deployment workspace-operator --replicas=1 >/dev/null
 kubectl -n "$SYSTEM_NS" rollout status deployment workspace-operator --timeout=120s >/dev/null
 
@@ -250,8 +312,8 @@ if [ "$(cat "$work/attempts")" = "$ATTEMPTS 0" ]; then
 else
   printf 'FAILED  of %s attempts at the terminal of another so many reached it, and so many bytes came back: %s\n' "$ATTEMPTS" "$(cat "$work/attempts")" && failed=$((failed + 1))
 fi
-while read -r from to port expected got _ _ _ _ open; do
-  line="$from -> $to $port: $expected"
+while read -r from to port family expected got _ _ _ _ _ open; do
+  line="$from -> $to $port by $family: $expected"
   if [ "$expected" != "$got" ]; then
     printf 'FAILED  %s, but it is %s\n' "$line" "$got" && failed=$((failed + 1))
   elif [ "$open" != reached ]; then
@@ -260,5 +322,6 @@ while read -r from to port expected got _ _ _ _ open; do
     printf 'ok      %s\n' "$line"
   fi
 done < <(paste -d' ' "$work/with" "$work/without")
-printf 'connectivity: %d lines, %d failed\n' "$(grep -cvE '^ *(#|$)' "$here/matrix.txt")" "$failed"
+[ "$IPV6" = yes ] || printf 'skipped  by IPv6: the pods of this cluster have no addresses of it\n'
+printf 'connectivity: %d lines, %d failed\n' "$(wc -l <"$work/with")" "$failed"
 [ "$failed" = 0 ]

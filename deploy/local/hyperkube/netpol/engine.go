@@ -1,8 +1,9 @@
-// Package netpol turns the NetworkPolicies of a one-node cluster into one nftables table.
+// Package netpol turns the NetworkPolicies of a one-node cluster into nftables tables, one for IPv4 and one for IPv6.
 //
-// It is for local use and tests. It watches Pods, Namespaces and NetworkPolicies and, at each change, replaces its table
+// It is for local use and tests. It watches Pods, Namespaces and NetworkPolicies and, at each change, replaces its tables
 // as a whole in one transaction, so that no packet ever meets half a policy. Limits:
-//   - one node, IPv4 only: the pods of the local cluster have no IPv6 address, and an IPv6 ipBlock matches nothing;
+//   - one node;
+//   - link-local addresses are not judged: the local cluster lets nothing but the search for neighbours go by them;
 //   - a pod is filtered from the moment the kubelet reports its address, which is a little after its containers start;
 //   - what the node itself sends to a pod is never filtered (the kubelet's probes need that);
 //   - policies select pods of the pod network; host-network pods are the node.
@@ -39,7 +40,7 @@ type engine struct {
 	applied    string
 }
 
-// Run enforces the policies of the kubeconfig's cluster until ctx ends. It leaves its table in place: policies that
+// Run enforces the policies of the kubeconfig's cluster until ctx ends. It leaves its tables in place: policies that
 // hold while it restarts are safer than none.
 func Run(ctx context.Context, kubeconfig string) error {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
