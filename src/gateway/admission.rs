@@ -7,9 +7,10 @@ use super::reject::Rejection;
 use super::service::{Asked, Gateway};
 use super::session::Session;
 use super::sign_ins::is_registered;
-use super::workspaces::Ensured;
+use super::workspaces::{EnsureError, Ensured};
 use crate::api::Workspace;
 use crate::audit::{self, Action, Actor, Event, Outcome, Target};
+use crate::identity::UserId;
 use crate::telemetry::metrics::{RateLimitEndpoint, RateLimitHit};
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -62,12 +63,12 @@ fn take(gateway: &Gateway, asked: &Asked, caller: &Caller, to: AdmittedTo) -> Re
 }
 
 async fn ensure(gateway: &Gateway, asked: &Asked, caller: &Caller) -> Result<Arc<Workspace>, Rejection> {
-    let exists = |name: &str, action, outcome, reason| {
+    let exists = |name: &str, action, reason| {
         audit::emit(&Event::EnsureExists {
             actor: caller.actor(asked),
             target: gateway.target(name),
             action,
-            outcome,
+            outcome: Outcome::Success,
             reason,
         });
     };
@@ -83,9 +84,9 @@ async fn ensure(gateway: &Gateway, asked: &Asked, caller: &Caller) -> Result<Arc
         }) => {
             let name = workspace.name_any();
             if created {
-                exists(&name, Action::Create, Outcome::Success, "created");
+                exists(&name, Action::Create, "created");
             } else {
-                exists(&name, Action::Get, Outcome::Success, "found");
+                exists(&name, Action::Get, "found");
             }
             if woken {
                 audit::emit(&Event::EnsureRunning {
@@ -98,23 +99,32 @@ async fn ensure(gateway: &Gateway, asked: &Asked, caller: &Caller) -> Result<Arc
             }
             Ok(workspace)
         }
-        Err(error) => {
-            tracing::warn!(request_id = asked.id.as_str(), user_id = caller.user_id.as_str(), %error, "no workspace for a user");
-            let rejection = Rejection::from(error);
-            let (outcome, reason) = match rejection {
-                Rejection::ForeignWorkspace { .. } => (Outcome::Denied, "other_owner"),
-                Rejection::UnboundWorkspace { .. } => (Outcome::Denied, "no_owner"),
-                Rejection::SeveralWorkspaces { .. } => (Outcome::Denied, "ambiguous"),
-                Rejection::WorkspaceSuspended { .. } => (Outcome::Denied, "suspended"),
-                _ => (Outcome::Failure, "unavailable"),
-            };
-            exists(caller.user_id.as_str(), Action::Get, outcome, reason);
-            Err(rejection)
-        }
+        Err(error) => Err(gateway.without_workspace(error, &caller.user_id, caller.actor(asked))),
     }
 }
 
 impl Gateway {
+    /// Tells why a user has no Workspace to enter.
+    pub fn without_workspace(&self, error: EnsureError, user_id: &UserId, actor: Actor<'_>) -> Rejection {
+        tracing::warn!(request_id = actor.request_id, user_id = user_id.as_str(), %error, "no workspace for a user");
+        let rejection = Rejection::from(error);
+        let (outcome, reason) = match rejection {
+            Rejection::ForeignWorkspace { .. } => (Outcome::Denied, "other_owner"),
+            Rejection::UnboundWorkspace { .. } => (Outcome::Denied, "no_owner"),
+            Rejection::SeveralWorkspaces { .. } => (Outcome::Denied, "ambiguous"),
+            Rejection::WorkspaceSuspended { .. } => (Outcome::Denied, "suspended"),
+            _ => (Outcome::Failure, "unavailable"),
+        };
+        audit::emit(&Event::EnsureExists {
+            actor,
+            target: self.target(user_id.as_str()),
+            action: Action::Get,
+            outcome,
+            reason,
+        });
+        rejection
+    }
+
     /// One more try to sign in from the address of a request.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use super::refresh::{catch_up, refresh};
 use super::reject::Rejection;
 use super::service::{Asked, Gateway};
 use super::session::{Presented, Session};
-use super::standing::{Over, after, of_session, of_token};
+use super::standing::{Over, after};
 use crate::api::Workspace;
 use crate::audit::{self, Actor, Event};
 use crate::identity::UserId;
@@ -76,7 +76,9 @@ pub async fn authenticate(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Calle
         Some(token) => match gateway.provider.verify_bearer(token).await {
             Ok(person) => {
                 let workspace = gateway.workspaces.find(&person.identity).ok().flatten();
-                let standing = of_token(&person, workspace.as_deref(), asked.now);
+                let standing = gateway
+                    .workspaces
+                    .token_stands(&person, workspace.as_deref(), asked.now);
                 standing.map_err(|over| ended(asked, &person, over))?;
                 Ok(Caller::new(person, Via::BearerToken, None))
             }
@@ -107,11 +109,18 @@ async fn keep(gateway: &Arc<Gateway>, asked: &Asked, mut session: Session) -> Re
     let seen = session.seen;
     let used = if is_use { now } else { seen };
     let stands = |session: &Session, workspace: Option<&Workspace>| {
-        of_session(session, workspace, seen, rules, gateway.clock.now())
-            .map_err(|over| ended(asked, &session.person, over))
+        let standing = gateway
+            .workspaces
+            .session_stands(session, workspace, seen, gateway.clock.now());
+        standing.map_err(|over| ended(asked, &session.person, over))
     };
     let found = gateway.workspaces.find(&session.person.identity);
-    let mut workspace = found.as_ref().ok().cloned().flatten();
+    // Whether it is revoked can't be known then.
+    let mut workspace = found.map_err(|error| {
+        let user_id = UserId::of(&session.person.identity);
+        let actor = actor(asked, Some(&session.person), Some(&user_id));
+        gateway.without_workspace(error, &user_id, actor)
+    })?;
     let mut standing = stands(&session, workspace.as_deref())?;
     let mut is_confirmed = standing.confirmed(now).is_ok();
     if let (Some(current), Some(due)) = (&workspace, standing.refresh_at)
@@ -128,12 +137,12 @@ async fn keep(gateway: &Arc<Gateway>, asked: &Asked, mut session: Session) -> Re
         }
     }
     if !is_confirmed {
-        return Err(match found {
-            Ok(Some(_)) => ended(asked, &session.person, Over::Unconfirmed),
+        let over = match workspace {
+            Some(_) => Over::Unconfirmed,
             // What the provider would say has no place to be written to. Signing in makes one.
-            Ok(None) => ended(asked, &session.person, Over::Expired),
-            Err(error) => error.into(),
-        });
+            None => Over::Expired,
+        };
+        return Err(ended(asked, &session.person, over));
     }
     let mut is_newer = workspace
         .as_deref()
@@ -171,6 +180,7 @@ fn ended(asked: &Asked, person: &Person, over: Over) -> Rejection {
     rejected(asked, Some(person), over.reason());
     match over {
         Over::Unconfirmed => Rejection::SessionUnconfirmed,
+        Over::Gone => Rejection::WorkspaceGone,
         Over::Revoked | Over::Expired | Over::Idle => Rejection::SessionExpired,
     }
 }
@@ -178,12 +188,16 @@ fn ended(asked: &Asked, person: &Person, over: Over) -> Rejection {
 /// `person` is whose it is, or was: nobody may enter with it, but that it was theirs is known.
 fn rejected(asked: &Asked, person: Option<&Person>, reason: &'static str) {
     let user_id = person.map(|person| UserId::of(&person.identity));
-    let actor = Actor {
+    let actor = actor(asked, person, user_id.as_ref());
+    audit::emit(&Event::TokenRejected { actor, reason });
+}
+
+fn actor<'a>(asked: &'a Asked, person: Option<&'a Person>, user_id: Option<&'a UserId>) -> Actor<'a> {
+    Actor {
         request_id: asked.id.as_str(),
         subject: person.map(|person| person.identity.subject.as_str()),
-        user_id: user_id.as_ref().map(UserId::as_str),
-    };
-    audit::emit(&Event::TokenRejected { actor, reason });
+        user_id: user_id.map(UserId::as_str),
+    }
 }
 
 /// An `Authorization` header that is no single Bearer token.

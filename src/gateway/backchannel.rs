@@ -2,13 +2,16 @@
 //!
 //! `POST /backchannel-logout` revokes what the logout token names, in the annotations of the Workspace, which every gateway watches. A
 //! token that comes again to the same gateway is refused; to another one it changes nothing: a session that was revoked stays
-//! so, and a subject's sessions are only revoked up to the time at which the token was made.
+//! so, and a subject's sessions are only revoked up to the time at which the token was made. Of whom no Workspace tells, this gateway
+//! remembers it.
 
+use super::departures::Whose;
 use super::index::recorded_owner;
 use super::limits::Tokens;
 use super::reject::Rejection;
 use super::respond::{self, Answer};
 use super::service::{Asked, Gateway};
+use super::standing::Over;
 use super::workspaces::EnsureError;
 use crate::audit::{self, Actor, Event};
 use crate::identity::{Identity, UserId};
@@ -107,26 +110,30 @@ pub async fn logout(gateway: &Gateway, asked: &Asked) -> Result<Answer, Rejectio
 async fn revoke(gateway: &Gateway, asked: &Asked, logout: &Logout) -> Result<bool, EnsureError> {
     let now = asked.now;
     let workspaces = &gateway.workspaces;
+    let owner = |subject: &String| Identity {
+        issuer: gateway.provider.issuer().to_owned(),
+        subject: subject.clone(),
+    };
     let workspace = match (&logout.subject, &logout.provider_session) {
-        (Some(subject), _) => workspaces.find(&Identity {
-            issuer: gateway.provider.issuer().to_owned(),
-            subject: subject.clone(),
-        })?,
+        (Some(subject), _) => workspaces.find(&owner(subject))?,
         (None, Some(session)) => workspaces.with_provider_session(session)?,
         (None, None) => None,
     };
+    // By the provider's clock, which may be late.
+    let before = now.min(logout.issued + gateway.provider.clock_skew());
     let Some(workspace) = workspace else {
+        let (whose, before) = match (&logout.provider_session, &logout.subject) {
+            (Some(session), _) => (Whose::Session(session.clone()), now),
+            (None, Some(subject)) => (Whose::Owner(owner(subject)), before),
+            (None, None) => return Ok(false),
+        };
+        workspaces.departures.note(whose, before, Over::Revoked, now);
         return Ok(false);
     };
     let name = workspace.name_any();
     match &logout.provider_session {
         Some(session) => workspaces.revoke(&name, &[session], now).await?,
-        // By the provider's clock, which may be late.
-        None => {
-            workspaces
-                .revoke_before(&workspace, now.min(logout.issued + gateway.provider.clock_skew()))
-                .await?
-        }
+        None => workspaces.revoke_before(&workspace, before).await?,
     }
     let owner = recorded_owner(&workspace);
     let user_id = owner.as_ref().map(UserId::of);

@@ -30,7 +30,11 @@ const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 /// # Errors
 /// When nobody is signed in, or it is not known which Workspace is theirs.
 pub async fn follow(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Rejection> {
-    let caller = authenticate(gateway, asked).await?;
+    let caller = match authenticate(gateway, asked).await {
+        // What is said of it is the same as to who followed it when it was deleted: a page begins no session by itself.
+        Err(Rejection::WorkspaceGone) => return Ok(respond::events(stream::iter([GONE]))),
+        authenticated => authenticated?,
+    };
     let found = gateway.workspaces.find(&caller.person.identity)?;
     let name = found.map_or_else(|| caller.user_id.to_string(), |workspace| workspace.name_any());
     let owner = caller.person.identity.clone();
@@ -69,6 +73,8 @@ impl Following {
         let gateway = Arc::clone(&self.gateway);
         let mut over = std::mem::replace(&mut self.over, Box::pin(std::future::pending()));
         let event = tokio::select! {
+            // A session ends with its Workspace: that is told first.
+            biased;
             event = self.event() => event,
             () = sleep(KEEP_ALIVE) => Some(COMMENT),
             () = gateway.drain.stopping() => None,

@@ -10,12 +10,17 @@ use tokio::sync::watch;
 /// A Workspace as someone follows it; `None` while there is none of its name.
 pub type Followed = watch::Receiver<Option<Arc<Workspace>>>;
 
+/// Below this, nobody looks for followers that went away.
+const FEW: usize = 64;
+
 /// All Workspaces of the namespace, by name and by owner.
 #[derive(Default)]
 pub struct Index {
     by_name: HashMap<String, Arc<Workspace>>,
     by_owner: HashMap<Identity, BTreeSet<String>>,
     followers: HashMap<String, watch::Sender<Option<Arc<Workspace>>>>,
+    /// With how many followers those are looked for that went away: a share of them each time, however many come at once.
+    swept_at: usize,
 }
 
 impl Index {
@@ -53,13 +58,17 @@ impl Index {
 
     /// Every later change of the Workspace `name`, beginning with how it is now.
     pub fn follow(&mut self, name: &str) -> Followed {
-        self.followers.retain(|_, sender| sender.receiver_count() > 0);
+        if self.followers.len() >= self.swept_at.max(FEW) {
+            self.followers.retain(|_, sender| sender.receiver_count() > 0);
+            self.swept_at = 2 * self.followers.len();
+        }
         let current = self.get(name);
         let sender = self.followers.entry(name.to_owned());
         sender.or_insert_with(|| watch::Sender::new(current)).subscribe()
     }
 
-    pub fn apply(&mut self, workspace: Workspace) {
+    /// Gives the one whose place it takes, of the same name and deleted meanwhile.
+    pub fn apply(&mut self, workspace: Workspace) -> Option<Arc<Workspace>> {
         let name = workspace.name_any();
         self.forget_owner(&name);
         if let Some(owner) = recorded_owner(&workspace) {
@@ -67,18 +76,22 @@ impl Index {
         }
         let workspace = Arc::new(workspace);
         self.tell(&name, Some(&workspace));
-        self.by_name.insert(name, workspace);
+        let uid = workspace.uid();
+        self.by_name
+            .insert(name, workspace)
+            .filter(|before| before.uid() != uid)
     }
 
-    pub fn remove(&mut self, name: &str) {
+    /// Gives the one that was there.
+    pub fn remove(&mut self, name: &str) -> Option<Arc<Workspace>> {
         self.forget_owner(name);
-        if self.by_name.remove(name).is_some() {
-            self.tell(name, None);
-        }
+        let removed = self.by_name.remove(name)?;
+        self.tell(name, None);
+        Some(removed)
     }
 
-    /// Takes over a whole new list, as after a broken watch.
-    pub fn replace(&mut self, workspaces: Vec<Workspace>) {
+    /// Takes over a whole new list, as after a broken watch. Gives those that were there and are not any more.
+    pub fn replace(&mut self, workspaces: Vec<Workspace>) -> Vec<Arc<Workspace>> {
         let names: BTreeSet<_> = workspaces.iter().map(ResourceExt::name_any).collect();
         let gone: Vec<_> = self
             .by_name
@@ -86,12 +99,9 @@ impl Index {
             .filter(|name| !names.contains(*name))
             .cloned()
             .collect();
-        for name in gone {
-            self.remove(&name);
-        }
-        for workspace in workspaces {
-            self.apply(workspace);
-        }
+        let mut departed: Vec<_> = gone.iter().filter_map(|name| self.remove(name)).collect();
+        departed.extend(workspaces.into_iter().filter_map(|workspace| self.apply(workspace)));
+        departed
     }
 
     fn forget_owner(&mut self, name: &str) {
@@ -176,7 +186,30 @@ mod tests {
         index.replace(Vec::new());
         assert!(followed.borrow_and_update().is_none());
         drop(followed);
-        drop(index.follow("b"));
-        assert!(index.followers.len() == 1, "followers that went away are forgotten");
+        for number in 0..100 * FEW {
+            drop(index.follow(&number.to_string()));
+        }
+        assert!(index.followers.len() <= FEW, "followers that went away are forgotten");
+        // Nobody who follows pays for those that followed before.
+        let all: Vec<_> = (0..10 * FEW).map(|number| index.follow(&number.to_string())).collect();
+        assert!(index.followers.len() >= all.len() && index.swept_at > all.len());
+    }
+
+    #[test]
+    fn whatever_way_one_goes_it_is_told() {
+        let of = |uid: &str| {
+            let mut workspace = workspace("a", Some("dev1"));
+            workspace.metadata.uid = Some(uid.into());
+            workspace
+        };
+        let uid = |workspace: Option<Arc<Workspace>>| workspace.and_then(|workspace| workspace.uid());
+        let mut index = Index::default();
+        assert_eq!(uid(index.apply(of("1"))), None);
+        assert_eq!(uid(index.apply(of("1"))), None);
+        assert_eq!(uid(index.apply(of("2"))).as_deref(), Some("1"));
+        assert_eq!(index.replace(vec![of("2")]), Vec::<Arc<Workspace>>::new());
+        assert_eq!(uid(index.replace(vec![of("3")]).pop()).as_deref(), Some("2"));
+        assert_eq!(uid(index.replace(vec![]).pop()).as_deref(), Some("3"));
+        assert_eq!(uid(index.remove("a")), None);
     }
 }

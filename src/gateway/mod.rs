@@ -8,7 +8,7 @@
 //! `return_path`, `origin`, `client_address`, `index`, `progress` and `standing` are pure.
 //!
 //! `cookie -> session -> standing (lifetimes, revocations) -> refresh, when that is due -> caller`. `sign_ins` is what gateways tell
-//! each other of sessions through the Workspace, `refresh` asks the provider once for all of them, and `vigil` does the same for
+//! each other of sessions through the Workspace, `departures` what outlives it, `refresh` asks the provider once for all of them, and `vigil` does the same for
 //! what stays open.
 
 mod admission;
@@ -16,6 +16,7 @@ mod assets;
 mod authn;
 mod backchannel;
 pub mod client_address;
+mod departures;
 mod events;
 mod handshake;
 mod home;
@@ -141,6 +142,7 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
             config.pod_name,
             config.workspace,
             config.session,
+            Arc::clone(&clock),
         ),
         presence: Presence::default(),
         limits: Limits::new(&config.rate_limit),

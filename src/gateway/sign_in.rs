@@ -1,6 +1,7 @@
 //! A visitor becomes someone who is signed in, and the other way round (OpenID Connect Core 1.0, section 3.1).
 
 use super::authn::authenticate;
+use super::departures::Whose;
 use super::origin::{Via, is_same_origin};
 use super::pages::{Link, MessagePage, SignOutPage};
 use super::reject::Rejection;
@@ -10,7 +11,7 @@ use super::route::LOGIN;
 use super::service::{Asked, Gateway};
 use super::session::{Presented, Refresh, Session};
 use super::sign_ins::valid_until;
-use super::standing::{after, revoked_before};
+use super::standing::{Over, after, revoked_before};
 use crate::audit::{self, Actor, Event};
 use crate::clock::until;
 use crate::config::session::SessionRules;
@@ -230,6 +231,9 @@ async fn revoke(gateway: &Gateway, asked: &Asked, session: &Session) -> Result<(
     };
     let found = gateway.workspaces.find(&session.person.identity);
     let Some(workspace) = found.map_err(|error| failed(&error))? else {
+        let whose = Whose::Session(session.id.clone());
+        let departures = &gateway.workspaces.departures;
+        departures.note(whose, asked.now, Over::Revoked, asked.now);
         return Ok(());
     };
     let name = workspace.name_any();

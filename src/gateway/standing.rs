@@ -2,7 +2,8 @@
 //!
 //! A session ends with its lifetime, when it was not used for long, and when it is revoked. One that the provider can be asked about is
 //! confirmed for a while: after that it is of no use until the provider has confirmed it again, and not over. Revocations are annotations of the Workspace, so the watch tells them to every gateway: one for each session that
-//! was revoked, and one time before which every session is over.
+//! was revoked, and one time before which every session is over. They vanish with the Workspace, so a session ends with it: a
+//! moment after it began it stands by a Workspace that tells of it alone.
 
 use super::session::Session;
 use crate::api::Workspace;
@@ -15,6 +16,9 @@ use kube::ResourceExt;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// For the browser of someone who signs in to get to where their Workspace is made, and for that to tell of the session.
+const UNTOLD: Duration = Duration::from_secs(120);
+
 /// Why a session is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Over {
@@ -22,6 +26,8 @@ pub enum Over {
     Revoked,
     Expired,
     Idle,
+    /// The Workspace that it was for was deleted.
+    Gone,
     /// Only until the provider confirms it again.
     Unconfirmed,
 }
@@ -33,6 +39,7 @@ impl Over {
             Self::Revoked => "session_revoked",
             Self::Expired => "session_expired",
             Self::Idle => "session_idle",
+            Self::Gone => "workspace_gone",
             Self::Unconfirmed => "session_unconfirmed",
         }
     }
@@ -97,6 +104,13 @@ pub fn of_session(
     if expires <= now {
         return Err(Over::Expired);
     }
+    let untold = match record {
+        Some(_) => Timestamp::MAX,
+        None => after(session.began, UNTOLD),
+    };
+    if untold <= now {
+        return Err(if workspace.is_none() { Over::Gone } else { Over::Expired });
+    }
     let used = used
         .max(session.seen)
         .max(time(|record| Some(record.last_active.as_ref()?.0)).unwrap_or(Timestamp::MIN));
@@ -110,7 +124,7 @@ pub fn of_session(
         return Err(Over::Idle);
     }
     let due = time(|record| Some(record.refresh_at.as_ref()?.0));
-    let ends = expires.min(idle);
+    let ends = expires.min(idle).min(untold);
     Ok(Standing {
         ends,
         confirmed_until: valid_until.min(ends),
@@ -294,6 +308,25 @@ pub mod tests {
         };
         let standing = of_session(&session(90), Some(&workspace), at(0), &never, at(999)).unwrap();
         assert_eq!(standing.ends, at(1000));
+    }
+
+    #[test]
+    fn a_session_ends_with_the_workspace_that_tells_of_it() {
+        let mut session = session(900);
+        session.refresh = None;
+        let stands = |workspace: Option<&Workspace>, now| {
+            let standing = of_session(&session, workspace, at(0), &RULES, at(now));
+            standing.map(|standing| standing.ends)
+        };
+        // Until there is one that does.
+        assert_eq!(stands(None, 119), Ok(at(120)));
+        assert_eq!(stands(None, 120), Err(Over::Gone));
+        let told = recorded(900, None, None);
+        assert_eq!(stands(Some(&told), 120), Ok(at(300)));
+        // Another one was made since.
+        let other = annotated(&[]);
+        assert_eq!(stands(Some(&other), 119), Ok(at(120)));
+        assert_eq!(stands(Some(&other), 120), Err(Over::Expired));
     }
 
     #[test]

@@ -300,6 +300,7 @@ impl Terminal {
                 Over::Expired => Stop::SessionExpired,
                 Over::Unconfirmed => Stop::SessionUnconfirmed,
                 Over::Idle => Stop::SessionIdle,
+                Over::Gone => Stop::Deleted,
             },
             () = gateway.workspaces.lost() => Stop::WatchLost,
             stop = self.stopped() => stop,

@@ -3,7 +3,7 @@
 use super::authn::Caller;
 use super::refresh::refresh;
 use super::service::Gateway;
-use super::standing::{Over, of_session, of_token};
+use super::standing::{Over, Standing};
 use crate::api::Workspace;
 use crate::clock::until;
 use jiff::Timestamp;
@@ -73,10 +73,13 @@ impl Caller {
         workspace: Option<&Workspace>,
         used: Timestamp,
         now: Timestamp,
-    ) -> Result<super::standing::Standing, Over> {
+    ) -> Result<Standing, Over> {
         match &self.session {
-            Some(session) => of_session(session, workspace, used, &gateway.session_rules, now)?.confirmed(now),
-            None => of_token(&self.person, workspace, now),
+            Some(session) => gateway
+                .workspaces
+                .session_stands(session, workspace, used, now)?
+                .confirmed(now),
+            None => gateway.workspaces.token_stands(&self.person, workspace, now),
         }
     }
 }

@@ -1,10 +1,12 @@
 //! A person becomes their Workspace: found, made or woken. Watched, never polled.
 
+use super::departures::{Departures, Whose};
 use super::index::{Followed, Index, recorded_owner};
+use super::standing::Over;
 use crate::api::status::TerminalSession;
 use crate::api::workspace::{AiConfig, Persistence, Resources, User};
 use crate::api::{Phase, Workspace, WorkspaceSpec};
-use crate::clock::is_ahead;
+use crate::clock::{Clock, is_ahead};
 use crate::cluster;
 use crate::cluster::lean::Lean;
 use crate::cluster::watch::Change;
@@ -74,6 +76,8 @@ pub struct Workspaces {
     index: RwLock<Index>,
     watched: watch::Sender<Watched>,
     pub(super) session_rules: SessionRules,
+    pub departures: Departures,
+    clock: Arc<dyn Clock>,
 }
 
 /// Whether the watch tells of changes.
@@ -91,6 +95,7 @@ impl Workspaces {
         pod_name: String,
         template: NewWorkspace,
         session_rules: SessionRules,
+        clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             api: Api::namespaced(client, &namespace),
@@ -100,6 +105,8 @@ impl Workspaces {
             index: RwLock::default(),
             watched: watch::Sender::new(Watched::NotYet),
             session_rules,
+            departures: Departures::default(),
+            clock,
         }
     }
 
@@ -110,14 +117,15 @@ impl Workspaces {
         let follow = cluster::watch::follow(&api, |change| {
             match change {
                 Change::All(objects) => {
-                    self.write(|index| index.replace(objects.into_iter().filter_map(readable).collect()))
+                    let workspaces = objects.into_iter().filter_map(readable).collect();
+                    self.write(|index| self.depart(index.replace(workspaces)));
                 }
                 Change::Applied(object) => {
                     if let Some(workspace) = readable(object) {
-                        self.write(|index| index.apply(workspace));
+                        self.write(|index| self.depart(index.apply(workspace)));
                     }
                 }
-                Change::Deleted(object) => self.write(|index| index.remove(&object.name_any())),
+                Change::Deleted(object) => self.write(|index| self.depart(index.remove(&object.name_any()))),
                 Change::Alive => {}
             }
             alive.send_replace(Instant::now());
@@ -145,6 +153,15 @@ impl Workspaces {
             }
         };
         tokio::join!(follow, silence);
+    }
+
+    /// What was revoked by annotations of Workspaces that are deleted is known no more: the sessions that were for them are over. Called
+    /// while the index is changed, so that nobody sees that one is gone who does not see this too.
+    fn depart(&self, deleted: impl IntoIterator<Item = Arc<Workspace>>) {
+        let now = self.clock.now();
+        for owner in deleted.into_iter().filter_map(|workspace| recorded_owner(&workspace)) {
+            self.departures.note(Whose::Owner(owner), now, Over::Gone, now);
+        }
     }
 
     /// Whether revocations are heard of.

@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
 /// The provider's signing key, which it keeps in a file.
-struct Key {
+pub struct Key {
     pair: RsaKeyPair,
     public: Value,
 }
 
 impl Key {
-    fn of(site: &Site) -> Self {
+    pub fn of(site: &Site) -> Self {
         let file = std::fs::read_to_string(site.directory.path().join("keys.json")).unwrap();
         let key = serde_json::from_str::<Value>(&file).unwrap()["keys"][0].clone();
         let part = |name: &str| URL_SAFE_NO_PAD.decode(key[name].as_str().unwrap()).unwrap();
@@ -42,6 +42,15 @@ impl Key {
             pair: RsaKeyPair::from_components(&components).unwrap(),
             public,
         }
+    }
+
+    /// A good token of the provider, with these claims besides.
+    pub fn logout(&self, site: &Site, claims: &Value) -> String {
+        let now = SystemClock.now().as_second();
+        let header = json!({"alg": "RS256", "kid": self.public["kid"], "typ": "logout+jwt"});
+        let common =
+            json!({"iss": site.issuer, "aud": "devplane", "iat": now, "exp": now + 120, "events": {EVENT: {}}});
+        self.sign(&header, &changed(&common, claims).to_string())
     }
 
     fn sign(&self, header: &Value, claims: &str) -> String {
@@ -79,7 +88,7 @@ fn changed(value: &Value, change: &Value) -> Value {
     changed
 }
 
-async fn told(gateway: &Gateway, token: &str) -> u16 {
+pub async fn told(gateway: &Gateway, token: &str) -> u16 {
     let url = format!("{}/backchannel-logout", gateway.origin);
     let headers = [("content-type", "application/x-www-form-urlencoded")];
     let body = format!("logout_token={token}");

@@ -11,6 +11,7 @@ mod audit_schema;
 mod balancer;
 mod browser;
 mod chromium;
+mod departed;
 mod edge;
 mod entry;
 #[path = "../harness/eventually.rs"]

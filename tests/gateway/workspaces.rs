@@ -146,14 +146,14 @@ async fn a_visit_wakes_a_stopped_workspace() {
 }
 
 /// An open stream of server-sent events.
-struct Events {
+pub struct Events {
     body: hyper::body::Incoming,
     text: String,
     _connection: tokio::task::JoinHandle<()>,
 }
 
 impl Events {
-    async fn of(browser: &Browser, origin: &str) -> Self {
+    pub async fn of(browser: &Browser, origin: &str) -> Self {
         let authority = origin.trim_start_matches("http://");
         let stream = TcpStream::connect(authority).await.unwrap();
         let io = hyper_util::rt::TokioIo::new(stream);
@@ -179,7 +179,7 @@ impl Events {
     }
 
     /// The name and data of the next event; `None` at the end.
-    async fn next(&mut self) -> Option<(String, Value)> {
+    pub async fn next(&mut self) -> Option<(String, Value)> {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
                 let (event, rest) = (event.to_owned(), rest.to_owned());

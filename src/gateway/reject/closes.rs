@@ -15,7 +15,7 @@ impl Rejection {
             | Self::NotOffered
             | Self::SessionsRevoked { .. } => Close::FORBIDDEN,
             Self::WorkspaceSuspended { .. } => Close::SUSPENDED,
-            Self::WorkspaceDeleting { .. } => Close::stopped("deleted"),
+            Self::WorkspaceGone | Self::WorkspaceDeleting { .. } => Close::stopped("deleted"),
             Self::WorkspaceNotReady => Close::NOT_READY,
             Self::WorkspaceUnavailable | Self::NotWatched => Close::UNAVAILABLE,
             Self::RateLimited { .. } => Close::RATE_LIMITED,

@@ -20,6 +20,8 @@ pub enum Rejection {
     /// Nobody is signed in.
     SignedOut,
     SessionExpired,
+    /// The Workspace that the session was for was deleted.
+    WorkspaceGone,
     InvalidToken,
     TokenExpired,
     /// The token is for another audience.
@@ -117,7 +119,7 @@ impl Rejection {
 
     /// Whether signing in is the way on.
     pub fn is_signed_out(&self) -> bool {
-        matches!(self, Self::SignedOut | Self::SessionExpired)
+        matches!(self, Self::SignedOut | Self::SessionExpired | Self::WorkspaceGone)
     }
 
     /// A page for a person, or JSON for a program.
@@ -213,6 +215,7 @@ mod tests {
             (Rejection::SignedOut, 401, "unauthorized"),
             (Rejection::InvalidToken, 401, "unauthorized"),
             (Rejection::SessionExpired, 401, "token_expired"),
+            (Rejection::WorkspaceGone, 401, "token_expired"),
             (Rejection::TokenExpired, 401, "token_expired"),
             (Rejection::WrongAudience, 403, "forbidden"),
             (Rejection::ForeignOrigin, 403, "forbidden"),

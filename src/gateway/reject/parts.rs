@@ -77,6 +77,16 @@ impl Rejection {
                     "The session has ended. Sign in again.",
                 )
             },
+            Self::WorkspaceGone => Parts {
+                action: SIGN_IN,
+                header: Some((WWW_AUTHENTICATE, CHALLENGE)),
+                ..parts(
+                    StatusCode::UNAUTHORIZED,
+                    "token_expired",
+                    "Workspace deleted",
+                    "The workspace that the session was for was deleted, and the session ended with it. Sign in again for a new one.",
+                )
+            },
             Self::InvalidToken => Parts {
                 action: SIGN_IN,
                 header: Some((WWW_AUTHENTICATE, INVALID_TOKEN)),
