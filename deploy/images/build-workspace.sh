@@ -4,9 +4,13 @@ set -euo pipefail
 
 usage() {
   cat <<'USAGE'
-usage: deploy/images/build-workspace.sh REF [--base IMAGE]
+usage: deploy/images/build-workspace.sh REF [--base IMAGE] [--arch amd64|arm64]
 
   --base IMAGE   what to build on: Ubuntu 24.04 or Debian 13 (default: BASE_IMAGE, else ubuntu:24.04)
+  --arch ARCH    for another machine than this one. Programs of the base run while the image is made, so this machine must run those of ARCH:
+                 by an emulator that its kernel knows of (binfmt_misc; Debian: qemu-user-static)
+
+To have one name for both, put REF-amd64 and REF-arm64 into an index: buildah manifest create REF REF-amd64 REF-arm64.
 
 Programs that are in no Debian or Ubuntu package come from npm (opencode) and Go modules (kubectl, helm). Further
 executables that a site wants in the image, such as k9s or oc, are taken from the directory EXTRA_TOOLS, when it is set.
@@ -20,13 +24,18 @@ fail() {
 }
 progress() { printf '%s  %s\n' "$(date +%H:%M:%S)" "$1"; }
 
-ref='' base=${BASE_IMAGE:-ubuntu:24.04}
+ref='' base=${BASE_IMAGE:-ubuntu:24.04} arch=''
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage && exit 0 ;;
     --base)
       [ $# -ge 2 ] || fail "--base needs an image" "$0 --help"
       base=$2
+      shift
+      ;;
+    --arch)
+      [ $# -ge 2 ] || fail "--arch needs amd64 or arm64" "$0 --help"
+      arch=$2
       shift
       ;;
     -*) fail "unknown argument '$1'" "$0 --help" ;;
@@ -39,18 +48,34 @@ command -v buildah >/dev/null || fail "buildah is not installed" "Debian: apt-ge
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${DEVPLANE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/devplane}
-context=$cache/workspace-image
-[ "$(uname -m)" = x86_64 ] || fail "the workspace image is built for x86_64 only, this machine is a $(uname -m)" "build it on an x86_64 machine"
+case $(uname -m) in
+  x86_64) host=amd64 ;;
+  aarch64) host=arm64 ;;
+  *) fail "this machine is a $(uname -m); the workspace image is made for x86_64 and aarch64" "build it on one of these" ;;
+esac
+arch=${arch:-$host}
+case $arch in
+  amd64) package=opencode-linux-x64 cpu=x64 ;;
+  arm64) package=opencode-linux-arm64 cpu=arm64 ;;
+  *) fail "--arch '$arch': expected amd64 or arm64" "$0 --help" ;;
+esac
+context=$cache/workspace-image/$arch
 
 progress "kubectl and helm from Go modules"
-binaries=$("$here/../local/hyperkube.sh" 2>/dev/null) || fail "deploy/local/hyperkube.sh failed" "run it alone to see why"
+if [ "$arch" = "$host" ]; then
+  binaries=$("$here/../local/hyperkube.sh" 2>/dev/null) || fail "deploy/local/hyperkube.sh failed" "run it alone to see why"
+  kubectl=$binaries/kubectl helm=$binaries/helm
+else
+  binaries=$("$here/../local/hyperkube.sh" --tools-for "$arch" 2>/dev/null) || fail "deploy/local/hyperkube.sh --tools-for $arch failed" "run it alone to see why"
+  kubectl=$binaries/kubectl-$arch helm=$binaries/helm-$arch
+fi
 
 # What the image is made from: the files here, the base, and the executables, whose links name their content.
 sources_key() {
   {
     find "$here/workspace" "${BASH_SOURCE[0]}" -type f -print0 | sort -z | xargs -0 cat
     buildah inspect --type image --format '{{.FromImageID}}' "$base" 2>/dev/null || echo "$base"
-    readlink -f "$binaries/kubectl" "$binaries/helm"
+    readlink -f "$kubectl" "$helm"
     [ -z "${EXTRA_TOOLS-}" ] || cat "$EXTRA_TOOLS"/*
   } | sha256sum | cut -c1-32
 }
@@ -64,7 +89,7 @@ progress "opencode from npm"
 mkdir -p "$context/opencode" "$context/tools"
 if ! cmp -s "$here/workspace/opencode/package-lock.json" "$context/opencode/.installed"; then
   cp "$here/workspace/opencode/"package*.json "$context/opencode/"
-  (cd "$context/opencode" && npm ci --ignore-scripts --no-audit --no-fund >/dev/null) ||
+  (cd "$context/opencode" && npm ci --os=linux --cpu="$cpu" --ignore-scripts --no-audit --no-fund >/dev/null) ||
     fail "npm can't install opencode" "check that npm reaches its registry: npm ping"
   cp "$here/workspace/opencode/package-lock.json" "$context/opencode/.installed"
 fi
@@ -73,12 +98,13 @@ rm -rf "$context/build"
 mkdir -p "$context/build/tools"
 cp -r "$here/workspace/." "$context/build/"
 rm -rf "$context/build/opencode"
-cp "$context/opencode/node_modules/opencode-linux-x64/bin/opencode" "$context/build/tools/"
-cp -L "$binaries/kubectl" "$binaries/helm" "$context/build/tools/"
+cp "$context/opencode/node_modules/$package/bin/opencode" "$context/build/tools/"
+cp -L "$kubectl" "$context/build/tools/kubectl"
+cp -L "$helm" "$context/build/tools/helm"
 [ -z "${EXTRA_TOOLS-}" ] || cp -L "$EXTRA_TOOLS"/* "$context/build/tools/"
 
 progress "building $ref on $base (from nothing: several minutes)"
-buildah build --isolation chroot --layers --build-arg "BASE_IMAGE=$base" --label "io.devplane.sources=$key" --tag "$ref" "$context/build" >"$context/build.log" 2>&1 ||
-  fail "buildah can't build $ref" "read $context/build.log; a package mirror that did not answer is the usual reason"
+buildah build --isolation chroot --layers --platform "linux/$arch" --build-arg "BASE_IMAGE=$base" --label "io.devplane.sources=$key" --tag "$ref" "$context/build" >"$context/build.log" 2>&1 ||
+  fail "buildah can't build $ref" "read $context/build.log; a package mirror that did not answer is the usual reason, and 'Exec format error' tells that this machine runs nothing for $arch"
 rm -rf "$context/build"
 progress "$ref is in buildah's storage"

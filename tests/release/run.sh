@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the image of the executable for both architectures, makes it a second time, compiles all of it a second time for this machine and
-# elsewhere, and runs both executables: the one for ARM by qemu.
+# elsewhere, and runs both executables: the one for ARM by qemu. So are the programs of the workspace image for ARM.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 : "${DEVPLANE_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/devplane}"
@@ -78,6 +78,9 @@ names_no_place() { ! strings -n 6 "$work/$1/devplane" | grep -E "$(printf '%s|' 
 for arch in amd64 arm64; do claim "the one for $arch names no directory of this machine" names_no_place "$arch"; done
 same_images() { diff <(arm doctor images) <(native doctor images); }
 claim "and lists the same images" same_images
+
+# shellcheck source=workspace.sh
+. tests/release/workspace.sh
 
 printf '%d passed, %d failed\n' "$PASSED" "$FAILED"
 [ "$FAILED" -eq 0 ]

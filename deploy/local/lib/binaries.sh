@@ -35,21 +35,40 @@ go_build() { # DIR LDFLAGS OUT
   (cd "$LOCAL_SRC/$1" && CGO_ENABLED=${CGO-0} go build -trimpath -mod=readonly -ldflags "-s -w $2" -o "$3" .)
 }
 
-# A released module, checked against the public checksum database by go itself.
+# A released module, checked against the public checksum database by go itself. Into a GOPATH, since for another architecture go refuses GOBIN.
 go_release() { # PACKAGE@VERSION NAME OUT
-  local dir=$3.dir
+  local dir=$3.dir modules
+  modules=$(cd / && go env GOMODCACHE) || return
   mkdir -p "$dir"
-  (cd / && GOBIN=$dir CGO_ENABLED=0 go install -trimpath -ldflags '-s -w' "$1") && mv "$dir/$2" "$3" && rmdir "$dir"
+  (cd / && GOPATH=$dir GOBIN='' GOMODCACHE=$modules CGO_ENABLED=0 go install -trimpath -ldflags '-s -w' "$1") &&
+    mv "$(find "$dir/bin" -type f -name "$2")" "$3" && rm -rf "$dir"
+}
+
+kubectl_alone() { # LDFLAGS OUT
+  (cd "$LOCAL_SRC/hyperkube" && CGO_ENABLED=0 go build -trimpath -mod=readonly -ldflags "-s -w $1" -o "$2" k8s.io/kubernetes/cmd/kubectl)
+}
+
+# Without these, the API server calls itself v0.0.0 and clients refuse it.
+kubernetes_stamp() {
+  local version=k8s.io/component-base/version major=${KUBERNETES_VERSION%%.*} minor=${KUBERNETES_VERSION#*.}
+  printf '%s' "-X $version.gitVersion=v$KUBERNETES_VERSION -X $version.gitMajor=$major -X $version.gitMinor=${minor%%.*}" \
+    " -X $version.gitTreeState=clean -X $version.gitCommit=0000000000000000000000000000000000000000 -X $version.buildDate=2026-01-01T00:00:00Z"
+}
+
+# kubectl and helm for machines of another architecture, as Go calls it: <cache>/bin/kubectl-ARCH and helm-ARCH.
+build_tools_for() { # ARCH
+  mkdir -p "$BIN/store" "$STATE/logs"
+  local stamp
+  stamp=$(kubernetes_stamp)
+  GOARCH=$1 built "kubectl-$1" "$(content_key hyperkube/go.mod hyperkube/go.sum -- "$stamp" "$1")" kubectl_alone "$stamp"
+  GOARCH=$1 built "helm-$1" "$(content_key -- "$HELM_VERSION" "$1")" go_release "helm.sh/helm/v3/cmd/helm@v$HELM_VERSION" helm
 }
 
 build_binaries() {
   command -v go >/dev/null || fail "go is not on PATH" "install Go 1.26 or newer and put it on PATH"
   mkdir -p "$BIN/store" "$STATE/logs"
-  local component version=k8s.io/component-base/version
-  local major=${KUBERNETES_VERSION%%.*} minor=${KUBERNETES_VERSION#*.}
-  # Without these, the API server calls itself v0.0.0 and clients refuse it.
-  local stamp="-X $version.gitVersion=v$KUBERNETES_VERSION -X $version.gitMajor=$major -X $version.gitMinor=${minor%%.*}"
-  stamp+=" -X $version.gitTreeState=clean -X $version.gitCommit=0000000000000000000000000000000000000000 -X $version.buildDate=2026-01-01T00:00:00Z"
+  local component stamp
+  stamp=$(kubernetes_stamp)
   local hyperkube_files=(hyperkube/go.mod hyperkube/go.sum hyperkube/main.go hyperkube/netpol/{engine,render,ports}.go)
   [ -x "$BIN/store/hyperkube-$(content_key "${hyperkube_files[@]}" -- "$stamp")" ] ||
     note "Kubernetes $KUBERNETES_VERSION from source: about five minutes on two cores the first time"
