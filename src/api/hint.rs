@@ -55,6 +55,12 @@ pub fn remediation(reason: Reason) -> &'static str {
         }
         Reason::InvalidImageName => "Correct the workspace image in the operator's settings.",
         Reason::CrashLoopBackOff => "Read the log of the container's last run: kubectl logs --previous.",
+        Reason::CreateContainerError => {
+            "Check that the ConfigMaps and Secrets that workspace.pod of the settings names are there with the entries that it names, and what the message says of the container."
+        }
+        Reason::PodNotReadyToStartContainers => {
+            "Read the pod's events: a volume, ConfigMap or Secret that it mounts is missing or can't be mounted, or its node's network plugin gives it no address. It goes on by itself when that is put right."
+        }
         Reason::Forbidden => {
             "Check the operator's Role, and the namespace's LimitRange, Pod Security level and, on OpenShift, SecurityContextConstraints, for what the message names."
         }

@@ -41,6 +41,9 @@ pub struct WorkspaceStatus {
     /// The last activity of the user (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_accessed: Option<Time>,
+    /// Until when a terminal was open (RFC 3339); while one is, `sessions` says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_connected: Option<Time>,
     /// When the workspace was last stopped (RFC 3339); a wake request counts when it is later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped_at: Option<Time>,
@@ -319,6 +322,8 @@ reasons! {
     ErrImagePull,
     InvalidImageName,
     CrashLoopBackOff,
+    CreateContainerError,
+    PodNotReadyToStartContainers,
     Forbidden,
     QuotaExceeded,
     Timeout,

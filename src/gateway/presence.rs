@@ -183,6 +183,8 @@ async fn write(gateway: Arc<Gateway>, workspace: String, place: Arc<Place>) {
     let mut occupants = place.occupants.subscribe();
     occupants.mark_changed();
     let mut tried: Option<Timestamp> = None;
+    let mut occupied = false;
+    let mut left: Option<Timestamp> = None;
     let mut failures = 0;
     loop {
         let in_use = async {
@@ -205,7 +207,12 @@ async fn write(gateway: Arc<Gateway>, workspace: String, place: Arc<Place>) {
         let is_empty = occupants.borrow_and_update().is_empty();
         let used = time(&place.last_used);
         tried = used.map(|_| gateway.clock.now());
-        match workspaces.record_presence(&workspace, &place.sessions(), used).await {
+        let sessions = place.sessions();
+        if occupied && sessions.is_empty() {
+            left = Some(gateway.clock.now());
+        }
+        occupied = !sessions.is_empty();
+        match workspaces.record_presence(&workspace, &sessions, used, left).await {
             Ok(()) => failures = 0,
             // Deleted meanwhile.
             Err(error) if error.is_not_found() => failures = 0,
@@ -223,9 +230,11 @@ async fn write(gateway: Arc<Gateway>, workspace: String, place: Arc<Place>) {
 /// Takes off the lists what an earlier process of this gateway's pod has left there. Ends when that is done.
 pub async fn forget_earlier(gateway: &Gateway) {
     for workspace in gateway.workspaces.with_sessions_here().await {
-        if !gateway.presence.is_occupied(&workspace)
-            && let Err(error) = gateway.workspaces.record_presence(&workspace, &[], None).await
-        {
+        if gateway.presence.is_occupied(&workspace) {
+            continue;
+        }
+        let now = Some(gateway.clock.now());
+        if let Err(error) = gateway.workspaces.record_presence(&workspace, &[], None, now).await {
             tracing::warn!(workspace, %error, "can't take terminals off the list that are no longer open");
         }
     }

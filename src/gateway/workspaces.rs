@@ -362,15 +362,17 @@ impl Workspaces {
         name: &str,
         sessions: &[TerminalSession],
         used: Option<Timestamp>,
+        left: Option<Timestamp>,
     ) -> Result<(), EnsureError> {
         let used = used.max(self.last_accessed(name)).map(Time);
+        let left = left.max(self.last_connected(name)).map(Time);
         let patch = json!({
             "apiVersion": Workspace::api_version(&()),
             "kind": Workspace::kind(&()),
             "metadata": {"name": name},
-            "status": {"lastAccessed": used, "sessions": sessions},
+            "status": {"lastAccessed": used, "lastConnected": left, "sessions": sessions},
         });
-        // Forced: of the time, two gateways may be owners.
+        // Forced: of the times, two gateways may be owners.
         let parameters = PatchParams::apply(&format!("devplane-gateway-{}", self.pod_name)).force();
         let patched = self.api.patch_status(name, &parameters, &Patch::Apply(patch)).await;
         patched.map(drop).context(ApiSnafu {
@@ -392,6 +394,13 @@ impl Workspaces {
     pub fn last_accessed(&self, name: &str) -> Option<Timestamp> {
         let workspace = self.get(name)?;
         let last = workspace.status.as_ref()?.last_accessed.as_ref()?;
+        Some(last.0)
+    }
+
+    /// Until when a terminal of this workspace was open, as it was last written, by whichever gateway.
+    fn last_connected(&self, name: &str) -> Option<Timestamp> {
+        let workspace = self.get(name)?;
+        let last = workspace.status.as_ref()?.last_connected.as_ref()?;
         Some(last.0)
     }
 }

@@ -108,6 +108,7 @@ pub fn plan(
         passed_over: None,
         enforcement: observed.enforcement.clone(),
         sessions: observed.sessions.clone(),
+        last_connected: last_connected(observed, last, now),
     };
     let plan = |steps, state, look_again_at| Plan {
         steps,
@@ -287,7 +288,7 @@ fn keep(
     // Behind a gate nothing is due; when it opens, all are looked at.
     let waits_for_idleness = workspace.update_policy == UpdatePolicy::WhenIdle && state.sessions.is_empty();
     if waits_for_idleness && !state.outdated.is_empty() && since.gate == Gate::Open {
-        let due = since.active + UPDATE_WHEN_IDLE_FOR;
+        let due = quiet_since(state, since) + UPDATE_WHEN_IDLE_FOR;
         plan.look_again_at = earlier(plan.look_again_at, Some(due).filter(|due| *due > since.now));
     }
     let if_told = |reason| Some(reason).filter(|reason| last.stop_reason == Some(*reason));
@@ -337,9 +338,20 @@ fn keep(
             plan.state = failed(plan.state, Reason::PodFailed, message);
         }
         PodState::Troubled { reason, message } => plan.state = failed(plan.state, reason, message),
-        PodState::Starting { reason, message } => {
+        PodState::Starting {
+            overdue_at: Some(due), ..
+        } if since.now >= due => {
+            let message = "the node has not got the pod's volumes and network ready".to_owned();
+            plan.state = failed(plan.state, Reason::PodNotReadyToStartContainers, message);
+        }
+        PodState::Starting {
+            reason,
+            message,
+            overdue_at,
+        } => {
             state.reason = reason;
             state.message = message;
+            plan.look_again_at = earlier(plan.look_again_at, overdue_at);
         }
         PodState::Ready => return run(workspace, last, since, plan),
     }
@@ -383,9 +395,16 @@ fn update_is_due(workspace: &ValidWorkspace, last: &WorkspaceStatus, state: &Sta
         || last.stop_reason == Some(StopReason::Update)
         || match workspace.update_policy {
             UpdatePolicy::Immediate => true,
-            UpdatePolicy::WhenIdle => state.sessions.is_empty() && since.now >= since.active + UPDATE_WHEN_IDLE_FOR,
+            UpdatePolicy::WhenIdle => {
+                state.sessions.is_empty() && since.now >= quiet_since(state, since) + UPDATE_WHEN_IDLE_FOR
+            }
             UpdatePolicy::Manual => false,
         }
+}
+
+/// Since when nobody has typed nor been connected. A terminal that was open a moment ago is open again in another.
+fn quiet_since(state: &State, since: Since) -> Timestamp {
+    state.last_connected.map_or(since.active, |at| at.max(since.active))
 }
 
 /// The earlier of two times, either of which may be never.
@@ -429,8 +448,19 @@ pub(super) fn idle_deadline(workspace: &ValidWorkspace, state: &State, active: T
     if workspace.keep_alive == KeepAlive::Connected && !state.sessions.is_empty() {
         return None;
     }
+    let connected = state
+        .last_connected
+        .filter(|_| workspace.keep_alive == KeepAlive::Connected);
     let idle = SignedDuration::try_from(workspace.idle_timeout?).ok()?;
-    active.checked_add(idle).ok()
+    connected.map_or(active, |at| at.max(active)).checked_add(idle).ok()
+}
+
+/// Gateways say so; those of one that has died are gone now.
+fn last_connected(observed: &Observed, last: &WorkspaceStatus, now: Timestamp) -> Option<Timestamp> {
+    if observed.sessions.is_empty() && !last.sessions.is_empty() {
+        return Some(now);
+    }
+    last.last_connected.as_ref().map(|at| at.0)
 }
 
 /// Why a workspace that is meant to be stopped is: only idleness and a suspension keep one stopped.

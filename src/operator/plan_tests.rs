@@ -477,6 +477,44 @@ fn an_open_terminal_keeps_a_workspace_that_asks_for_it() {
     );
 }
 
+/// Of a laptop that roams, a gateway that is rolled out, or one that dies: the next terminal opens a moment later.
+#[test]
+fn a_connection_that_blinks_is_no_end_of_use() {
+    let connected = ValidWorkspace {
+        keep_alive: KeepAlive::Connected,
+        ..valid()
+    };
+    let when_idle = ValidWorkspace {
+        update_policy: UpdatePolicy::WhenIdle,
+        idle_timeout: None,
+        ..valid()
+    };
+    let left = WorkspaceStatus {
+        last_connected: Some(Time(at(90_000))),
+        ..accessed(0)
+    };
+    let died = WorkspaceStatus {
+        sessions: vec![session()],
+        ..accessed(0)
+    };
+    let unchanged = with_pod(&desired(&valid(), None), ready());
+    for last in [&left, &died] {
+        let plan = planned_for(&connected, &unchanged, last, None, 90_000);
+        assert_eq!((plan.state.phase, plan.stop), (Phase::Running, None));
+        let idle = i64::try_from(connected.idle_timeout.unwrap().as_secs()).unwrap();
+        assert_eq!(plan.state.stops_at, Some(at(90_000 + idle)));
+        assert_eq!(plan.state.last_connected, Some(at(90_000)));
+        let written = written(&plan, last, 90_000);
+        let later = planned_for(&connected, &unchanged, &written, None, 90_001 + idle);
+        assert_eq!(later.state.stop_reason, Some(StopReason::Idle));
+        let stays = planned_for(&when_idle, &outdated(true), last, None, 90_000);
+        assert_eq!((stays.state.stop_reason, stays.look_again_at), (None, Some(at(90_300))));
+        let written = self::written(&stays, last, 90_000);
+        let due = planned_for(&when_idle, &outdated(true), &written, None, 90_300);
+        assert_eq!(due.state.stop_reason, Some(StopReason::Update));
+    }
+}
+
 #[test]
 fn a_pod_is_made_when_its_terminal_has_a_certificate() {
     let workspace = ValidWorkspace {

@@ -2,7 +2,7 @@
 
 use crate::api::Reason;
 use crate::render::CONTAINER;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -16,8 +16,12 @@ pub enum PodState {
     Ended { message: String },
     /// Something is wrong that Kubernetes goes on trying to overcome.
     Troubled { reason: Reason, message: String },
-    /// It is on its way; the reason says if something is in it.
-    Starting { reason: Reason, message: String },
+    /// It is on its way; the reason says if something is in it. From `overdue_at` on something must be wrong.
+    Starting {
+        reason: Reason,
+        message: String,
+        overdue_at: Option<Timestamp>,
+    },
     /// The terminal takes connections.
     Ready,
 }
@@ -95,7 +99,19 @@ pub fn of(pod: &Pod) -> PodState {
             Reason::Progressing
         },
         message: starting_message(pod),
+        overdue_at: not_set_up_since(pod).map(|since| since + SET_UP_WITHIN),
     }
+}
+
+/// For volumes and network, before any image is pulled. A node mounts within seconds; to bring a volume from another node takes up to a minute or two.
+const SET_UP_WITHIN: SignedDuration = SignedDuration::from_mins(3);
+
+/// Since when the node has the pod, and its volumes and network are not ready (Kubernetes API: the pod condition
+/// `PodReadyToStartContainers`). The kubelet tells why in Events alone.
+fn not_set_up_since(pod: &Pod) -> Option<Timestamp> {
+    condition(pod, "PodReadyToStartContainers").filter(|ready| ready.status == "False")?;
+    let scheduled = condition(pod, "PodScheduled").filter(|scheduled| scheduled.status == "True")?;
+    scheduled.last_transition_time.as_ref().map(|time| time.0)
 }
 
 /// Whether the scheduler has found a node.
@@ -130,6 +146,7 @@ fn waiting_trouble(pod: &Pod) -> Option<PodState> {
         "ImagePullBackOff" => Reason::ImagePullBackOff,
         "ErrImagePull" | "ErrImageNeverPull" => Reason::ErrImagePull,
         "InvalidImageName" => Reason::InvalidImageName,
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Reason::CreateContainerError,
         _ => return None,
     };
     let mut message = waiting.message.clone().unwrap_or_else(|| reason.to_string());
@@ -265,6 +282,9 @@ mod tests {
             ("ImagePullBackOff", Reason::ImagePullBackOff),
             ("ErrImagePull", Reason::ErrImagePull),
             ("InvalidImageName", Reason::InvalidImageName),
+            ("CreateContainerConfigError", Reason::CreateContainerError),
+            ("CreateContainerError", Reason::CreateContainerError),
+            ("RunContainerError", Reason::CreateContainerError),
         ] {
             assert_eq!(
                 waiting(text),
@@ -287,9 +307,25 @@ mod tests {
             unschedulable,
             PodState::Starting {
                 reason: Reason::Unschedulable,
-                message: "Waiting for a node with room: 0/3 nodes".into()
+                message: "Waiting for a node with room: 0/3 nodes".into(),
+                overdue_at: None,
             }
         );
+    }
+
+    #[test]
+    fn a_pod_that_its_node_can_t_set_up_is_overdue_after_a_while() {
+        let overdue_at = |ready: &str| {
+            let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+            let status = json!({"phase": "Pending", "conditions": [
+                condition("PodScheduled", "True"), condition("PodReadyToStartContainers", ready)]});
+            match state(status) {
+                PodState::Starting { overdue_at, .. } => overdue_at,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(overdue_at("False"), Some("2026-01-01T00:03:00Z".parse().unwrap()));
+        assert_eq!(overdue_at("True"), None, "an image may take as long as it takes");
     }
 
     #[test]

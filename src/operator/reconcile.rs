@@ -128,6 +128,7 @@ async fn reconcile_one(lean: &Lean<Workspace>, ctx: &Context) -> Result<Action, 
     if ctx.namespace_end.is_there() {
         // The volumes go with it, whatever was asked for.
         set_finalizer(ctx, lean, false).await?;
+        ctx.memory.forget(&uid);
         return Ok(Action::await_change());
     }
     if lean.meta().deletion_timestamp.is_some() {
@@ -336,7 +337,8 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
             state.volume_size = Size::Refused {
                 message: message.clone(),
             };
-            ctx.memory.refuse_growth(&valid.uid, Refusal { at: now, message });
+            let size = valid.storage.clone();
+            ctx.memory.refuse_growth(&valid.uid, Refusal { at: now, size, message });
             None
         }
         Err(meaning) => {
@@ -405,6 +407,7 @@ impl Pass {
                 passed_over: None,
                 enforcement,
                 sessions: last.sessions.clone(),
+                last_connected: last.last_connected.as_ref().map(|at| at.0),
             },
             names: Names {
                 pod: last.pod_name.clone(),

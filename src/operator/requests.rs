@@ -96,7 +96,14 @@ impl Asked {
 /// The last status without times that can't be: a clock that was wrong, or a hand, has written them. What has happened has happened by
 /// `now`.
 pub fn believed(mut last: WorkspaceStatus, now: Timestamp) -> WorkspaceStatus {
-    for time in [&mut last.last_accessed, &mut last.stopped_at, &mut last.restarted_at] {
+    let WorkspaceStatus {
+        last_accessed,
+        last_connected,
+        stopped_at,
+        restarted_at,
+        ..
+    } = &mut last;
+    for time in [last_accessed, last_connected, stopped_at, restarted_at] {
         if time.as_ref().is_some_and(|time| is_ahead(time.0, now)) {
             *time = Some(Time(now));
         }

@@ -44,6 +44,8 @@ pub struct State {
     pub passed_over: Option<PassedOver>,
     pub enforcement: Enforcement,
     pub sessions: Vec<TerminalSession>,
+    /// Until when there was one of them.
+    pub last_connected: Option<Timestamp>,
 }
 
 impl State {

@@ -176,6 +176,7 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
             .chain(stands)
             .collect(),
         last_accessed: last.last_accessed.or(Some(Time(now))),
+        last_connected: state.last_connected.map(Time),
         stopped_at: state.stopped_at.map(Time),
         stop_reason: state.stop_reason,
         stops_at: state.stops_at.map(Time),
@@ -284,6 +285,7 @@ mod tests {
             passed_over: None,
             enforcement: Enforcement::Unwatched,
             sessions: vec![],
+            last_connected: None,
         }
     }
 

@@ -14,9 +14,11 @@ use std::collections::BTreeMap;
 const TRY_AGAIN_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
 /// A growth that the API server refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Refusal {
     pub at: Timestamp,
+    /// The size that was asked for.
+    pub size: Quantity,
     pub message: String,
 }
 
@@ -102,7 +104,7 @@ pub fn plan(
         });
     }
     match refusal {
-        Some(Refusal { at, message }) if now < *at + TRY_AGAIN_AFTER => SizePlan {
+        Some(Refusal { at, size, message }) if size == wanted && now < *at + TRY_AGAIN_AFTER => SizePlan {
             size: Size::Refused {
                 message: message.clone(),
             },
@@ -152,6 +154,7 @@ mod tests {
         }));
         let refusal = refused.map(|seconds| Refusal {
             at: at(seconds),
+            size: "30Gi".parse().unwrap(),
             message: "no".to_owned(),
         });
         plan(&workspace, Some(&claim.unwrap()), refusal.as_ref(), at(1000))
@@ -178,6 +181,10 @@ mod tests {
         assert_eq!((soon.size.told(), soon.grow), (("ResizeRefused", "no"), false));
         assert_eq!(soon.look_again_at, Some(at(1500)));
         assert!(planned("30Gi", "20Gi", "20Gi", Some(400)).grow);
+        assert!(
+            planned("25Gi", "20Gi", "20Gi", Some(900)).grow,
+            "another size was not refused"
+        );
     }
 
     #[test]

@@ -401,7 +401,12 @@ async fn a_namespace_that_is_made_anew_is_served() {
     );
     let anew = Site::at(site.server, "made-anew").await;
     anew.create("dev2", &spec("dev2")).await;
-    anew.runs("dev2").await;
+    // The authority of its terminal went with the namespace: a pod that was made before there is another is replaced.
+    let runs = async || {
+        let _ = anew.try_make_ready("dev2-workspace-pod").await;
+        phase(&anew.workspaces().get("dev2").await.unwrap()) == Some(Phase::Running)
+    };
+    assert!(eventually(runs).await, "{}", operator.log());
 }
 
 impl Outcome {

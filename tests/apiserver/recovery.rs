@@ -320,12 +320,17 @@ async fn what_the_pod_overcomes_the_workspace_does() {
     recovers(&site, "dev1").await;
     let unschedulable = json!({"phase": "Pending", "containerStatuses": [], "conditions": [
         {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"}]});
+    let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let not_set_up = json!({"phase": "Pending", "conditions": [
+        condition("PodScheduled", "True"), condition("PodReadyToStartContainers", "False")]});
     for (status, reason) in [
         (unschedulable, Reason::Unschedulable),
         (waiting("ErrImagePull"), Reason::ErrImagePull),
         (waiting("ImagePullBackOff"), Reason::ImagePullBackOff),
         (waiting("InvalidImageName"), Reason::InvalidImageName),
         (waiting("CrashLoopBackOff"), Reason::CrashLoopBackOff),
+        (waiting("CreateContainerConfigError"), Reason::CreateContainerError),
+        (not_set_up, Reason::PodNotReadyToStartContainers),
         (json!({"phase": "Unknown"}), Reason::PodUnknown),
     ] {
         site.set_pod_status("dev1-workspace-pod", &status).await.unwrap();

@@ -58,6 +58,11 @@ async fn open_terminals_are_listed_by_each_gateway_for_itself() {
     assert_eq!(status(&site, &name).await.sessions.len(), 1);
     let _again = site.gateway(&[("POD_NAME", "gateway-1")]).await;
     assert!(eventually(async || status(&site, &name).await.sessions.is_empty()).await);
+    let told = status(&site, &name).await;
+    assert!(
+        told.last_connected.is_some_and(|at| at.0 >= loaded),
+        "somebody was connected"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
