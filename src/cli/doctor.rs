@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 /// The namespace that the documentation installs into.
 const NAMESPACE: &str = "workspace-operator-system";
 /// What a shell tells of a program that SIGINT has ended: 128 and the signal's number.
-const INTERRUPTED: u8 = 130;
+pub(super) const INTERRUPTED: u8 = 130;
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]

@@ -1,18 +1,22 @@
 //! `devplane doctor recording`: verifies, lists and exports recordings, away from any cluster.
 
+use super::doctor::INTERRUPTED;
 use super::{printer, runtime};
 use crate::doctor::fetch::{self, FetchError};
 use crate::doctor::recording::{self, Filter, Format, RecordingError};
 use crate::recording::seal::{KeyError, TrustedKeys};
+use crate::serve::shutdown;
 use crate::tls::{self, TlsError};
 use crate::units::quantity::Quantity;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
+use rustls::ClientConfig;
 use std::fs::DirBuilder;
 use std::io::BufWriter;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use url::Url;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -162,6 +166,8 @@ enum Refusal {
     Fetch(FetchError),
     Tls(TlsError),
     Runtime(anyhow::Error),
+    /// By SIGINT or SIGTERM.
+    Interrupted,
 }
 
 impl From<FetchError> for Refusal {
@@ -181,7 +187,7 @@ fn with_keys<T, E: Into<Refusal>>(keys: &Keys, run: impl FnOnce(&TrustedKeys) ->
     run(&keys).map_err(Into::into)
 }
 
-/// What is at a URL is copied first.
+/// What is at a URL is copied first. The copies go when it is interrupted, too.
 fn verify(place: &str, keys: &TrustedKeys, fetching: &Fetching) -> Result<(String, bool), Refusal> {
     if !fetch::is_url(place) {
         return Ok(recording::verify(Path::new(place), keys)?);
@@ -193,11 +199,34 @@ fn verify(place: &str, keys: &TrustedKeys, fetching: &Fetching) -> Result<(Strin
     } = fetching;
     let url = fetch::address(place)?;
     let tls = tls::client(ca_bundle.as_deref()).map_err(Refusal::Tls)?;
-    let copies = Scratch::new(scratch)?;
+    let verified = verify_copies(&url, tls, scratch, *max_size, keys);
     let runtime = runtime().map_err(Refusal::Runtime)?;
-    let session = runtime.block_on(fetch::fetch(&url, tls, &copies.0, *max_size))?;
+    let result = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            () = shutdown::signal() => Err(Refusal::Interrupted),
+            result = verified => result,
+        }
+    });
+    // What is still being verified is waited for by nobody.
+    runtime.shutdown_background();
+    result
+}
+
+async fn verify_copies(
+    url: &Url,
+    tls: ClientConfig,
+    scratch: &Path,
+    max_size: u64,
+    keys: &TrustedKeys,
+) -> Result<(String, bool), Refusal> {
+    let copies = Scratch::new(scratch)?;
+    let session = fetch::fetch(url, tls, &copies.0, max_size).await?;
     let path = session.map_or_else(|| copies.0.clone(), |files| files.manifest());
-    Ok(recording::verify(&path, keys)?)
+    let keys = keys.clone();
+    let verified = tokio::task::spawn_blocking(move || recording::verify(&path, &keys)).await;
+    let verified = verified.map_err(|error| Refusal::Runtime(error.into()))?;
+    Ok(verified?)
 }
 
 /// A directory for a while, that nobody else can read.
@@ -219,6 +248,9 @@ impl Drop for Scratch {
 }
 
 fn refuse(refusal: Refusal) -> ExitCode {
+    if matches!(refusal, Refusal::Interrupted) {
+        return ExitCode::from(INTERRUPTED);
+    }
     let is_usage = refusal.is_usage();
     let hint = refusal.hint();
     printer::error(&refusal.into(), hint);
@@ -235,7 +267,7 @@ impl Refusal {
             Self::Key(_) | Self::Tls(_) => true,
             Self::Fetch(error) => matches!(error, FetchError::Address { .. } | FetchError::Nothing { .. }),
             Self::Recording(error) => error.is_usage(),
-            Self::Runtime(_) => false,
+            Self::Runtime(_) | Self::Interrupted => false,
         }
     }
 
@@ -272,6 +304,7 @@ impl From<Refusal> for anyhow::Error {
             Refusal::Fetch(error) => error.into(),
             Refusal::Tls(error) => error.into(),
             Refusal::Runtime(error) => error,
+            Refusal::Interrupted => anyhow::anyhow!("interrupted"),
         }
     }
 }

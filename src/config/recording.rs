@@ -44,7 +44,7 @@ pub enum Mode {
 pub enum Input {
     /// What the mode says.
     All,
-    /// How long it was, never what: passwords that a program asks for are typed too, and the hash of one key gives it away.
+    /// How long it was, never what: passwords that a program asks for are typed too, and the hash of one key, or of its echo, gives it away.
     Lengths,
 }
 
@@ -86,7 +86,7 @@ pub const SESSION_RECORDING_ON_FAILURE: Setting = setting("SESSION_RECORDING_ON_
     .help("closed: a session that can't be recorded is ended; open: it goes on, with an audit event and an alert");
 pub const SESSION_RECORDING_INPUT: Setting = setting("SESSION_RECORDING_INPUT", "sessionRecording.input")
     .default("all")
-    .help("all: what is typed is kept as the mode says; lengths: only how much was typed, so no password is kept (what is echoed is output)");
+    .help("all: what is typed is kept as the mode says; lengths: only how much was typed, so no password is kept (what is echoed is output: full keeps it, metadata not even a hash of it)");
 pub const SESSION_RECORDING_FSYNC: Setting = setting("SESSION_RECORDING_FSYNC", "sessionRecording.fsync")
     .default("checkpoint")
     .help("when records must have reached the disk: never, checkpoint or batch");

@@ -154,7 +154,7 @@ pub fn list(path: &Path, filter: &Filter) -> Result<String, RecordingError> {
     let contents = Contents::of(path).context(ReadSnafu { path })?;
     let mut out = String::from("SESSION\tUSER\tSUBJECT\tWORKSPACE\tOPENED\tCLOSED\tREASON\tMODE\tRECORDS\tREQUEST\n");
     for id in &contents.sessions {
-        let text = std::fs::read(Files::new(path, id).manifest()).ok();
+        let text = Files::new(path, id).read_manifest().ok();
         let manifest = text.and_then(|text| serde_json::from_slice::<Manifest>(&text).ok());
         let Some(manifest) = manifest else {
             // Without a manifest it is nobody's: shown when everyone's are asked for.

@@ -175,37 +175,40 @@ fn pack_left(directory: &Path, gateway: &str, said: &Said, now: Timestamp) -> io
             let ended = || ended_at(directory, files, said, now);
             files.records().exists() && ended().is_some_and(|at| now.duration_since(at) > PACKED_AFTER)
         });
-    each(left, |files| match pack(&files, gateway) {
-        // Another gateway was quicker.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    })
+    each(left, |files| pack(&files, gateway))
 }
 
-/// Puts a compressed file in the place of the records.
+/// Puts a compressed file in the place of the records, unless another gateway was quicker, or has removed the session.
 fn pack(files: &Files, gateway: &str) -> io::Result<()> {
     let path = files.compressed();
     let mut unfinished = path.clone().into_os_string();
     unfinished.push(format!(".{gateway}{UNFINISHED}"));
     let unfinished = PathBuf::from(unfinished);
     let result = (|| {
-        let records = open_plain(&files.records())?;
+        let records = match open_plain(&files.records()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened?,
+        };
         let target = unfinished_file(&unfinished)?;
         zstd::stream::copy_encode(records, &target, LEVEL)?;
         target.sync_all()?;
-        fs::rename(&unfinished, &path)?;
-        fs::remove_file(files.records())?;
-        // Another gateway has removed the session meanwhile.
-        if files.manifest().exists() {
-            Ok(())
-        } else {
-            remove(&path)
-        }
+        put_in_place(files, &unfinished)
     })();
     if result.is_err() {
         let _ = fs::remove_file(&unfinished);
     }
     result
+}
+
+/// The records go when what takes their place is there; and that goes too when another gateway has removed the session meanwhile.
+fn put_in_place(files: &Files, unfinished: &Path) -> io::Result<()> {
+    let path = files.compressed();
+    fs::rename(unfinished, &path)?;
+    remove(&files.records())?;
+    match files.manifest().symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => remove(&path),
+        _ => Ok(()),
+    }
 }
 
 fn sweep(
@@ -302,7 +305,7 @@ fn ended_at(directory: &Path, files: &Files, said: &Said, now: Timestamp) -> Opt
 
 /// As far as it can be read.
 fn manifest(files: &Files) -> Option<Manifest> {
-    serde_json::from_slice(&fs::read(files.manifest()).ok()?).ok()
+    serde_json::from_slice(&files.read_manifest().ok()?).ok()
 }
 
 fn modified(path: &Path) -> Option<Timestamp> {
@@ -429,6 +432,22 @@ mod tests {
         assert!(!linked.compressed().exists());
         assert!(other.compressed().exists(), "the others are compressed all the same");
         assert!(!abandoned.exists() && being_written.exists());
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_session_that_another_gateway_removes_while_it_is_compressed() {
+        let temporary = tempfile::tempdir().unwrap();
+        let files = Files::new(temporary.path(), "session-a");
+        let unfinished = temporary.path().join("session-a.ndjson.zst.g.tmp");
+        fs::write(&unfinished, "compressed").unwrap();
+        // Records and manifest are gone.
+        put_in_place(&files, &unfinished).unwrap();
+        assert_eq!(temporary.path().read_dir().unwrap().count(), 0);
+        // Another gateway was quicker: what it has put there stays.
+        fs::write(files.manifest(), "{}").unwrap();
+        fs::write(files.compressed(), "compressed").unwrap();
+        pack(&files, "g").unwrap();
+        assert!(files.compressed().exists());
     }
 
     #[test]

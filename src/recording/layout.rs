@@ -6,8 +6,8 @@
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 const MANIFEST: &str = ".manifest.json";
@@ -16,6 +16,8 @@ const LEDGER: &str = "ledger-";
 const SESSION: &str = "session-";
 const RECORDS: &str = ".ndjson";
 const COMPRESSED: &str = ".ndjson.zst";
+/// In bytes: what is in it comes from tokens, which are not as large.
+const LARGEST_MANIFEST: u64 = 1 << 20;
 /// Of a file that takes another one's place when it is whole.
 pub const UNFINISHED: &str = ".tmp";
 
@@ -54,6 +56,12 @@ impl Files {
         self.named(MANIFEST)
     }
 
+    /// # Errors
+    /// When it can't be read, or is larger than any that is written.
+    pub fn read_manifest(&self) -> io::Result<Vec<u8>> {
+        read_plain(&self.manifest(), LARGEST_MANIFEST)
+    }
+
     /// In the order in which they can be removed: whatever is left says what is missing.
     pub fn all(&self) -> [PathBuf; 4] {
         [self.records(), self.compressed(), self.checkpoints(), self.manifest()]
@@ -67,18 +75,34 @@ pub fn new_file() -> OpenOptions {
     options
 }
 
-/// Opens a file to be read, but nothing that a link leads to: whoever can write to the directory must not have this process read something else.
+/// Opens a file to be read, but nothing that a link leads to, and no pipe or device: whoever can write to the directory must not have this
+/// process read something else, or wait for ever.
 ///
 /// # Errors
 /// When it can't be opened, or is no regular file of its own.
 pub fn open_plain(path: &Path) -> io::Result<File> {
-    let file = File::open(path)?;
-    let (opened, named) = (file.metadata()?, path.symlink_metadata()?);
-    let is_named = (opened.dev(), opened.ino()) == (named.dev(), named.ino());
-    if opened.is_file() && is_named {
-        return Ok(file);
+    let mut options = OpenOptions::new();
+    // A pipe is opened without waiting for who writes to it.
+    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    match options.open(path) {
+        Ok(file) if file.metadata()?.is_file() => Ok(file),
+        Err(error) if error.raw_os_error() != Some(libc::ELOOP) => Err(error),
+        _ => Err(io::Error::other(format!("{} is no regular file", path.display()))),
     }
-    Err(io::Error::other(format!("{} is no regular file", path.display())))
+}
+
+/// Reads a file like [`open_plain`], of at most `limit` bytes.
+///
+/// # Errors
+/// When it can't be read, or is larger.
+pub fn read_plain(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![];
+    open_plain(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        let problem = format!("{} is larger than {limit} bytes", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+    }
+    Ok(bytes)
 }
 
 /// A file that will take the place of another one. What an earlier try has left of it goes first.

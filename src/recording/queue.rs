@@ -1,4 +1,5 @@
-//! What terminals say becomes batches for the one thread that writes: a bounded queue that nobody waits for at its full end.
+//! What terminals say becomes batches for the one thread that writes: a bounded queue that nobody waits for at its full end, and that no
+//! session can fill for the others.
 //!
 //! The writer is woken for what someone waits for, and for much; little waits a moment for more, so that a wake-up and a write are
 //! not the price of each message.
@@ -15,6 +16,8 @@ use tokio::sync::{oneshot, watch};
 
 /// What a message weighs besides its payload.
 pub const OVERHEAD: usize = 256;
+/// What a session may always hold, in bytes: what a person types, and what is shown of it.
+const LITTLE: usize = 64 << 10;
 /// How long messages wait for others.
 const GATHER: Duration = Duration::from_millis(5);
 /// Unless they are as many as this, or their bytes are.
@@ -30,7 +33,7 @@ pub enum Command {
     Message {
         session: u64,
         message: Message,
-        weight: usize,
+        place: Place,
     },
     Close {
         session: u64,
@@ -52,6 +55,7 @@ pub struct OpenSession {
     pub number: u64,
     pub id: String,
     pub meta: Meta,
+    pub share: Share,
     pub failed: watch::Sender<Option<Failure>>,
 }
 
@@ -124,32 +128,89 @@ pub fn queue(limit: usize) -> (Queue, Work) {
     (Queue(Arc::clone(&shared)), Work(shared))
 }
 
-impl Queue {
-    /// Takes a place for so many bytes, unless too much waits already. Whoever has one sends a message of this weight, or
-    /// gives the place back.
-    pub fn reserve(&self, weight: usize) -> bool {
-        let before = self.0.waiting.fetch_add(weight, Ordering::Relaxed);
-        let fits = before + weight <= self.0.limit;
+/// What one session holds of the queue: at most a quarter. And of the last quarter only what is little, so that sessions that say more than
+/// the disk takes leave room for those that do not.
+#[derive(Clone)]
+pub struct Share(Arc<Held>);
+
+struct Held {
+    queue: Arc<Shared>,
+    bytes: AtomicUsize,
+}
+
+impl Share {
+    /// For a message that begins.
+    pub fn place(&self) -> Place {
+        Place {
+            share: self.clone(),
+            bytes: 0,
+        }
+    }
+}
+
+/// Bytes of the queue, until they are written, or never will be.
+pub struct Place {
+    share: Share,
+    bytes: usize,
+}
+
+impl Place {
+    /// Makes it so many bytes larger, unless too much waits already.
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let Held { queue, bytes: held } = &*self.share.0;
+        let held = held.fetch_add(bytes, Ordering::Relaxed);
+        let waiting = queue.waiting.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+        let (held, waiting, limit) = (held + bytes, waiting + bytes, queue.limit);
+        let is_little = held <= LITTLE && waiting <= limit;
+        let fits = is_little || (held <= limit / 4 && waiting <= limit / 4 * 3);
         if !fits {
-            self.give_back(weight);
+            self.give_back(bytes);
         }
         fits
     }
 
-    pub fn give_back(&self, weight: usize) {
-        self.0.waiting.fetch_sub(weight, Ordering::Relaxed);
+    /// Adds one of the same session.
+    pub fn add(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
+    /// Makes it nothing.
+    pub fn clear(&mut self) {
+        self.give_back(self.bytes);
+    }
+
+    fn give_back(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+        self.share.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.share.0.queue.waiting.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl Queue {
+    /// For a session that begins.
+    pub fn share(&self) -> Share {
+        Share(Arc::new(Held {
+            queue: Arc::clone(&self.0),
+            bytes: AtomicUsize::default(),
+        }))
     }
 
     /// # Errors
     /// When the writing thread has ended; the place of a message is given back.
     pub fn send(&self, command: Command) -> Result<(), Ended> {
         let weight = match &command {
-            Command::Message { weight, .. } => Some(*weight),
+            Command::Message { place, .. } => Some(place.bytes),
             _ => None,
         };
         let mut state = self.0.lock();
         if state.has_ended {
-            self.give_back(weight.unwrap_or_default());
             return Err(Ended);
         }
         state.weight += weight.unwrap_or_default();
@@ -225,11 +286,6 @@ impl Work {
             }
         }
     }
-
-    /// So many bytes are written, or never will be.
-    pub fn give_back(&self, weight: usize) {
-        self.0.waiting.fetch_sub(weight, Ordering::Relaxed);
-    }
 }
 
 impl Drop for Work {
@@ -247,7 +303,7 @@ mod tests {
     use crate::recording::chain::{Direction, MessageType};
     use jiff::Timestamp;
 
-    fn message(session: u64, weight: usize) -> Command {
+    fn message(session: u64, place: Place) -> Command {
         let message = Message {
             time: Timestamp::UNIX_EPOCH,
             direction: Direction::BackendToClient,
@@ -261,19 +317,31 @@ mod tests {
         Command::Message {
             session,
             message,
-            weight,
+            place,
         }
     }
 
     #[test]
-    fn there_is_place_for_so_much_and_no_more() {
-        let (queue, work) = queue(100);
-        assert!(queue.reserve(60) && !queue.reserve(60) && queue.reserve(40));
-        work.give_back(40);
-        assert!(queue.reserve(40) && !queue.reserve(1));
+    fn a_session_holds_a_quarter_at_most_and_little_has_room_beside_it() {
+        const QUARTER: usize = 4 * LITTLE;
+        let (queue, work) = queue(4 * QUARTER);
+        let first = queue.share();
+        let (mut place, mut other) = (first.place(), first.place());
+        assert!(place.grow(QUARTER) && !place.grow(1));
+        assert!(!other.grow(1), "all places of a session count together");
+        place.clear();
+        assert!(other.grow(QUARTER));
+        place.add(other);
+        let mut floods: Vec<Place> = (0..2).map(|_| queue.share().place()).collect();
+        assert!(floods.iter_mut().all(|flood| flood.grow(QUARTER)));
+        let mut little: Vec<Place> = (0..4).map(|_| queue.share().place()).collect();
+        assert!(little.iter_mut().all(|place| place.grow(LITTLE) && !place.grow(1)));
+        assert!(!queue.share().place().grow(1), "and not more than there is");
+        drop(little);
+        assert!(queue.share().place().grow(LITTLE) && !queue.share().place().grow(LITTLE + 1));
         drop(work);
-        assert!(queue.send(message(1, 60)).is_err());
-        assert!(queue.reserve(60), "its place is free again");
+        assert!(queue.send(message(1, place)).is_err());
+        assert!(first.place().grow(QUARTER), "its place is free again");
     }
 
     #[test]
@@ -284,7 +352,7 @@ mod tests {
         assert!(batch.is_empty());
         let sending = std::thread::spawn(move || {
             for session in 0..3 {
-                queue.send(message(session, 1)).unwrap();
+                queue.send(message(session, queue.share().place())).unwrap();
             }
             let (done, stopped) = oneshot::channel();
             queue.send(Command::Stop { done }).unwrap();

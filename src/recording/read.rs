@@ -1,7 +1,6 @@
 //! A file of lines, compressed or not, becomes its lines, each of a length that fits into memory.
 
-use super::layout::Files;
-use std::fs::File;
+use super::layout::{Files, open_plain};
 use std::io::{self, BufRead, BufReader, Read};
 
 /// A message of 1 MiB in base64, and what stands around it.
@@ -34,10 +33,10 @@ impl Lines {
     /// # Errors
     /// When there are none, or they can't be read.
     pub fn of_records(files: &Files) -> io::Result<Self> {
-        match File::open(files.records()) {
+        match open_plain(&files.records()) {
             Ok(file) => Ok(Self::of(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let compressed = File::open(files.compressed());
+                let compressed = open_plain(&files.compressed());
                 let compressed = compressed.map_err(|other| {
                     if other.kind() == io::ErrorKind::NotFound {
                         error

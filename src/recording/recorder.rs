@@ -4,7 +4,7 @@ use super::layout;
 use super::manifest::Meta;
 use super::queue::{Command, OpenSession, Queue, queue};
 use super::seal::SigningKey;
-use super::session::{ANSWER_TIMEOUT, Failure, Recording};
+use super::session::{ANSWER_TIMEOUT, Blind, Failure, Recording};
 use super::{keeper, writer};
 use crate::clock::Clock;
 use crate::config::recording::{Input, Mode, Sync};
@@ -123,7 +123,7 @@ impl Recorder {
         })
     }
 
-    /// Begins a recording. `random` makes its id unique, `blind` hides what was typed when that is withheld.
+    /// Begins a recording. `random` makes its id unique, `blind` hides what is withheld.
     ///
     /// # Errors
     /// When its files can't be made, or not in time.
@@ -149,8 +149,10 @@ impl Recorder {
         let (failed, failing) = watch::channel(None);
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let id = layout::session_id(now, random);
+        let share = self.queue.share();
         let session = OpenSession {
             number,
+            share: share.clone(),
             id: id.clone(),
             meta: Meta {
                 request_id: request_id.to_owned(),
@@ -173,11 +175,12 @@ impl Recorder {
             Ok(Ok(Ok(()))) => Ok(Recording {
                 id,
                 number,
+                share,
                 queue: self.queue.clone(),
                 mode: self.mode,
                 input: self.input,
                 is_strict: self.is_strict,
-                blind,
+                blind: Blind::new(blind),
                 lost: Mutex::default(),
                 failed,
                 failing,

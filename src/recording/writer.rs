@@ -4,13 +4,14 @@
 //! nothing on disk speaks of something that is not there.
 
 use super::chain::{Chain, Message, hex_sha256, written};
-use super::layout::{Files, UNFINISHED, new_file, unfinished_file};
+use super::layout::{Files, UNFINISHED, unfinished_file};
 use super::ledger::Happened;
 use super::ledger_file::LedgerFile;
 use super::manifest::{Checkpoint, Manifest, Meta};
-use super::queue::{Command, OpenSession, Work};
+use super::queue::{Command, OpenSession, Place, Work};
 use super::recorder::{Options, Tell, Trouble};
 use super::session::{Closed, Failure};
+use super::session_file::{SessionFile, new};
 use crate::clock::Clock;
 use crate::config::recording::Sync;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -20,10 +21,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 /// How often it is looked whether a checkpoint is due, and a ledger's line tried again.
 const TICK: Duration = Duration::from_millis(500);
+/// How often the ends of sessions are tried again that the disk did not take.
+const ENDINGS_TRIED_EVERY: Duration = Duration::from_secs(5);
+/// Of so many sessions. Those before them stay without an end.
+const MOST_ENDINGS: usize = 1000;
 /// What is written of one session at once, at most, in bytes.
 const BATCH_BYTES: usize = 256 << 10;
 
@@ -32,35 +37,20 @@ pub struct Writer {
     clock: Arc<dyn Clock>,
     tell: Tell,
     ledger: LedgerFile,
-    sessions: HashMap<u64, Session>,
+    sessions: HashMap<u64, SessionFile>,
     /// What the ledger does not tell yet: see [`Happened::Sealed`].
     sealed: BTreeMap<String, u64>,
     sealed_told_at: Instant,
+    endings: VecDeque<Ending>,
+    endings_tried_at: Instant,
     work: Work,
     closed: Sender<Files>,
 }
 
-/// A session that is open.
-struct Session {
+/// A session that has ended, and whose last manifest is not on disk.
+struct Ending {
     files: Files,
     manifest: Manifest,
-    records: File,
-    checkpoints: File,
-    failed: watch::Sender<Option<Failure>>,
-    /// What is on disk, in whole records and bytes.
-    on_disk: Chain,
-    length: u64,
-    /// With what is about to be written.
-    chain: Chain,
-    buffer: Vec<u8>,
-    /// Of messages whose bytes may leave the queue's count when the buffer is written.
-    weight: usize,
-    sealed: u64,
-    sealed_at: Instant,
-    checkpoints_length: u64,
-    /// Messages that came after the disk took no more.
-    lost: u64,
-    broken: bool,
 }
 
 impl Writer {
@@ -88,6 +78,8 @@ impl Writer {
             sessions: HashMap::new(),
             sealed: BTreeMap::new(),
             sealed_told_at: Instant::now(),
+            endings: VecDeque::new(),
+            endings_tried_at: Instant::now(),
             work,
             closed,
         })
@@ -141,8 +133,8 @@ impl Writer {
             Command::Message {
                 session,
                 message,
-                weight,
-            } => self.message(session, &message, weight),
+                place,
+            } => self.message(session, &message, place),
             Command::Close {
                 session,
                 reason,
@@ -172,6 +164,7 @@ impl Writer {
             number,
             id,
             meta,
+            share,
             failed,
         } = session;
         let files = Files::new(&self.options.directory, &id);
@@ -192,7 +185,7 @@ impl Writer {
                 return Err(Failure::Open);
             }
         };
-        let session = Session {
+        let session = SessionFile {
             files,
             manifest,
             records,
@@ -202,7 +195,7 @@ impl Writer {
             length: 0,
             chain: Chain::default(),
             buffer: Vec::new(),
-            weight: 0,
+            place: share.place(),
             sealed: 0,
             sealed_at: Instant::now(),
             checkpoints_length: 0,
@@ -261,16 +254,15 @@ impl Writer {
         result.map(|()| hex_sha256(text.as_bytes()))
     }
 
-    fn message(&mut self, number: u64, message: &Message, weight: usize) {
+    fn message(&mut self, number: u64, message: &Message, place: Place) {
         let Some(session) = self.sessions.get_mut(&number).filter(|session| !session.broken) else {
             if let Some(session) = self.sessions.get_mut(&number) {
                 session.lost += 1 + message.lost_before;
             }
-            self.work.give_back(weight);
             return;
         };
         session.chain.append(message, &mut session.buffer);
-        session.weight += weight;
+        session.place.add(place);
         let unsealed = session.chain.count - session.sealed;
         if session.buffer.len() >= BATCH_BYTES || unsealed >= self.options.checkpoint_records {
             self.write(number);
@@ -287,6 +279,9 @@ impl Writer {
         }
         if self.sealed_told_at.elapsed() >= self.options.checkpoint_every && !self.ledger.is_behind() {
             self.note_sealed();
+        }
+        if self.endings_tried_at.elapsed() >= ENDINGS_TRIED_EVERY {
+            self.try_endings();
         }
         let ledger = self.ledger.write(self.options.key.as_ref());
         self.work.gets_on();
@@ -305,7 +300,6 @@ impl Writer {
     fn write(&mut self, number: u64) {
         if let Some(session) = self.sessions.get_mut(&number) {
             session.write(self.options.sync);
-            self.work.give_back(std::mem::take(&mut session.weight));
             self.work.gets_on();
         }
     }
@@ -344,37 +338,75 @@ impl Writer {
     }
 
     /// What the recording was; `None` when its end is not on disk.
-    fn close(&mut self, mut session: Session, reason: &str, lost: u64) -> Option<Closed> {
+    fn close(&mut self, mut session: SessionFile, reason: &str, lost: u64) -> Option<Closed> {
         session.write(self.options.sync);
-        self.work.give_back(std::mem::take(&mut session.weight));
         let now = self.now();
         session.manifest.lost_after = session.lost + lost;
-        session.manifest.close(&session.on_disk, now.clone(), reason);
-        let result = (|| {
-            if self.options.sync != Sync::Never {
-                session.records.sync_data()?;
+        session.manifest.close(&session.on_disk, now, reason);
+        if self.options.sync != Sync::Never
+            && let Err(error) = session.records.sync_data()
+        {
+            // How much of it the disk has kept nobody can say: it has no end, and verifies up to its last checkpoint.
+            (self.tell)(Trouble::Manifest, &error.to_string());
+            return None;
+        }
+        self.work.gets_on();
+        let SessionFile {
+            files,
+            manifest,
+            on_disk: Chain { count, head, .. },
+            ..
+        } = session;
+        let mut ending = Ending { files, manifest };
+        if !self.end(&mut ending) {
+            self.endings.push_back(ending);
+            if self.endings.len() > MOST_ENDINGS {
+                self.endings.pop_front();
             }
-            self.work.gets_on();
-            self.write_manifest(&session.files, &mut session.manifest)
-        })();
-        match result {
-            Ok(manifest_sha256) => {
-                self.sealed.remove(&session.files.id);
-                let closed = Happened::Closed {
-                    session: session.files.id.clone(),
-                    manifest_sha256,
-                };
-                self.ledger.note(closed, now);
-                // The keeper may have ended with an error of its own.
-                let _ = self.closed.send(session.files);
-                Some(Closed {
-                    records: session.on_disk.count,
-                    final_hash: session.on_disk.head,
-                })
-            }
+            return None;
+        }
+        Some(Closed {
+            records: count,
+            final_hash: head,
+        })
+    }
+
+    /// Whether the disk has taken the end of a session.
+    fn end(&mut self, ending: &mut Ending) -> bool {
+        let manifest_sha256 = match self.write_manifest(&ending.files, &mut ending.manifest) {
+            Ok(sha256) => sha256,
             Err(error) => {
                 (self.tell)(Trouble::Manifest, &error.to_string());
-                None
+                return false;
+            }
+        };
+        let session = ending.files.id.clone();
+        self.sealed.remove(&session);
+        let now = self.now();
+        self.ledger.note(
+            Happened::Closed {
+                session,
+                manifest_sha256,
+            },
+            now,
+        );
+        // The keeper may have ended with an error of its own.
+        let _ = self.closed.send(ending.files.clone());
+        true
+    }
+
+    /// A disk that was full when they ended may have room now. Where one still has none, the others are not tried.
+    fn try_endings(&mut self) {
+        self.endings_tried_at = Instant::now();
+        while let Some(mut ending) = self.endings.pop_front() {
+            // As abandoned, it may have been removed meanwhile.
+            if !ending.files.records().exists() && !ending.files.compressed().exists() {
+                continue;
+            }
+            let has_ended = self.end(&mut ending);
+            self.work.gets_on();
+            if !has_ended {
+                return self.endings.push_back(ending);
             }
         }
     }
@@ -383,69 +415,11 @@ impl Writer {
     fn finish(&mut self) {
         let numbers: Vec<u64> = self.sessions.keys().copied().collect();
         numbers.into_iter().for_each(|number| self.seal(number));
+        self.try_endings();
         self.note_sealed();
         let now = self.now();
         self.ledger.note(Happened::Stopped, now);
         let result = self.ledger.write(self.options.key.as_ref());
         self.tell(Trouble::Ledger, result);
-    }
-}
-
-/// A file that was not there before.
-fn new(path: &Path) -> io::Result<File> {
-    new_file().create_new(true).append(true).open(path)
-}
-
-impl Session {
-    fn write(&mut self, sync: Sync) {
-        if self.buffer.is_empty() {
-            // One large paste must not hold its memory for hours; and while there is much to write, memory is not given back and
-            // asked for again each time.
-            self.buffer.shrink_to(0);
-            return;
-        }
-        let result = self.records.write_all(&self.buffer).and_then(|()| match sync {
-            Sync::Batch => self.records.sync_data(),
-            Sync::Never | Sync::Checkpoint => Ok(()),
-        });
-        match result {
-            Ok(()) => {
-                self.length += self.buffer.len() as u64;
-                self.on_disk = self.chain.clone();
-            }
-            Err(error) => self.fail(&error),
-        }
-        self.buffer.clear();
-    }
-
-    /// What is on disk ends with a whole record again, and nothing more is added.
-    fn fail(&mut self, error: &io::Error) {
-        self.broken = true;
-        self.lost += self.chain.count - self.on_disk.count;
-        let _ = self.records.set_len(self.length);
-        tracing::error!(recording = self.files.id, %error, "a session can't be recorded any more");
-        self.failed.send_replace(Some(Failure::Write));
-    }
-
-    fn write_checkpoint(&mut self, checkpoint: &Checkpoint, sync: Sync) -> io::Result<()> {
-        // Strings and numbers always become JSON.
-        let line = serde_json::to_string(checkpoint).unwrap_or_default() + "\n";
-        if sync != Sync::Never
-            && let Err(error) = self.records.sync_data()
-        {
-            // What a disk has not kept once, it does not tell of again.
-            self.fail(&error);
-            return Err(error);
-        }
-        if let Err(error) = self.checkpoints.write_all(line.as_bytes()) {
-            self.checkpoints.set_len(self.checkpoints_length)?;
-            return Err(error);
-        }
-        self.checkpoints_length += line.len() as u64;
-        self.sealed = checkpoint.frame_count;
-        if sync == Sync::Never {
-            return Ok(());
-        }
-        self.checkpoints.sync_data()
     }
 }

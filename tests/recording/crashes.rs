@@ -1,6 +1,6 @@
 //! A gateway that is killed while it writes, and a disk that is full or slow: what is on disk verifies up to the last checkpoint.
 
-use crate::harness::{begin, converse, options, problems, recorder, say, trusted, verdict};
+use crate::harness::{begin, converse, eventually, lines, options, problems, recorder, say, trusted, verdict};
 use devplane::recording::chain::Direction;
 use devplane::recording::layout::{Contents, Files};
 use devplane::recording::{Failure, Options, verify};
@@ -25,27 +25,15 @@ async fn wherever_it_is_cut_the_rest_verifies_up_to_the_last_checkpoint() {
             Direction::BackendToClient,
             format!("0line {number}\r\n").as_bytes(),
         );
-        let mut tries = 0..200;
-        while fs::read_to_string(session.records()).unwrap().lines().count() < number {
-            assert!(tries.next().is_some(), "not written");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        eventually("not written", || lines(&session.records()) >= number).await;
     }
-    let mut tries = 0..200;
-    while fs::read_to_string(session.checkpoints()).unwrap().lines().count() < 2 {
-        assert!(tries.next().is_some(), "no checkpoint");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually("no checkpoint", || lines(&session.checkpoints()) >= 2).await;
     let whole = fs::read(session.records()).unwrap();
     let checkpoints = fs::read_to_string(session.checkpoints()).unwrap();
     assert_eq!(checkpoints.lines().count(), 2);
     let opened = fs::read(session.manifest()).unwrap();
     drop((recording, recorder));
-    let mut tries = 0..200;
-    while fs::read(session.manifest()).unwrap() == opened {
-        assert!(tries.next().is_some(), "not closed");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually("not closed", || fs::read(session.manifest()).unwrap() != opened).await;
     // As if it had been killed before.
     fs::write(session.manifest(), opened).unwrap();
     let ends: Vec<usize> = (0..whole.len())
@@ -72,6 +60,27 @@ async fn wherever_it_is_cut_the_rest_verifies_up_to_the_last_checkpoint() {
             assert!(report.problems.contains(&missing), "{length}: {:?}", report.problems);
         }
     }
+}
+
+#[tokio::test]
+async fn a_checkpoint_comes_when_its_time_has_come() {
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = recorder(Options {
+        checkpoint_records: 1_000_000,
+        checkpoint_every: Duration::from_millis(300),
+        ..options(directory.path(), "g")
+    });
+    let recording = begin(&recorder, 1).await.unwrap();
+    let session = Files::new(directory.path(), &recording.id);
+    for number in 1..=3 {
+        say(&recording, Direction::BackendToClient, b"0said");
+        eventually("no checkpoint", || lines(&session.checkpoints()) == number).await;
+        let report = verify::session(&session, &trusted());
+        assert_eq!((report.problems.len(), report.sealed), (0, number as u64), "{report:?}");
+    }
+    // Without a new record there is nothing to sign.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(lines(&session.checkpoints()), 3);
 }
 
 /// This executable again, for the one test that is the child's part.
@@ -172,16 +181,21 @@ async fn records_until_the_disk_is_full() {
     for _ in 0..3 {
         say(&recording, Direction::BackendToClient, b"0more");
     }
-    recording.close("recording_failed").await;
-    // No new session begins on it.
     fs::write(directory.join("filler"), vec![0; 1 << 20]).unwrap_err();
+    let (closed, _) = recording.close("recording_failed").await;
+    assert_eq!(closed, None, "there is no room for its end");
+    // No new session begins on it.
     assert!(matches!(begin(&recorder, 2).await, Err(Failure::Open)));
     fs::remove_file(directory.join("filler")).unwrap();
+    // The end is written when there is room.
+    eventually("no end", || verify::session(&session, &trusted()).is_closed()).await;
+    let manifest = verify::session(&session, &trusted()).manifest.unwrap();
+    assert!(manifest.lost_after >= 3, "{manifest:?}");
     recorder.finish(Duration::from_secs(10)).await;
     let verdict = verdict(&directory);
     assert!(verdict.is_sound(), "{}", problems(&verdict));
     let report = &verdict.sessions[0];
-    assert!(report.records > 4 && report.sealed >= 4, "{report:?}");
+    assert!(report.records > 4 && report.sealed == report.records, "{report:?}");
     let text = fs::read_to_string(session.records()).unwrap();
     assert!(text.ends_with('\n'), "the last record is whole");
     fs::write(directory.join("passed"), "").unwrap();
@@ -254,6 +268,11 @@ async fn records_while_the_disk_is_slow() {
 
 #[test]
 fn a_slow_disk_is_waited_for_and_a_stuck_one_is_told_of() {
+    with_another_disk("crashes::records_while_the_disk_is_slow");
+}
+
+/// Runs a child whose disk is `slow_disk.c`.
+fn with_another_disk(name: &str) {
     let directory = tempfile::tempdir().unwrap();
     let library = directory.path().join("slow_disk.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recording/slow_disk.c");
@@ -265,7 +284,7 @@ fn a_slow_disk_is_waited_for_and_a_stuck_one_is_told_of() {
     assert!(compiled.unwrap().success());
     let recordings = directory.path().join("recordings");
     fs::create_dir(&recordings).unwrap();
-    let status = child("crashes::records_while_the_disk_is_slow")
+    let status = child(name)
         .env("DEVPLANE_TEST_RECORDINGS", &recordings)
         .env("LD_PRELOAD", &library)
         .status();

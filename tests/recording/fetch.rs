@@ -198,6 +198,36 @@ async fn what_a_server_answers_is_not_believed() {
     assert_eq!(*server.asked.lock().unwrap(), ["/r/ledger-g.ndjson"]);
 }
 
+/// What was said in terminals does not stay behind when whoever verifies has no patience.
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_are_removed_when_it_is_interrupted() {
+    // A server that answers nothing.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/r/", listener.local_addr().unwrap());
+    for signal in ["TERM", "INT"] {
+        let scratch = scratch();
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_devplane"))
+            .env_clear()
+            .args(["doctor", "recording", "verify", &url, "--scratch"])
+            .arg(scratch.path())
+            .spawn()
+            .unwrap();
+        let copies = || scratch.path().read_dir().unwrap().count();
+        let _connection = listener.accept().await.unwrap();
+        assert_eq!(copies(), 1);
+        let sent = std::process::Command::new("kill")
+            .args(["-s", signal, &child.id().to_string()])
+            .status();
+        assert!(sent.unwrap().success());
+        let status = tokio::task::spawn_blocking(move || child.wait())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(status.code(), Some(130), "{signal}");
+        assert_eq!(copies(), 0, "{signal}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_must_show_a_certificate_that_is_trusted() {
     let directory = tempfile::tempdir().unwrap();

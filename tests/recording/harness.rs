@@ -9,7 +9,7 @@ use devplane::recording::verify::{self, Verdict};
 use devplane::recording::{About, Failure, Options, Part, Recorder, Recording};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A key pair as files, made once.
 pub fn keys() -> &'static (PathBuf, PathBuf) {
@@ -108,6 +108,20 @@ pub async fn ended(options: Options, sessions: u64) -> Vec<Files> {
 
 pub fn verdict(directory: &Path) -> Verdict {
     verify::directory(directory, &trusted()).unwrap()
+}
+
+/// Waits for something that a disk takes its time for.
+pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let ends = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < ends, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Whole lines of a file.
+pub fn lines(path: &Path) -> usize {
+    std::fs::read(path).map_or(0, |bytes| bytes.iter().filter(|byte| **byte == b'\n').count())
 }
 
 /// Everything that is wrong, in one text.

@@ -12,3 +12,5 @@ mod fetch;
 mod harness;
 #[path = "tampering.rs"]
 mod tampering;
+#[path = "together.rs"]
+mod together;

@@ -18,6 +18,7 @@ async fn what_was_written_verifies_in_every_mode() {
         (Mode::Full, Input::All, false),
         (Mode::Full, Input::Lengths, true),
         (Mode::Metadata, Input::All, false),
+        (Mode::Metadata, Input::Lengths, false),
     ] {
         let directory = tempfile::tempdir().unwrap();
         let options = Options {
@@ -338,6 +339,43 @@ async fn a_quiet_session_is_kept_and_one_without_gateway_is_not() {
     std::mem::forget((quiet, first));
     let verdict = verdict(path);
     assert!(verdict.is_sound(), "{}", problems(&verdict));
+}
+
+/// What is no file of its own is told of by its name: nobody waits for what never comes, and nothing without an end is read.
+#[tokio::test]
+async fn planted_pipes_links_and_floods_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let sessions = ended(options(directory.path(), "g"), 4).await;
+    let instead = |path: &std::path::Path, plant: &dyn Fn(&std::path::Path)| {
+        fs::remove_file(path).unwrap();
+        plant(path);
+    };
+    let pipe = |path: &std::path::Path| {
+        let made = std::process::Command::new("mkfifo").arg(path).status();
+        assert!(made.unwrap().success());
+    };
+    let endless = |path: &std::path::Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+    let hole = |path: &std::path::Path| fs::File::create(path).unwrap().set_len(1 << 40).unwrap();
+    instead(&sessions[0].records(), &pipe);
+    instead(&sessions[1].manifest(), &endless);
+    instead(&sessions[2].checkpoints(), &pipe);
+    instead(&sessions[3].manifest(), &hole);
+    pipe(&ledger(directory.path(), "planted"));
+    let path = directory.path().to_owned();
+    let looked = tokio::task::spawn_blocking(move || problems(&verdict(&path)));
+    let said = tokio::time::timeout(Duration::from_secs(60), looked)
+        .await
+        .unwrap()
+        .unwrap();
+    for named in [
+        format!("{} is no regular file", sessions[0].records().display()),
+        format!("{} is no regular file", sessions[1].manifest().display()),
+        format!("{} is no regular file", sessions[2].checkpoints().display()),
+        format!("{} is larger than", sessions[3].manifest().display()),
+        format!("{} is no regular file", ledger(directory.path(), "planted").display()),
+    ] {
+        assert!(said.contains(&named), "{named}\n{said}");
+    }
 }
 
 /// A key that was changed: whoever verifies trusts the old and the new one.

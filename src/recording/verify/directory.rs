@@ -1,12 +1,11 @@
 //! A directory becomes a verdict on all of it: each session by itself, each ledger, and whether they speak of the same.
 
 use super::{SessionReport, exactly, session, signature};
-use crate::recording::layout::{Contents, Files, ledger};
+use crate::recording::layout::{Contents, Files, ledger, open_plain};
 use crate::recording::ledger::{Entry, Happened};
 use crate::recording::read::{Line, Lines};
 use crate::recording::seal::TrustedKeys;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -57,7 +56,7 @@ fn read_ledger(directory: &Path, gateway: &str, keys: &TrustedKeys, verdict: &mu
             .problems
             .push(format!("line {number} of the ledger of {gateway} {problem}"));
     };
-    let result = File::open(ledger(directory, gateway))
+    let result = open_plain(&ledger(directory, gateway))
         .map(Lines::of)
         .and_then(|mut lines| {
             let mut head = String::new();

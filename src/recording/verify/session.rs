@@ -3,20 +3,21 @@
 use super::{SessionReport, exactly, signature};
 use crate::config::recording::Mode;
 use crate::recording::chain::{Chain, Record, hex_sha256};
-use crate::recording::layout::Files;
+use crate::recording::layout::{Files, open_plain};
 use crate::recording::manifest::{Checkpoint, Manifest};
 use crate::recording::read::{Line, Lines};
 use crate::recording::seal::TrustedKeys;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::collections::VecDeque;
-use std::fs::{self, File};
 use std::io;
 
 /// Verifies a session by itself. Whether sessions are missing beside it only its gateway's ledger says.
 pub fn session(files: &Files, keys: &TrustedKeys) -> SessionReport {
     let mut report = SessionReport::new(&files.id);
-    report.has_records = files.records().exists() || files.compressed().exists();
+    report.has_records = [files.records(), files.compressed()]
+        .iter()
+        .any(|path| path.symlink_metadata().is_ok());
     read_manifest(files, keys, &mut report);
     let checkpoints = read_checkpoints(files, keys, &mut report);
     let mut walk = Walk {
@@ -33,7 +34,7 @@ pub fn session(files: &Files, keys: &TrustedKeys) -> SessionReport {
 }
 
 fn read_manifest(files: &Files, keys: &TrustedKeys, report: &mut SessionReport) {
-    let text = match fs::read(files.manifest()) {
+    let text = match files.read_manifest() {
         Ok(text) => text,
         Err(error) => return report.problems.push(format!("the manifest can't be read: {error}")),
     };
@@ -60,7 +61,7 @@ fn read_manifest(files: &Files, keys: &TrustedKeys, report: &mut SessionReport) 
 fn read_checkpoints(files: &Files, keys: &TrustedKeys, report: &mut SessionReport) -> VecDeque<Checkpoint> {
     let mut checkpoints = VecDeque::new();
     let mut number = 0u64;
-    let result = File::open(files.checkpoints()).map(Lines::of).and_then(|mut lines| {
+    let result = open_plain(&files.checkpoints()).map(Lines::of).and_then(|mut lines| {
         let mut last = 0;
         while let Some(line) = lines.next_line()? {
             number += 1;
