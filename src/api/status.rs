@@ -19,6 +19,9 @@ pub struct WorkspaceStatus {
     /// The pod's address, while it is there and is not ending.
     #[serde(rename = "podIP", default, skip_serializing_if = "String::is_empty")]
     pub pod_ip: String,
+    /// The ID of the container that runs the workspace, while it does. In another one no program goes on that ran in the last.
+    #[serde(rename = "containerID", default, skip_serializing_if = "String::is_empty")]
+    pub container_id: String,
     /// The DNS name of the Service: `<service>.<namespace>.svc.<cluster domain>`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub service_endpoint: String,

@@ -38,8 +38,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tokio::time::sleep;
 
-/// The command byte of a message that says whether the session is recorded: ttyd sends none with it, and JSON follows.
-const RECORDED: char = 'r';
+/// The command byte of the gateway's own message to our page, its first ([`notice`]): ttyd sends none with it, and JSON follows.
+const NOTICE: char = 'r';
 /// Of what a browser calls itself, in characters.
 const LONGEST_USER_AGENT: usize = 200;
 
@@ -121,6 +121,7 @@ async fn prepare(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Prepared, Reje
         id: session.id.clone(),
         is_page: handshake::is_page(gateway, asked),
         stays_awake_by_output: workspace.spec.lifecycle.keep_alive == KeepAlive::Output,
+        container: container_of(&workspace),
         caller,
         workspace: name,
         _place: place,
@@ -151,6 +152,8 @@ struct Terminal {
     is_page: bool,
     /// Whether what it prints counts as use.
     stays_awake_by_output: bool,
+    /// The ID of the container that it is in; empty when it is not known.
+    container: Box<str>,
     _place: Place,
 }
 
@@ -180,7 +183,7 @@ impl Terminal {
         };
         if self.is_page {
             // Whatever the page was told when it was loaded: that may be long ago, and by another gateway.
-            Box::pin(client.announce(&notice(&self.gateway, recording.is_some()))).await;
+            Box::pin(client.announce(&notice(&self.gateway, recording.is_some(), &self.container))).await;
         }
         let Self { gateway, workspace, .. } = &*self;
         audit::emit(&Event::SessionStart {
@@ -347,12 +350,19 @@ fn filtered(client: Socket, workspace: Socket, clipboard: Clipboard) -> (Socket,
     (client, workspace)
 }
 
-/// Tells our page whether its session is recorded, and where users are to see that.
-fn notice(gateway: &Gateway, is_recorded: bool) -> Vec<u8> {
+/// Tells our page whether its session is recorded, and where users are to see that; and in which container it is, as keys that were typed
+/// for the programs of one are not for those of the next.
+fn notice(gateway: &Gateway, is_recorded: bool, container: &str) -> Vec<u8> {
     let settings = gateway.recording.as_ref().filter(|_| is_recorded);
     let notice = settings.map(|recording| recording.notice).unwrap_or_default();
     let Notice { in_bar, in_title } = notice;
-    format!("{RECORDED}{}", json!({"bar": in_bar, "title": in_title})).into_bytes()
+    let told = json!({"bar": in_bar, "title": in_title, "container": container});
+    format!("{NOTICE}{told}").into_bytes()
+}
+
+fn container_of(workspace: &Workspace) -> Box<str> {
+    let status = workspace.status.as_ref();
+    status.map_or_else(Box::default, |status| status.container_id.as_str().into())
 }
 
 /// What the status says of a terminal that opens.

@@ -137,6 +137,13 @@ pub fn is_started(pod: &Pod) -> bool {
         .is_some_and(|state| state.running.is_some())
 }
 
+/// The ID of the container that runs (Kubernetes API: `containerStatuses[].containerID`): another one for each start, in the same pod too.
+pub fn container_id(pod: &Pod) -> Option<&str> {
+    container(pod)
+        .filter(|_| is_started(pod))
+        .and_then(|container| container.container_id.as_deref())
+}
+
 /// Waiting reasons of the container that a person has to look into.
 fn waiting_trouble(pod: &Pod) -> Option<PodState> {
     let container = container(pod)?;
@@ -228,6 +235,22 @@ mod tests {
             }]}}))
             .unwrap();
             assert_eq!(has_image(&pod), expected, "{image}");
+        }
+    }
+
+    #[test]
+    fn a_container_has_its_id_while_it_runs() {
+        for (state, expected) in [
+            (json!({"running": {}}), Some("containerd://0123")),
+            (json!({"waiting": {"reason": "CrashLoopBackOff"}}), None),
+            (json!({"terminated": {"exitCode": 1}}), None),
+        ] {
+            let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "status": {"containerStatuses": [{
+                "name": "workspace", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "containerID": "containerd://0123", "state": state,
+            }]}}))
+            .unwrap();
+            assert_eq!(container_id(&pod), expected, "{state}");
         }
     }
 

@@ -360,14 +360,15 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
     // One that is being stopped is not to be connected to any more: another pod may have its address next. The reason is there before
     // the pod is deleted, and until the next one runs.
     let is_stopping = stop.is_some() || state.stop_reason.is_some() || state.phase == Phase::Stopped;
-    let pod_ip = own_pod(&valid, &observed)
-        .filter(|_| !is_stopping)
-        .and_then(|pod| pod.address.as_deref());
+    let connected = own_pod(&valid, &observed).filter(|_| !is_stopping);
+    let pod_ip = connected.and_then(|pod| pod.address.as_deref());
+    let container = connected.and_then(|pod| pod.container.as_deref());
     Ok(Pass {
         state,
         names: Names {
             pod,
             pod_ip: pod_ip.unwrap_or_default().to_owned(),
+            container_id: container.unwrap_or_default().to_owned(),
             endpoint: endpoint(&valid),
             terminal_authority: authority_of_pod.unwrap_or_default().to_owned(),
         },
@@ -412,6 +413,7 @@ impl Pass {
             names: Names {
                 pod: last.pod_name.clone(),
                 pod_ip: String::new(),
+                container_id: String::new(),
                 endpoint: last.service_endpoint.clone(),
                 terminal_authority: last.terminal_authority.clone(),
             },

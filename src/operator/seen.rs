@@ -63,6 +63,8 @@ pub struct SeenPod {
     pub image_pulled: bool,
     /// The container runs.
     pub started: bool,
+    /// Its ID, while it runs.
+    pub container: Option<Box<str>>,
     pub template: Template,
 }
 
@@ -82,6 +84,7 @@ impl SeenPod {
                 .map(Box::from),
             image_pulled: pod_state::has_image(pod),
             started: pod_state::is_started(pod),
+            container: pod_state::container_id(pod).map(Box::from),
             template: Template::of(pod),
         }
     }

@@ -30,6 +30,7 @@ pub fn progress_after(starting: usize) -> Duration {
 pub struct Names {
     pub pod: String,
     pub pod_ip: String,
+    pub container_id: String,
     pub endpoint: String,
     pub terminal_authority: String,
 }
@@ -144,6 +145,7 @@ pub fn status(workspace: &Workspace, state: &State, names: Names, now: Timestamp
         phase: Some(state.phase),
         pod_name: names.pod,
         pod_ip: names.pod_ip,
+        container_id: names.container_id,
         service_endpoint: names.endpoint,
         terminal_authority: names.terminal_authority,
         message: state.message.clone(),
@@ -235,6 +237,7 @@ pub fn patch(last: Option<&WorkspaceStatus>, new: &WorkspaceStatus) -> Option<Va
 /// What is told while a pod starts, and nothing else: no decision that a later pass relies on.
 const PROGRESS: &[&str] = &[
     "conditions",
+    "containerID",
     "lastAccessed",
     "message",
     "observedGeneration",

@@ -246,6 +246,28 @@ async fn large_frames_that_stop_on_both_sides_are_given_up() {
     assert!(matches!(end, End::By(_, Cause::Silent)), "{end:?}");
 }
 
+/// Load balancers close what is quiet for a minute, or half of one.
+#[tokio::test(start_paused = true)]
+async fn a_quiet_conversation_has_a_ping_every_25_seconds_on_both_sides() {
+    let mut talk = conversation(pending());
+    for peer in [&mut talk.client, &mut talk.workspace] {
+        peer.set_auto_pong(false);
+    }
+    let began = Instant::now();
+    for turn in 1..=4 {
+        for peer in [&mut talk.client, &mut talk.workspace] {
+            assert_eq!(peer.read_frame().await.unwrap().opcode, OpCode::Ping);
+            let late = began.elapsed().abs_diff(Duration::from_secs(25 * turn));
+            assert!(
+                late < Duration::from_millis(100),
+                "ping {turn} after {:?}",
+                began.elapsed()
+            );
+            peer.write_frame(Frame::pong(Payload::Borrowed(b""))).await.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn frames_out_of_turn_end_it() {
     for (first, second) in [(None, OpCode::Continuation), (Some(OpCode::Binary), OpCode::Text)] {

@@ -62,6 +62,10 @@ test('the connection comes back by itself, with what was typed meanwhile', async
   await dev1.state('waiting');
   await dev1.type('echo kept-$((40+2))-');
   await dev1.waitForTerminal();
+  // It was typed for programs that have ended with their pod.
+  await dev1.page.getByText('This was typed before that, for programs that have ended: echo kept').waitFor();
+  assert.doesNotMatch(await dev1.screen(), /kept-/);
+  await dev1.page.getByRole('button', { name: 'Send it', exact: true }).click();
   await dev1.see(/^kept-42-$/m);
   const shown = (await dev1.screen()).match(/^kept-42-$/gm);
   assert.equal(shown.length, 1, 'sent once');

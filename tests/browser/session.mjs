@@ -4,6 +4,15 @@ import assert from 'node:assert/strict';
 const STARTED = 240_000;
 const ANSWERED = 60_000;
 
+/** Waits until what is asked is true. */
+export async function eventually(asked, what, timeout = 30_000) {
+  for (const deadline = Date.now() + timeout; ; ) {
+    if (await asked()) return;
+    assert.ok(Date.now() < deadline, what);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
 export class User {
   constructor(context, url) {
     this.context = context;
@@ -39,6 +48,11 @@ export class User {
   /** From the gateway's address through the provider's form and back. */
   async signIn(login) {
     await this.page.goto(this.url);
+    await this.fillIn(login);
+  }
+
+  /** The provider's form. */
+  async fillIn(login) {
     await this.page.getByLabel('Login').fill(login);
     await this.page.getByLabel('Password').fill('any');
     await this.page.getByRole('button', { name: 'Sign in' }).click();
@@ -66,6 +80,44 @@ export class User {
 
   async state(name, timeout = ANSWERED) {
     await this.page.waitForFunction((expected) => document.body.dataset.state === expected, name, { timeout });
+  }
+
+  /** Keeps when the page says what of its connection, in milliseconds of the computer's clock, as it is drawn next. */
+  async watchStates() {
+    await this.page.evaluate(() => {
+      globalThis.states = [];
+      new MutationObserver(() => {
+        const name = document.body.dataset.state;
+        requestAnimationFrame(() => globalThis.states.push({ name, at: performance.timeOrigin + performance.now() }));
+      }).observe(document.body, { attributeFilter: ['data-state'] });
+    });
+  }
+
+  /** The states since the last time that they were asked for. */
+  statesSeen() {
+    return this.page.evaluate(() => globalThis.states.splice(0));
+  }
+
+  /**
+   * How late a timer of the page is at the worst, in milliseconds, over some seconds of it. A computer that is busy with something else makes it
+   * late as well: what the page does itself shows each of three times.
+   */
+  async worstTimer(milliseconds) {
+    const worst = [];
+    for (let turn = 0; turn < 3; turn++) worst.push(await this.worstTimerOnce(milliseconds));
+    return Math.min(...worst);
+  }
+
+  worstTimerOnce(milliseconds) {
+    return this.page.evaluate(async (milliseconds) => {
+      let worst = 0;
+      for (const end = performance.now() + milliseconds; performance.now() < end; ) {
+        const began = performance.now();
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        worst = Math.max(worst, performance.now() - began - 20);
+      }
+      return worst;
+    }, milliseconds);
   }
 
   /** The terminal has the keyboard. */

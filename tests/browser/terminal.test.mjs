@@ -7,13 +7,16 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { launch } from './chromium.mjs';
-import { User } from './session.mjs';
+import { eventually, User } from './session.mjs';
+import { Wire } from './wire.mjs';
 
 const { URL: url, WORKSPACE: home } = process.env;
-let browser, user, page;
+let wire, browser, user, page;
 
 before(async () => {
-  browser = await launch();
+  const { hostname, port, host } = new URL(url);
+  wire = await Wire.to(hostname, Number(port));
+  browser = await launch(`--host-resolver-rules=MAP ${host} ${hostname}:${wire.port}`);
   user = await User.open(browser, url, { permissions: ['clipboard-read', 'clipboard-write'] });
   page = user.page;
   await user.signIn('dev1');
@@ -21,7 +24,10 @@ before(async () => {
   await user.see(/\$/);
 });
 
-after(() => browser?.close());
+after(async () => {
+  await browser?.close();
+  wire?.close();
+});
 
 beforeEach(async () => {
   await user.focus();
@@ -29,14 +35,6 @@ beforeEach(async () => {
 });
 
 const clipboard = () => page.evaluate(() => navigator.clipboard.readText());
-
-async function eventually(asked, what, timeout = 30_000) {
-  for (const deadline = Date.now() + timeout; ; ) {
-    if (await asked()) return;
-    assert.ok(Date.now() < deadline, what);
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-}
 
 /** What tmux knows of the terminal, asked from outside: nothing of that is on the screen. */
 const tmux = (format) => execFileSync('tmux', ['-S', join(home, 'tmux'), 'display-message', '-p', format], { encoding: 'utf8' }).trim();
@@ -220,6 +218,58 @@ test('two tabs are one session, and the one that is used last has its size', asy
     await page.waitForTimeout(50);
   }
   await second.close();
+});
+
+test('a lost network is shown within three seconds, whenever it is lost, and what is typed then is sent once', async () => {
+  await user.watchStates();
+  for (let turn = 0; turn < 5; turn++) {
+    // A beat is sent every 0.9 seconds: each time it is lost at another moment between two.
+    await page.waitForTimeout(1_500 + turn * 190);
+    await user.statesSeen();
+    const lost = Date.now();
+    wire.freeze();
+    await user.state('quiet', 10_000);
+    const [{ name, at }] = await user.statesSeen();
+    await user.type(`echo lost-${turn}-$((1+1))-`);
+    wire.thaw();
+    assert.ok(name === 'quiet' && at - lost <= 3_000, `${name} after ${at - lost} ms`);
+    await user.state('open');
+    await user.see(new RegExp(`^lost-${turn}-2-$`, 'm'));
+  }
+  assert.equal((await user.screen()).match(/^lost-\d-2-$/gm).length, 5);
+});
+
+test('it comes back by itself from 502s that a proxy answers to the terminal’s own handshake', async () => {
+  await page.waitForTimeout(1_500);
+  wire.answerBadGateway();
+  await user.state('waiting');
+  await user.type('echo bad-gateway-$((1+1))-');
+  await eventually(() => wire.refused >= 3, 'it is not tried again');
+  assert.equal(await page.evaluate(() => document.body.dataset.state), 'waiting');
+  wire.mend();
+  await user.state('open');
+  await user.see(/^bad-gateway-2-$/m);
+  assert.equal((await user.screen()).match(/^bad-gateway-2-$/gm).length, 1);
+});
+
+test('a program that prints for ever neither freezes the page nor fills its memory', async () => {
+  const session = await user.context.newCDPSession(page);
+  const memory = async () => {
+    await session.send('HeapProfiler.collectGarbage');
+    return (await session.send('Runtime.getHeapUsage')).usedSize;
+  };
+  await user.type('yes "$(head -c 200 /dev/zero | tr "\\0" y)"');
+  await user.see(/^y{100}/m);
+  const first = await memory();
+  const worst = await user.worstTimer(5_000);
+  const grown = (await memory()) - first;
+  await session.detach();
+  await page.keyboard.press('Control+C');
+  assert.equal(await page.evaluate(() => document.body.dataset.state), 'open');
+  assert.ok(worst < 1_000, `a timer was ${worst} ms late`);
+  assert.ok(grown < 64 * 1024 * 1024, `memory grew by ${grown} bytes`);
+  await user.type('clear; echo calm-$((1+1))-');
+  await user.see(/^calm-2-$/m);
 });
 
 test('a workspace that hangs is shown, and what is typed meanwhile has not arrived until it has', async () => {

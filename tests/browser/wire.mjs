@@ -1,10 +1,13 @@
 // A wire between the browser and the gateway that can be cut: a TCP proxy on a loopback address.
+import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 
 export class Wire {
   #pairs = new Set();
   #server;
   #mode = 'pass';
+  /** How many terminals were answered with 502. */
+  refused = 0;
 
   static async to(host, port) {
     const wire = new Wire();
@@ -14,8 +17,16 @@ export class Wire {
     return wire;
   }
 
-  #join(near, host, port) {
+  async #join(near, host, port) {
     if (this.#mode === 'refuse') return near.resetAndDestroy();
+    if (this.#mode === 'bad-gateway') {
+      const [first] = await once(near, 'data');
+      near.unshift(first);
+      if (/^GET \/ws[?]/.test(first.toString('latin1'))) {
+        this.refused += 1;
+        return near.end('HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html\r\ncontent-length: 11\r\nconnection: close\r\n\r\nbad gateway');
+      }
+    }
     const far = connect({ host, port });
     const pair = { near, far, held: [], frozen: this.#mode === 'freeze' };
     this.#pairs.add(pair);
@@ -63,6 +74,12 @@ export class Wire {
       near.resetAndDestroy();
       far.destroy();
     }
+  }
+
+  /** Every connection is reset. New ones pass, but for terminals: to those a proxy on the way says that there is nobody behind it. */
+  answerBadGateway() {
+    this.cut();
+    this.#mode = 'bad-gateway';
   }
 
   mend() {

@@ -18,23 +18,24 @@ fn start(home: &Path) -> String {
     )
 }
 
-/// Runs tests of the page against a workspace of one's own, with what `program` adds to `node`.
-async fn run(namespace: &str, address: &str, program: &[&str], tests: &str) {
-    let site = Site::new(namespace).await;
-    let (_gateway, origin) = (site.gateway(&[]).await, site.origin());
-    let home = site.directory.path().join("home");
-    std::fs::create_dir(&home).unwrap();
-    let _tmux = Tmux(home.join("tmux"));
-    let _ttyd = ttyd_with(address, &["sh", "-c", &start(&home)]);
-    site.create_running("dev1", address).await;
+/// What `node` needs to use the page of a site.
+fn node(site: &Site, home: &Path, program: &[&str], tests: &str) -> Command {
     let directory = made_by("tests/browser/programs.sh");
     let command = [program, &["node", "--test", "--test-reporter=spec", tests]].concat();
     let mut node = Command::new(command[0]);
     node.args(&command[1..])
         .current_dir(&directory)
         .env("CHROMIUM", directory.join("chromium"))
-        .env("URL", &origin)
-        .env("WORKSPACE", &home);
+        .env("URL", site.origin())
+        .env("KUBECTL", site.server.binary("kubectl"))
+        .env("KUBECONFIG", site.server.kubeconfig("admin"))
+        .env("NAMESPACE", &site.namespace)
+        .env("NAME", site.name("dev1"))
+        .env("WORKSPACE", home);
+    node
+}
+
+async fn passes(mut node: Command) {
     let ran = tokio::task::spawn_blocking(move || node.output())
         .await
         .unwrap()
@@ -43,9 +44,26 @@ async fn run(namespace: &str, address: &str, program: &[&str], tests: &str) {
     assert!(ran.status.success(), "{told}\n{}", String::from_utf8_lossy(&ran.stderr));
 }
 
+/// Runs tests of the page against a workspace of one's own, with what `program` adds to `node`.
+async fn run(namespace: &str, address: &str, program: &[&str], tests: &str) {
+    let site = Site::new(namespace).await;
+    let _gateway = site.gateway(&[]).await;
+    let home = site.directory.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    let _tmux = Tmux(home.join("tmux"));
+    let _ttyd = ttyd_with(address, &["sh", "-c", &start(&home)]);
+    site.create_running("dev1", address).await;
+    passes(node(&site, &home, program, tests)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn people_work_in_a_terminal_as_they_are_used_to() {
     run("chromium", "127.0.7.82", &[], "terminal.test.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_tell_how_the_workspace_is() {
+    run("chromium-workspace", "127.0.7.84", &[], "workspace.test.mjs").await;
 }
 
 /// Keys that are made by scripts are never the browser's own: so there is an X server here, and somebody who presses them.

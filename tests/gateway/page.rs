@@ -111,30 +111,43 @@ async fn a_heartbeat_is_answered_by_the_workspace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_closed_clipboard_is_closed_at_the_gateway() {
+async fn a_clipboard_that_is_closed_one_way_or_both_is_closed_at_the_gateway() {
     let site = Site::new("page-clipboard").await;
-    let (_gateway, origin) = (site.gateway(&[("GATEWAY_CLIPBOARD", "none")]).await, site.origin());
+    let origin = site.origin();
     let _ttyd = ttyd("127.0.7.22");
     let browser = Browser::default();
     site.create_running("dev1", "127.0.7.22").await;
-    browser.sign_in(&origin, "dev1").await;
-    let told = eventually(async || {
-        let page = browser.page(&origin).await.body;
-        page.contains("data-clipboard=\"none\"")
-    });
-    assert!(told.await);
-    let mut terminal = browser.own_shell(&origin).await;
-    terminal
-        .type_keys("printf '\\033]52;c;U0VDUkVU\\a'; echo copied-$((1+1))\r")
-        .await;
-    terminal.until("copied-2").await;
-    // The command is echoed as it was typed, without an escape character.
-    assert!(!terminal.screen.contains("\u{1b}]52"), "{:?}", terminal.screen);
-    terminal
-        .type_keys("\u{1b}[200~echo pasted\r\u{1b}[201~echo typed-$((2+2))\r")
-        .await;
-    terminal.until("typed-4").await;
-    assert!(!terminal.screen.contains("pasted"), "{:?}", terminal.screen);
+    for (setting, may_copy, may_paste) in [
+        ("none", false, false),
+        ("copy", true, false),
+        ("paste", false, true),
+        ("both", true, true),
+    ] {
+        let _gateway = site.gateway(&[("GATEWAY_CLIPBOARD", setting)]).await;
+        browser.sign_in(&origin, "dev1").await;
+        let told = eventually(async || {
+            let page = browser.page(&origin).await.body;
+            page.contains(&format!("data-clipboard=\"{setting}\""))
+        });
+        assert!(told.await, "{setting}");
+        let mut terminal = browser.own_shell(&origin).await;
+        terminal
+            .type_keys("printf '\\033]52;c;U0VDUkVU\\a'; echo copied-$((1+1))\r")
+            .await;
+        terminal.until("copied-2").await;
+        // The command is echoed as it was typed, without an escape character.
+        let copied = terminal.screen.contains("\u{1b}]52;c;U0VDUkVU");
+        assert_eq!(copied, may_copy, "{setting}: {:?}", terminal.screen);
+        terminal
+            .type_keys("\u{1b}[200~echo pasted-$((2+1))\u{1b}[201~\recho typed-$((2+2))\r")
+            .await;
+        terminal.until("typed-4").await;
+        let pasted = terminal.screen.contains("pasted-3");
+        assert_eq!(pasted, may_paste, "{setting}: {:?}", terminal.screen);
+        // Without its marks it is typed text, which no gateway can tell from a paste.
+        terminal.type_keys("echo unmarked-$((3+3))\r").await;
+        terminal.until("unmarked-6").await;
+    }
 }
 
 /// What a pod, an Event or a user may be called is text on every page.

@@ -4,7 +4,7 @@ import type { State } from './connection';
 import type { View } from './events';
 import { FONT_SIZES, type Preferences } from './preferences';
 import type { Notice } from './protocol';
-import { plainLine, remaining } from './text';
+import { notSent, plainLine, remaining } from './text';
 
 export interface Listener {
   chosen(preferences: Preferences): void;
@@ -15,8 +15,10 @@ export interface Listener {
   reconnect(): void;
   restart(): void;
   keepWorking(): void;
-  /** Whether what may have been lost on its way is to be sent again. */
-  decided(sendAgain: boolean): void;
+  /** Whether what was asked about is to be sent. */
+  decided(isSent: boolean): void;
+  /** The user wants this in the clipboard. */
+  copied(text: string): void;
   /** The keyboard is the terminal's again. */
   left(): void;
 }
@@ -24,6 +26,12 @@ export interface Listener {
 interface Action {
   label: string;
   run(): void;
+}
+
+/** What stands above the screen. */
+interface Told {
+  text: string;
+  actions?: Action[];
 }
 
 const LABELS: Record<State['name'], string> = {
@@ -34,8 +42,12 @@ const ENDED: Record<Extract<State, { name: 'ended' }>['why'], { text: string; la
   stopped: { text: 'Your workspace was stopped. Your files are kept.', label: 'Start it again' },
   unused: { text: 'You were signed out, because nobody typed anything for as long as is allowed.', label: 'Sign in again' },
   gone: { text: 'Your workspace was deleted.', label: 'Make a new one' },
+  'signed-out': { text: 'Your session has ended.', label: 'Sign in again' },
+  refused: { text: 'You may not enter this workspace at the moment.', label: 'See why' },
 };
 const QUIET = 'Nothing is heard from your workspace. What you type is kept until it answers.';
+const LOST_ON_ITS_WAY = 'The connection broke while this was on its way, so all of it, a part or nothing may have arrived:';
+const FOR_ANOTHER = 'Your workspace was started anew. This was typed before that, for programs that have ended:';
 const NEXT_THEME = { system: 'dark', dark: 'light', light: 'system' } as const;
 const NOTICE_MILLISECONDS = 6000;
 /** When a stop is near enough to stand out, in milliseconds. */
@@ -72,8 +84,10 @@ export class Bar {
   private readonly dialog = find('restart-dialog', HTMLDialogElement);
   private hiding: ReturnType<typeof setTimeout> | undefined;
   private stopsAt: number | undefined;
-  /** What was typed and may have arrived: it is asked about until the user has decided. */
-  private doubtful: string | undefined;
+  /** Of what is told, the first of these that there is: what was said last, how the connection is, what the user is to decide. */
+  private said: Told | undefined;
+  private standing: Told | undefined;
+  private question: Told | undefined;
 
   constructor(
     private readonly listener: Listener,
@@ -132,27 +146,29 @@ export class Bar {
     this.barShowState.textContent = state.name === 'open' ? '' : `${LABELS[state.name]} · `;
     this.reconnect.hidden = state.name !== 'quiet' && state.name !== 'waiting';
     if (state.name !== 'open') this.latencyText.textContent = '';
+    this.standing = this.told(state);
+    if (state.name !== 'open') this.said = undefined;
+    this.showTold();
+    this.show();
+  }
+
+  private told(state: State): Told | undefined {
     switch (state.name) {
       case 'connecting':
-        // Asked again when it is open, if there is still something to ask.
-        this.doubtful = undefined;
-        break;
       case 'open':
-        this.hide();
-        break;
+        return undefined;
       case 'quiet':
-        this.tell(QUIET, { lasts: true });
-        break;
+        return { text: QUIET };
       case 'waiting':
-        this.tell(state.detail, { lasts: true, actions: state.hasFailed ? [{ label: 'Try again', run: () => this.listener.restart() }] : [] });
-        break;
+        return { text: state.detail, actions: state.hasFailed ? [{ label: 'Try again', run: () => this.listener.restart() }] : [] };
       case 'ended': {
         const { text, label } = ENDED[state.why];
-        this.tell(text, { lasts: true, actions: [{ label, run: () => this.listener.start() }] });
-        break;
+        const start = { label, run: () => this.listener.start() };
+        const { unsent } = state;
+        if (!unsent) return { text, actions: [start] };
+        return { text: `${text} ${notSent(unsent)}`, actions: [start, { label: 'Copy what was not sent', run: () => this.listener.copied(unsent.text) }] };
       }
     }
-    this.show();
   }
 
   recorded({ bar }: Notice): void {
@@ -171,26 +187,22 @@ export class Bar {
     this.keptText.textContent = bytes === 0 ? '' : 'What you type waits to be sent';
   }
 
-  /** Asks what becomes of keys that may or may not have arrived. Nothing can be typed until that is decided. */
-  unsure(typed: string): void {
-    this.doubtful = typed;
-    this.ask(typed);
-  }
-
-  private ask(typed: string): void {
-    const decide = (sendAgain: boolean) => () => {
-      this.doubtful = undefined;
+  /** Asks what becomes of keys that may have arrived, or were for programs that have ended. Nothing can be typed until that is decided. */
+  unsure(typed: string, isForAnother: boolean): void {
+    const decide = (isSent: boolean) => () => {
+      this.question = undefined;
       this.hide();
-      this.listener.decided(sendAgain);
+      this.listener.decided(isSent);
       this.listener.left();
     };
-    this.tell(`The connection broke while this was on its way, so all of it, a part or nothing may have arrived: ${plainLine(typed)}`, {
-      lasts: true,
+    this.question = {
+      text: `${isForAnother ? FOR_ANOTHER : LOST_ON_ITS_WAY} ${plainLine(typed)}`,
       actions: [
-        { label: 'Send it again', run: decide(true) },
+        { label: isForAnother ? 'Send it' : 'Send it again', run: decide(true) },
         { label: 'Don’t', run: decide(false) },
       ],
-    });
+    };
+    this.hide();
   }
 
   workspace({ updatePending, stopsAt }: View): void {
@@ -203,23 +215,32 @@ export class Bar {
 
   /** Says something above the screen; for a moment, or until something else happens. */
   tell(text: string, { lasts = false, actions = [] }: { lasts?: boolean; actions?: Action[] } = {}): void {
+    const { standing } = this;
+    // A way on is not taken away.
+    this.said = standing?.actions?.length ? { ...standing, text: `${text} ${standing.text}` } : { text, actions };
+    this.showTold();
     clearTimeout(this.hiding);
-    this.noticeText.textContent = text;
+    if (!lasts) this.hiding = setTimeout(() => this.hide(), NOTICE_MILLISECONDS);
+  }
+
+  /** Takes away what was said. How the connection is, and what is to be decided, comes back. */
+  hide(): void {
+    clearTimeout(this.hiding);
+    this.said = undefined;
+    this.showTold();
+  }
+
+  private showTold(): void {
+    const told = this.said ?? this.standing ?? this.question;
+    this.notice.hidden = told === undefined;
+    if (!told) return;
+    this.noticeText.textContent = told.text;
     [this.noticeAction, this.noticeOther].forEach((button, index) => {
-      const action = actions[index];
+      const action = told.actions?.[index];
       button.hidden = !action;
       button.textContent = action?.label ?? '';
       button.onclick = () => action?.run();
     });
-    this.notice.hidden = false;
-    if (!lasts) this.hiding = setTimeout(() => this.hide(), NOTICE_MILLISECONDS);
-  }
-
-  /** Takes away what was told. A question comes back. */
-  hide(): void {
-    clearTimeout(this.hiding);
-    if (this.doubtful === undefined) this.notice.hidden = true;
-    else this.ask(this.doubtful);
   }
 
   private closeSearch(): void {

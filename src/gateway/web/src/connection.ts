@@ -6,8 +6,8 @@
 import { delay } from './backoff';
 import type { Update } from './events';
 import { Heartbeat, TICK } from './heartbeat';
-import { Outbox, size } from './outbox';
-import { heartbeat, heartbeatAnswer, hello, input, isOfTheMoment, type Message, type Notice, output, recorded, resize, type Size } from './protocol';
+import { Outbox, size, type Unsent } from './outbox';
+import { heartbeat, heartbeatAnswer, hello, input, isOfTheMoment, type Message, notice, type Notice, output, resize, type Size } from './protocol';
 
 export type State =
   | { name: 'connecting' }
@@ -17,7 +17,7 @@ export type State =
   /** Down, and being mended. `detail` is for the user; what has failed may be tried again. */
   | { name: 'waiting'; detail: string; hasFailed?: boolean }
   /** Down until the user does something. */
-  | { name: 'ended'; why: 'idle' | 'stopped' | 'gone' | 'unused' };
+  | { name: 'ended'; why: 'idle' | 'stopped' | 'gone' | 'unused' | 'signed-out' | 'refused'; unsent?: Unsent };
 
 /** What the connection needs of the browser; tests give it their own. */
 export interface Surroundings {
@@ -39,12 +39,15 @@ export interface Listener {
   output(bytes: Uint8Array): void;
   /** How many milliseconds it is to the workspace and back. */
   latency(milliseconds: number): void;
-  /** Whether the session is recorded, and where that is shown. */
-  recorded(notice: Notice): void;
+  /** What the gateway says of the terminal. */
+  told(notice: Notice): void;
   /** How many bytes of what was typed wait to be sent. */
   kept(bytes: number): void;
-  /** The connection broke while this was on its way. It waits, and all that is typed, until `decide` is called. */
-  unsure(typed: string): void;
+  /**
+   * The connection broke while this was on its way; or it was typed for programs that have ended, and there are others now. It waits,
+   * and all that is typed, until `decide` is called.
+   */
+  unsure(typed: string, isForAnother: boolean): void;
 }
 
 /** The close code of a session that is over. */
@@ -81,8 +84,10 @@ export class Connection {
   private heart: Heartbeat | undefined;
   private attempt = 0;
   private name: State['name'] = 'connecting';
-  /** Whether the next terminal is another one: what was typed for the last is not for it. */
+  /** Whether the next terminal has other programs: what was typed for those of the last is not for them. */
   private isAnother = false;
+  /** The container of the last terminal. */
+  private container = '';
   private sending: ReturnType<typeof setTimeout> | undefined;
   private stopTicks: () => void = () => undefined;
   private skipPause = new AbortController();
@@ -107,18 +112,29 @@ export class Connection {
     this.socket?.close(1000);
   }
 
-  /** Sends what was typed, or keeps it. False when too much is kept already. */
-  type(typed: string | Uint8Array): boolean {
-    if (isOfTheMoment(typed)) {
+  /** Sends what was typed, or keeps it. False when too much is kept already, or nothing will be sent any more. */
+  type(typed: string | Uint8Array, isKey = false): boolean {
+    if (isOfTheMoment(typed, isKey)) {
       // Sent now or never: a click was meant for the screen that was there, and would be a part of what is being pasted.
       if (this.isOpen && !this.outbox.isAmidUnit) for (const message of input(typed)) this.socket?.send(message);
       return true;
     }
     const messages = input(typed);
+    if (this.hasEnded) return false;
     if (!this.mayType && this.outbox.waiting + size(messages) > MAX_KEPT) return false;
     this.outbox.add(messages);
     this.flush();
     return true;
+  }
+
+  /** Whether there will be no terminal until the user does something. */
+  get hasEnded(): boolean {
+    return this.name === 'ended';
+  }
+
+  /** Whether something would be lost if the page were left now, and the user has not been told so. */
+  get isWaiting(): boolean {
+    return !this.hasEnded && !this.stopped.signal.aborted && (this.outbox.waiting > 0 || this.outbox.isInDoubt);
   }
 
   /** The user has said what becomes of what `unsure` told. */
@@ -188,19 +204,20 @@ export class Connection {
     };
     const reached = () => {
       isReached = true;
-      if (this.isAnother) this.forget();
+      const { outbox } = this;
+      if (this.isAnother) outbox.moved();
       this.isAnother = false;
       this.tell({ name: 'open' });
-      if (this.outbox.isInDoubt) this.listener.unsure(this.outbox.doubt);
+      if (outbox.isInDoubt) this.listener.unsure(outbox.doubt, outbox.isForAnother);
       this.flush();
     };
     socket.onmessage = ({ data }) => {
       if (!(data instanceof ArrayBuffer) || socket !== this.socket) return;
       this.heart?.heard();
       // The gateway's, and the first of a connection: later ones would be a workspace's. It is no word of a terminal yet.
-      const notice = hasSpoken ? undefined : recorded(data);
+      const told = hasSpoken ? undefined : notice(data);
       hasSpoken = true;
-      if (notice) return this.listener.recorded(notice);
+      if (told) return this.arrive(told);
       if (!isReached) reached();
       else if (this.name === 'quiet') this.tell({ name: 'open' });
       const answered = heartbeatAnswer(data);
@@ -217,9 +234,9 @@ export class Connection {
       if (this.stopped.signal.aborted || socket !== this.socket) return;
       this.end();
       // A page that nobody looks after must not begin a new session by itself.
-      if (code === SIGNED_OUT && reason === 'idle') this.tell({ name: 'ended', why: 'unused' });
-      else if (code === SIGNED_OUT) this.surroundings.signIn();
-      else if (code === FORBIDDEN) this.surroundings.reload();
+      if (code === SIGNED_OUT && reason === 'idle') this.finish('unused');
+      else if (code === SIGNED_OUT) this.leavePage('signed-out');
+      else if (code === FORBIDDEN) this.leavePage('refused');
       else if (code === STOPPED) this.leave(reason);
       else if (code === NOT_RECORDED) void this.recover(UNRECORDED);
       else if (code === TOO_MANY) void this.recover(CROWDED);
@@ -265,15 +282,32 @@ export class Connection {
     this.heart = undefined;
   }
 
-  private forget(): void {
-    this.outbox.forget();
+  private arrive(told: Notice): void {
+    if (told.container !== '') {
+      this.isAnother ||= this.container !== '' && this.container !== told.container;
+      this.container = told.container;
+    }
+    this.listener.told(told);
+  }
+
+  /** Nothing is sent any more. What waits is told, with all that there is to say. */
+  private finish(why: Extract<State, { name: 'ended' }>['why']): void {
+    const { unsent } = this.outbox;
+    this.tell(unsent ? { name: 'ended', why, unsent } : { name: 'ended', why });
     this.listener.kept(0);
+  }
+
+  /** Another page says what is to be done. Who has typed what was not sent is told first, and leaves by themselves. */
+  private leavePage(why: 'signed-out' | 'refused'): void {
+    if (this.outbox.unsent) this.finish(why);
+    else if (why === 'signed-out') this.surroundings.signIn();
+    else this.surroundings.reload();
   }
 
   /** The workspace is being stopped: it comes back by itself, or when the user wants it. */
   private leave(reason: string): void {
     this.isAnother = true;
-    if (reason === 'idle') this.tell({ name: 'ended', why: 'idle' });
+    if (reason === 'idle') this.finish('idle');
     else void this.recover(RESTARTS[reason] ?? LOST);
   }
 
@@ -299,11 +333,11 @@ export class Connection {
     try {
       for await (const update of this.surroundings.updates(signal)) {
         if (update.kind === 'signed-out') {
-          this.surroundings.signIn();
+          this.leavePage('signed-out');
           return 'done';
         }
         if (update.kind === 'gone') {
-          this.tell({ name: 'ended', why: 'gone' });
+          this.finish('gone');
           return 'done';
         }
         if (update.kind === 'ended') {
@@ -315,12 +349,14 @@ export class Connection {
           return 'done';
         }
         if (update.view.phase === 'Stopped') {
-          this.tell({ name: 'ended', why: update.view.stopReason === 'Idle' ? 'idle' : 'stopped' });
+          this.finish(update.view.stopReason === 'Idle' ? 'idle' : 'stopped');
           return 'done';
         }
-        const { message, remediationHint, phase } = update.view;
-        const detail = [message || 'Your workspace is starting…', remediationHint].filter((text) => text !== '').join(' ');
-        this.tell({ name: 'waiting', detail, hasFailed: phase === 'Failed' });
+        const { message, reason, remediationHint, phase } = update.view;
+        const hasFailed = phase === 'Failed';
+        const why = hasFailed && reason !== '' ? `(${reason})` : '';
+        const detail = [message || 'Your workspace is starting…', remediationHint, why].filter((text) => text !== '').join(' ');
+        this.tell({ name: 'waiting', detail, hasFailed });
       }
     } finally {
       following.abort();

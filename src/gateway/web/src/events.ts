@@ -12,6 +12,8 @@ export interface Step {
 /** The fields of the gateway's view of a Workspace that the pages use. */
 export interface View {
   phase: string;
+  /** Why it is as it is, in one word of the API, such as `ErrImagePull`. */
+  reason: string;
   message: string;
   /** Why the pod is being stopped, or was; empty when it is not. */
   stopReason: string;

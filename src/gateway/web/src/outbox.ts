@@ -13,12 +13,23 @@ interface Unit {
   arrived: number;
 }
 
+/** What was typed and did not arrive, for all that is known. */
+export interface Unsent {
+  text: string;
+  /** Whether some of it was sent, and may have arrived after all. */
+  wasSent: boolean;
+}
+
 export class Outbox {
   /** How many bytes wait, and how many are on their way. */
   waiting = 0;
   underWay = 0;
   private units: Unit[] = [];
   private doubtful: Unit[] = [];
+  /** Whether what is in doubt was typed for programs that have ended. */
+  isForAnother = false;
+  /** Whether a program may wait for the end of a paste that was torn: until then keys would be part of it. */
+  private isTorn = false;
 
   add(messages: Message[]): void {
     if (messages.length === 0) return;
@@ -49,7 +60,9 @@ export class Outbox {
 
   /** The connection broke: what was sent and has not arrived as a whole is in doubt. */
   broke(): void {
-    this.doubtful.push(...this.units.filter(({ marks }) => marks.length > 0));
+    const sent = this.units.filter(({ marks }) => marks.length > 0);
+    this.isTorn ||= sent.some(({ messages }) => messages.length > 1 && isPaste(messages));
+    this.doubtful.push(...sent);
     this.units = this.units.filter(({ marks }) => marks.length === 0);
     this.waiting = this.units.reduce((sum, { messages }) => sum + size(messages), 0);
     this.underWay = 0;
@@ -67,27 +80,39 @@ export class Outbox {
 
   /** What is in doubt, as text. */
   get doubt(): string {
-    const decoder = new TextDecoder();
-    const messages = this.doubtful.flatMap(({ messages }) => messages);
-    return messages.map((message) => decoder.decode(message.subarray(1), { stream: true })).join('');
+    return text(this.doubtful);
+  }
+
+  /** All that waits or is in doubt; nothing when there is none. */
+  get unsent(): Unsent | undefined {
+    const units = [...this.doubtful, ...this.units];
+    return units.length === 0 ? undefined : { text: text(units), wasSent: units.some(({ marks }) => marks.length > 0) };
+  }
+
+  /** There are other programs now than those for which all this was typed: it is in doubt whether they are to have it. */
+  moved(): void {
+    this.doubtful.push(...this.units);
+    this.units = [];
+    this.waiting = this.underWay = 0;
+    this.isForAnother = this.isInDoubt;
+    this.isTorn = false;
   }
 
   /** What is in doubt is sent again, before all else, or never. */
   decide(sendAgain: boolean): void {
-    // The program may still wait for the end of a paste that was torn: until then keys would be part of it.
-    const isTorn = this.doubtful.some(({ messages }) => messages.length > 1 && isPaste(messages));
     const again = sendAgain ? this.doubtful.map(({ messages }) => messages) : [];
-    const first = [...(isTorn ? [[pasteEnds()]] : []), ...again];
+    const first = [...(this.isTorn ? [[pasteEnds()]] : []), ...again];
     this.doubtful = [];
+    this.isTorn = this.isForAnother = false;
     this.units.unshift(...first.map(unsent));
     this.waiting += size(first.flat());
   }
+}
 
-  forget(): void {
-    this.units = [];
-    this.doubtful = [];
-    this.waiting = this.underWay = 0;
-  }
+function text(units: Unit[]): string {
+  const decoder = new TextDecoder();
+  const messages = units.flatMap(({ messages }) => messages);
+  return messages.map((message) => decoder.decode(message.subarray(1), { stream: true })).join('');
 }
 
 const unsent = (messages: Message[]): Unit => ({ messages, marks: [], arrived: 0 });

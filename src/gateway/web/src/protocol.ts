@@ -7,7 +7,7 @@ const RESUME = 0x33; // '3'
 const HEARTBEAT = 0x68; // 'h', which the gateway passes on as a ping
 
 const OUTPUT = 0x30; // '0'
-const RECORDED = 0x72; // 'r', of the gateway itself
+const NOTICE = 0x72; // 'r', of the gateway itself
 
 /** In bytes. A large paste goes in pieces that are soon written, each: the workspace shows the first ones while others are on their way. */
 export const MAX_INPUT = 16 * 1024;
@@ -46,29 +46,33 @@ export function heartbeatAnswer(data: ArrayBuffer): number | undefined {
   return Number.isSafeInteger(serial) ? serial : undefined;
 }
 
-/** Where it is shown that the session is recorded. */
+/** What the gateway tells of a terminal. */
 export interface Notice {
+  /** Where it is shown that the session is recorded. */
   bar: boolean;
   title: boolean;
+  /** The container that the terminal is in; empty when that is not known. In another one no program goes on that ran in the last. */
+  container: string;
 }
 
-/** The gateway's notice of a recording; nothing for every other message. A workspace could only forge one for its own user. */
-export function recorded(data: ArrayBuffer): Notice | undefined {
+/** The gateway's notice; nothing for every other message. A workspace could only forge one for its own user. */
+export function notice(data: ArrayBuffer): Notice | undefined {
   const bytes = new Uint8Array(data);
-  if (bytes[0] !== RECORDED) return undefined;
+  if (bytes[0] !== NOTICE) return undefined;
   try {
-    const { bar, title } = JSON.parse(new TextDecoder().decode(bytes.subarray(1))) as Partial<Notice>;
-    return { bar: bar === true, title: title === true };
+    const { bar, title, container } = JSON.parse(new TextDecoder().decode(bytes.subarray(1))) as Partial<Notice>;
+    return { bar: bar === true, title: title === true, container: typeof container === 'string' ? container : '' };
   } catch {
     return undefined;
   }
 }
 
 /** What a terminal says by itself, or with the mouse: an answer to a program, focus, a click. It is for the screen of this moment only. */
-const OF_THE_MOMENT = /^(?:\x1b(?:\[(?:[IO]|[?>=]?[\d;]*\$?[Rnctuy]|<[\d;]*[Mm]|M[^]{3})|[\]P_^X][^]*?(?:\x07|\x1b\\)))+$/;
+const OF_THE_MOMENT = /^(?:\x1b(?:\[(?:[IO]|[?>=]?[\d;]*\$?[Rncty]|\?\d*u|<[\d;]*[Mm]|M[^]{3})|[\]P_^X][^]*?(?:\x07|\x1b\\)))+$/;
 
-export function isOfTheMoment(typed: string | Uint8Array): boolean {
-  return typeof typed !== 'string' || OF_THE_MOMENT.test(typed);
+/** `isKey` says that it is known to come from a key: `ESC[1;2R` is Shift+F3, or a cursor that is in the first row. */
+export function isOfTheMoment(typed: string | Uint8Array, isKey = false): boolean {
+  return typeof typed !== 'string' || (!isKey && OF_THE_MOMENT.test(typed));
 }
 
 /** What was typed or pasted, as messages that are small enough. Cutting between bytes of one character is fine: a terminal reads bytes. */

@@ -33,6 +33,7 @@ function show(view: View): void {
   document.title = hasFailed ? 'Not started – DevPlane' : title.replace('Not started', 'Starting');
   text('message', view.message);
   text('hint', view.remediationHint);
+  text('reason', hasFailed ? view.reason : '');
   reveal('retry', hasFailed);
   reveal('ask', hasFailed);
   reveal('renew', false);
@@ -85,6 +86,7 @@ for (let attempt = 0; ; ) {
         text('title', 'Your workspace was deleted');
         text('message', 'You can make a new one.');
         text('hint', '');
+        text('reason', '');
         reveal('retry', false);
         reveal('renew', true);
         break;

@@ -14,6 +14,8 @@ import { wish, type Wish } from './wishes';
 
 const RECORDED = '● Recorded · ';
 const APPLICATION = document.title.replace(RECORDED, '');
+const FULL = 'The connection is down, and as much waits already as is kept: this was not taken.';
+const NO_TERMINAL = 'There is no terminal any more: this was not taken.';
 const store = browserStore();
 /** How the workspace is: for the bar, and for a connection that waits for it. */
 const feed = new Feed(updates);
@@ -64,7 +66,8 @@ if (host) {
         void ask('keep-working', 'The workspace goes on.');
         screen.focus();
       },
-      decided: (sendAgain) => connection.decide(sendAgain),
+      decided: (isSent) => connection.decide(isSent),
+      copied: (text) => copyTyped(text),
       left: () => screen.focus(),
     },
     preferences,
@@ -78,6 +81,13 @@ if (host) {
     navigator.clipboard.writeText(text).then(() => bar.hide(), offer);
   };
 
+  /** What a user typed is theirs, also where nothing may be copied out of the workspace. */
+  const copyTyped = (text: string) => {
+    const failed = () => bar.tell('The browser did not copy it.');
+    if (!navigator.clipboard) return bar.tell('Copying needs a connection over HTTPS.');
+    navigator.clipboard.writeText(text).then(() => bar.tell('Copied.'), failed);
+  };
+
   const keys = new TouchKeys(find('keys', HTMLElement), (pressed) => {
     screen.input(pressed);
     screen.focus();
@@ -85,9 +95,9 @@ if (host) {
   const screen: Screen = new Screen(
     host,
     {
-      typed: (typed) => {
-        const taken = connection.type(typeof typed === 'string' ? keys.applied(typed) : typed);
-        if (!taken) bar.tell('The connection is down, and as much waits already as is kept: this was not taken.');
+      typed: (typed, isKey) => {
+        const taken = connection.type(typeof typed === 'string' ? keys.applied(typed) : typed, isKey);
+        if (!taken) bar.tell(connection.hasEnded ? NO_TERMINAL : FULL);
       },
       resized: (size) => connection.resize(size),
       titled: (title) => {
@@ -121,13 +131,13 @@ if (host) {
       },
       output: (bytes) => screen.write(bytes),
       latency: (milliseconds) => bar.latency(milliseconds),
-      recorded: (notice) => {
+      told: (notice) => {
         isMarked = notice.title;
         showTitle();
         bar.recorded(notice);
       },
       kept: (bytes) => bar.kept(bytes),
-      unsure: (typed) => bar.unsure(typed),
+      unsure: (typed, isForAnother) => bar.unsure(typed, isForAnother),
     },
     { columns: 80, rows: 24 },
   );
@@ -173,8 +183,15 @@ if (host) {
   keepInView();
   fullScreen(find('full-screen', HTMLButtonElement), () => screen.focus());
 
+  // The browser asks whether the page is to be left while something waits to be sent.
+  addEventListener('beforeunload', (event) => {
+    if (connection.isWaiting) event.preventDefault();
+  });
   // Signing out closes the terminal as one whose session is over, and that would sign in again before the answer is here.
-  document.querySelector('form[action="/logout"]')?.addEventListener('submit', () => connection.stop());
+  document.querySelector('form[action="/logout"]')?.addEventListener('submit', (event) => {
+    if (connection.isWaiting && !confirm('What you typed last was not sent yet. Sign out without it?')) event.preventDefault();
+    else connection.stop();
+  });
 
   await screen.open();
   connection.resize(screen.size);

@@ -17,7 +17,8 @@ export const FONT = 'DevPlane Mono';
 const SYMBOLS = 'DevPlane Symbols';
 
 export interface Listener {
-  typed(typed: string | Uint8Array): void;
+  /** `isKey` where it is known to come from a key, and not from the terminal itself. */
+  typed(typed: string | Uint8Array, isKey: boolean): void;
   resized(size: Size): void;
   titled(title: string): void;
   /** A program in the workspace copied something. */
@@ -73,8 +74,15 @@ export class Screen {
     this.terminal.loadAddon(new Unicode11Addon());
     this.terminal.unicode.activeVersion = '11';
     if (mayCopy) this.terminal.loadAddon(this.clipboard());
-    this.terminal.onData((data) => listener.typed(data));
-    this.terminal.onBinary((data) => listener.typed(bytesOf(data)));
+    // xterm tells of a key right before it gives what the key stands for.
+    let pressed: string | undefined;
+    this.terminal.onKey(({ key }) => (pressed = key));
+    this.terminal.onData((data) => {
+      const isKey = pressed === data;
+      pressed = undefined;
+      listener.typed(data, isKey);
+    });
+    this.terminal.onBinary((data) => listener.typed(bytesOf(data), false));
     this.terminal.onResize(({ cols, rows }) => listener.resized({ columns: cols, rows }));
     this.terminal.onTitleChange((text) => listener.titled(title(text)));
     this.apply(preferences);

@@ -1,5 +1,7 @@
 // Text that a program in the workspace chose, made fit to stand in a title or a notice.
 
+import type { Unsent } from './outbox';
+
 const MAX_TITLE = 80;
 
 /** One line without control and direction characters, which could make it look like something else. */
@@ -13,9 +15,21 @@ const CONTROLS: Record<string, string> = { '\r': '⏎', '\n': '⏎', '\t': '⇥'
 
 /** Keys as a line that can be read: control characters as signs, and of what is long the end and how much it is. */
 export function plainLine(typed: string): string {
+  const { length } = [...typed];
+  return length > MAX_SHOWN ? `${endOf(typed)} (${length} characters)` : endOf(typed);
+}
+
+function endOf(typed: string): string {
   const signs = typed.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => CONTROLS[character] ?? '·');
   const characters = [...signs];
-  return characters.length > MAX_SHOWN ? `…${characters.slice(-MAX_SHOWN).join('')} (${characters.length} characters)` : signs;
+  return characters.length > MAX_SHOWN ? `…${characters.slice(-MAX_SHOWN).join('')}` : signs;
+}
+
+/** Says that what was typed did not arrive, with how much it is and how it ends. */
+export function notSent({ text, wasSent }: Unsent): string {
+  const count = [...text].length;
+  const what = `What you typed last (${count} character${count === 1 ? '' : 's'})`;
+  return `${what} ${wasSent ? 'may not have arrived' : 'was not sent'}: ${endOf(text)}`;
 }
 
 /** A time that is left, as people say it. */

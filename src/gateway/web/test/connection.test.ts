@@ -29,9 +29,15 @@ class Socket {
     this.readyState = 1;
     this.onopen?.();
   }
+  /** What the gateway says first. */
+  tell(container: string): void {
+    const notice = JSON.stringify({ bar: false, title: false, container });
+    this.onmessage?.({ data: new TextEncoder().encode(`r${notice}`).buffer });
+  }
   /** And there is one. */
-  open(): void {
+  open(container?: string): void {
     this.accept();
+    if (container !== undefined) this.tell(container);
     this.answer();
   }
   /** What was sent for the workspace. */
@@ -46,7 +52,7 @@ class Socket {
 
 const view = (change: Partial<View>): Update => ({
   kind: 'workspace',
-  view: { phase: 'Running', message: '', stopReason: '', remediationHint: '', ttydReady: false, updatePending: '', steps: [], ...change },
+  view: { phase: 'Running', reason: '', message: '', stopReason: '', remediationHint: '', ttydReady: false, updatePending: '', steps: [], ...change },
 });
 
 function setUp(told: Update[][], followed?: (signal: AbortSignal) => AsyncIterable<Update>) {
@@ -59,6 +65,7 @@ function setUp(told: Update[][], followed?: (signal: AbortSignal) => AsyncIterab
   let visible = true;
   let time = 0;
   const unsure: string[] = [];
+  const forAnother: string[] = [];
   const kept: number[] = [];
   const notices: unknown[] = [];
   const connection = new Connection(
@@ -89,9 +96,9 @@ function setUp(told: Update[][], followed?: (signal: AbortSignal) => AsyncIterab
       state: (state) => states.push(state),
       output: () => undefined,
       latency: () => undefined,
-      recorded: (notice) => notices.push(notice),
+      told: (notice) => notices.push(notice),
       kept: (bytes) => kept.push(bytes),
-      unsure: (typed) => unsure.push(typed),
+      unsure: (typed, isForAnother) => (isForAnother ? forAnother : unsure).push(typed),
     },
     { columns: 80, rows: 24 },
   );
@@ -104,7 +111,7 @@ function setUp(told: Update[][], followed?: (signal: AbortSignal) => AsyncIterab
     }
   };
   const hide = (isHidden: boolean) => (visible = !isHidden);
-  return { connection, sockets, states, pauses, unsure, kept, notices, pass, hide, signedOut: () => signedOut, reloaded: () => reloaded };
+  return { connection, sockets, states, pauses, unsure, forAnother, kept, notices, pass, hide, signedOut: () => signedOut, reloaded: () => reloaded };
 }
 
 /** Lets everything that waits for nothing run. */
@@ -245,7 +252,7 @@ test('whether the session is recorded is heard from the gateway, which speaks fi
   assert.equal(states.at(-1)?.name, 'open');
   // A workspace can't take it back.
   tell(sockets[0]!, 'r{"bar":false,"title":false}');
-  assert.deepEqual(notices, [{ bar: true, title: false }]);
+  assert.deepEqual(notices, [{ bar: true, title: false, container: '' }]);
   sockets[0]!.close();
   await settle();
   sockets[1]!.accept();
@@ -254,11 +261,11 @@ test('whether the session is recorded is heard from the gateway, which speaks fi
 });
 
 test('what has failed says what to do, and may be tried again', async () => {
-  const told = setUp([[view({ phase: 'Failed', message: 'The image can’t be pulled.', remediationHint: 'Check its name.' })]]);
+  const told = setUp([[view({ phase: 'Failed', reason: 'ErrImagePull', message: 'The image can’t be pulled.', remediationHint: 'Check its name.' })]]);
   told.sockets[0]!.close();
   await settle();
   const failed = told.states.find((state) => state.name === 'waiting' && state.hasFailed);
-  assert.deepEqual(failed, { name: 'waiting', detail: 'The image can’t be pulled. Check its name.', hasFailed: true });
+  assert.deepEqual(failed, { name: 'waiting', detail: 'The image can’t be pulled. Check its name. (ErrImagePull)', hasFailed: true });
 });
 
 test('it connects when the user wants it, whatever is known of the workspace', async () => {
@@ -304,9 +311,9 @@ test('an idle workspace is left stopped, and why is told', async () => {
   assert.deepEqual(later.states.at(-1), { name: 'ended', why: 'idle' });
 });
 
-test('a workspace that restarts is come back to, without what was typed for the last one', async () => {
-  for (const reason of ['restart', 'update']) {
-    const { connection, sockets, states } = setUp([[view({ phase: 'Creating', message: 'Making the pod', stopReason: 'Restart' }), view({ ttydReady: true })]]);
+test('a workspace that restarts is come back to, and what was typed for the last one is asked about', async () => {
+  for (const [reason, isSent] of [['restart', true], ['update', false]] as const) {
+    const { connection, sockets, states, unsure, forAnother, kept } = setUp([[view({ phase: 'Creating', message: 'Making the pod', stopReason: 'Restart' }), view({ ttydReady: true })]]);
     sockets[0]!.open();
     sockets[0]!.close(4410, reason);
     connection.type('rm -r .');
@@ -315,8 +322,72 @@ test('a workspace that restarts is come back to, without what was typed for the 
     const told = states.map((state) => (state.name === 'waiting' ? state.detail : state.name));
     assert.deepEqual([told[0], told[1], ...told.slice(3)], ['connecting', 'open', 'Making the pod', 'open']);
     assert.match(told[2]!, /^Your workspace is being restarted: /);
+    assert.deepEqual([unsure, forAnother], [[], ['rm -r .']]);
     connection.type('ls');
-    assert.deepEqual(sockets[1]!.forTerminal, ['{"AuthToken":"","columns":80,"rows":24}', '0ls']);
+    assert.deepEqual([sockets[1]!.forTerminal.slice(1), connection.isWaiting], [[], true]);
+    connection.decide(isSent);
+    assert.deepEqual(sockets[1]!.forTerminal.slice(1), isSent ? ['0rm -r .', '0ls'] : ['0ls']);
+    assert.deepEqual([kept.at(-1), connection.isWaiting], [0, false]);
+  }
+});
+
+test('keys for the programs of one container are not sent to those of another, however the last was left', async () => {
+  const ready = () => [view({ ttydReady: true })];
+  for (const [first, second, isAnother] of [['a', 'b', true], ['a', 'a', false], ['', 'b', false], ['a', '', false]] as const) {
+    const { connection, sockets, forAnother } = setUp([ready(), ready()]);
+    sockets[0]!.open(first);
+    sockets[0]!.close();
+    connection.type('y\r');
+    await settle();
+    // This one does not hold either, and is of the last container no more than the next.
+    sockets[1]!.accept();
+    sockets[1]!.tell(second);
+    sockets[1]!.close();
+    await settle();
+    sockets[2]!.open(second);
+    assert.deepEqual(forAnother, isAnother ? ['y\r'] : [], `${first} ${second}`);
+    assert.deepEqual(sockets[2]!.forTerminal.slice(1), isAnother ? [] : ['0y\r']);
+  }
+});
+
+test('that keys were for another container is not forgotten when the connection breaks again', async () => {
+  const { connection, sockets, unsure, forAnother } = setUp([[view({ ttydReady: true })], [view({ ttydReady: true })]]);
+  sockets[0]!.open('a');
+  sockets[0]!.close();
+  connection.type(`\x1b[200~${'x'.repeat(40_000)}\x1b[201~`);
+  await settle();
+  sockets[1]!.open('b');
+  sockets[1]!.close();
+  await settle();
+  sockets[2]!.open('b');
+  assert.deepEqual([unsure.length, forAnother.length], [0, 2]);
+  connection.decide(false);
+  // Nothing of the paste has begun there.
+  assert.deepEqual(sockets[2]!.forTerminal.slice(1), []);
+});
+
+test('nothing that was typed is lost without a word when there is no way back', async () => {
+  const ends: [string, (all: ReturnType<typeof setUp>) => void, Update[][]][] = [
+    ['signed-out', ({ sockets }) => sockets[0]!.close(4401), []],
+    ['signed-out', ({ sockets }) => sockets[0]!.close(), [[{ kind: 'signed-out' }]]],
+    ['refused', ({ sockets }) => sockets[0]!.close(4403), []],
+    ['unused', ({ sockets }) => sockets[0]!.close(4401, 'idle'), []],
+    ['idle', ({ sockets }) => sockets[0]!.close(4410, 'idle'), []],
+    ['stopped', ({ sockets }) => sockets[0]!.close(), [[view({ phase: 'Stopped' })]]],
+    ['gone', ({ sockets }) => sockets[0]!.close(), [[{ kind: 'gone' }]]],
+  ];
+  for (const [why, end, told] of ends) {
+    for (const wasSent of [true, false]) {
+      const all = setUp([...told]);
+      const { connection, sockets, states, kept } = all;
+      if (wasSent) sockets[0]!.open();
+      connection.type('ls\r');
+      end(all);
+      await settle();
+      assert.deepEqual(states.at(-1), { name: 'ended', why, unsent: { text: 'ls\r', wasSent } });
+      assert.deepEqual([all.signedOut(), all.reloaded(), kept.at(-1), connection.isWaiting], [0, 0, 0, false], why);
+      assert.equal(connection.type('more'), false, 'nothing waits that is never sent');
+    }
   }
 });
 
@@ -442,7 +513,7 @@ test('a page in the background goes on to ask while keys are on their way', () =
 
 /** A connection that has been answered once, so that silence means something. */
 function alive(told: Update[][] = []) {
-  const all = setUp(told);
+  const all = setUp([...told]);
   const socket = all.sockets[0]!;
   socket.open();
   all.pass(300);
@@ -533,4 +604,11 @@ test('clicks and answers of the terminal are for the screen of the moment', asyn
   assert.equal(sockets[0]!.forTerminal.length, 1);
   connection.type('\x1b[<0;3;4M');
   assert.equal(sockets[0]!.sent.at(-1), '0\x1b[<0;3;4M');
+  // The same bytes from a key are one, also within a paste and while there is no connection.
+  sockets[0]!.close();
+  connection.type('\x1b[1;2R', true);
+  connection.type('\x1b[1;2R');
+  await settle();
+  sockets[1]!.open();
+  assert.deepEqual(sockets[1]!.forTerminal.slice(1), ['0\x1b[1;2R']);
 });

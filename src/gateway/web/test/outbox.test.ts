@@ -46,12 +46,22 @@ test('a part of a paste is never sent alone', () => {
   assert.equal(drained(outbox, 1), 'later');
 });
 
-test('what was typed for another workspace is gone', () => {
+test('what was typed for programs that have ended is in doubt as a whole', () => {
   const outbox = new Outbox();
-  outbox.add(input('a'));
+  outbox.add(input(`\x1b[200~${'a'.repeat(2 * MAX_INPUT)}\x1b[201~`));
   outbox.add(input('b'));
   outbox.next(1);
   outbox.broke();
-  outbox.forget();
-  assert.deepEqual([outbox.isInDoubt, outbox.waiting, outbox.next(1)], [false, 0, undefined]);
+  outbox.add(input('c'));
+  assert.deepEqual([outbox.unsent?.text.slice(-2), outbox.unsent?.wasSent], ['bc', true]);
+  outbox.moved();
+  assert.deepEqual([outbox.isForAnother, outbox.doubt.slice(-2), outbox.waiting, outbox.next(1)], [true, 'bc', 0, undefined]);
+  outbox.add(input('d'));
+  outbox.decide(false);
+  // Not even the end of a paste: nothing of it was begun here.
+  assert.deepEqual([outbox.isForAnother, outbox.isInDoubt, drained(outbox, 1), outbox.unsent?.text], [false, false, 'd', 'd']);
+  outbox.confirm(1);
+  assert.equal(outbox.unsent, undefined);
+  outbox.moved();
+  assert.ok(!outbox.isForAnother);
 });

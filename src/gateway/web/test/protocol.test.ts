@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bytesOf, heartbeat, heartbeatAnswer, hello, input, isOfTheMoment, isPaste, MAX_INPUT, output, pasteEnds, recorded, resize } from '../src/protocol';
+import { bytesOf, heartbeat, heartbeatAnswer, hello, input, isOfTheMoment, isPaste, MAX_INPUT, notice, output, pasteEnds, resize } from '../src/protocol';
+import cases from './terminal-input.json';
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
 
@@ -39,20 +40,19 @@ test('a heartbeat and its answer', () => {
   for (const other of ['0h', 'hello', '', `h${'1'.repeat(17)}`]) assert.equal(heartbeatAnswer(message(other)), undefined, other);
 });
 
-test('the notice of a recording', () => {
+test('what the gateway tells of a terminal', () => {
   const message = (content: string) => new TextEncoder().encode(content).buffer as ArrayBuffer;
-  assert.deepEqual(recorded(message('r{"bar":true,"title":false}')), { bar: true, title: false });
-  assert.deepEqual(recorded(message('r{"bar":1}')), { bar: false, title: false });
-  for (const other of ['0r', 'r', 'rno', '']) assert.equal(recorded(message(other)), undefined, other);
+  assert.deepEqual(notice(message('r{"bar":true,"title":false,"container":"c"}')), { bar: true, title: false, container: 'c' });
+  assert.deepEqual(notice(message('r{"bar":1,"container":2}')), { bar: false, title: false, container: '' });
+  for (const other of ['0r', 'r', 'rno', '']) assert.equal(notice(message(other)), undefined, other);
 });
 
 test('what a person types is kept, and what a terminal says of itself is not', () => {
-  for (const moment of ['\x1b[I', '\x1b[O', '\x1b[24;80R', '\x1b[0n', '\x1b[?1;2c', '\x1b[>0;276;0c', '\x1b[?2026;2$y', '\x1b[<0;1;1M', '\x1b[<0;1;1m',
-    '\x1b[M !!', '\x1b]11;rgb:0000/0000/0000\x07', '\x1bP1$r0m\x1b\\', '\x1b[I\x1b[24;80R']) {
-    assert.ok(isOfTheMoment(moment), JSON.stringify(moment));
-  }
+  for (const { input, key } of cases) assert.equal(!isOfTheMoment(input), key, JSON.stringify(input));
   assert.ok(isOfTheMoment(Uint8Array.of(27)));
-  for (const typed of ['a', '\r', '\x1b', '\x1b[A', '\x1bOP', '\x1b[3~', '\x1b[200~x\x1b[201~', '\x1b[Ia', '\x1b[1;5C', '\x1b[15~', '']) {
-    assert.ok(!isOfTheMoment(typed), JSON.stringify(typed));
-  }
+  assert.ok(!isOfTheMoment(''));
+});
+
+test('a key that looks as the terminal’s own answer is one where it is known to be pressed', () => {
+  for (const { input } of cases.filter(({ also }) => also)) assert.ok(!isOfTheMoment(input, true), JSON.stringify(input));
 });

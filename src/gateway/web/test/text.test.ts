@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { delay } from '../src/backoff';
 import { FONT_SIZES, read, write, type Store } from '../src/preferences';
-import { elapsed, isWebLink, plainLine, remaining, title } from '../src/text';
+import { elapsed, isWebLink, notSent, plainLine, remaining, title } from '../src/text';
 import { withControl } from '../src/touch-keys';
 
 test('a title is one line of plain text', () => {
@@ -35,6 +35,12 @@ test('preferences that make no sense are the usual ones', () => {
 test('keys can be read, whatever they are', () => {
   assert.equal(plainLine('ls\r\x1b[A\u202e\x03'), 'ls⏎␛[A··');
   assert.equal(plainLine('a'.repeat(100)), `…${'a'.repeat(60)} (100 characters)`);
+});
+
+test('what was not sent is told with its length', () => {
+  assert.equal(notSent({ text: 'y', wasSent: false }), 'What you typed last (1 character) was not sent: y');
+  assert.equal(notSent({ text: 'y'.repeat(70), wasSent: false }), `What you typed last (70 characters) was not sent: …${'y'.repeat(60)}`);
+  assert.equal(notSent({ text: 'ls\r', wasSent: true }), 'What you typed last (3 characters) may not have arrived: ls⏎');
 });
 
 test('times as people say them', () => {
