@@ -5,21 +5,30 @@
 
 use super::authn::authenticate;
 use super::index::{Followed, recorded_owner};
+use super::places::Place;
 use super::progress::View;
 use super::reject::Rejection;
 use super::respond::{self, Answer};
 use super::service::{Asked, Gateway};
 use super::standing::Over;
 use super::vigil;
+use crate::config::limits::Places;
 use crate::identity::Identity;
 use bytes::Bytes;
 use futures::stream;
 use kube::ResourceExt;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
+/// Streams of one user at a gateway: a tab has one, and each keeps a connection.
+pub const PLACES: Places = Places {
+    connections: None,
+    terminals: None,
+    terminals_per_user: NonZeroUsize::new(32),
+};
 /// Keeps proxies from closing a quiet connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// For a Workspace that was made a moment ago to be seen by the watch.
@@ -28,7 +37,7 @@ const GONE: Bytes = Bytes::from_static(b"event: gone\ndata: {}\n\n");
 const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 /// # Errors
-/// When nobody is signed in, or it is not known which Workspace is theirs.
+/// When nobody is signed in, it is not known which Workspace is theirs, or they follow it too often.
 pub async fn follow(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Rejection> {
     let caller = match authenticate(gateway, asked).await {
         // What is said of it is the same as to who followed it when it was deleted: a page begins no session by itself.
@@ -37,6 +46,8 @@ pub async fn follow(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Rej
     };
     let found = gateway.workspaces.find(&caller.person.identity)?;
     let name = found.map_or_else(|| caller.user_id.to_string(), |workspace| workspace.name_any());
+    let place = gateway.streams.enter(caller.user_id.as_str(), 0);
+    let place = place.map_err(|_| Rejection::TooManyStreams)?;
     let owner = caller.person.identity.clone();
     let (guarded, watched) = (Arc::clone(gateway), name.clone());
     let following = Following {
@@ -47,6 +58,7 @@ pub async fn follow(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Answer, Rej
         gateway: Arc::clone(gateway),
         told: None,
         ended: false,
+        _place: place,
     };
     let events = stream::unfold(following, |mut following| async move {
         let event = following.next().await?;
@@ -62,6 +74,7 @@ struct Following {
     gateway: Arc<Gateway>,
     told: Option<View>,
     ended: bool,
+    _place: Place,
 }
 
 impl Following {

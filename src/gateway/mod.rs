@@ -147,6 +147,7 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
         presence: Presence::default(),
         limits: Limits::new(&config.rate_limit),
         terminals: Terminals::new(&config.places),
+        streams: Terminals::new(&events::PLACES),
         terminal_tls: TerminalTls::default(),
         edge: config.edge,
         clipboard: config.clipboard,

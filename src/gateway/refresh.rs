@@ -9,14 +9,15 @@
 //! When the provider says no, the session is revoked, which ends its terminals everywhere. When it can't be reached, the question
 //! is put again after a while; the session goes on until the time to which the provider has last confirmed it, which is an
 //! interval and a grace. Then its terminals end, and a request is refused until the provider has said yes: a session that nobody
-//! used for long is no other case. A gateway that dies between the provider's answer and its own write takes the new token with it:
+//! used for long is no other case. A claim that is left is taken over, but not used before its gateway, which may merely have been
+//! cut off from the API server, had time to write its answer down. A gateway that dies between the provider's answer and its own write takes the new token with it:
 //! the next one to ask is told no, and the user signs in again.
 
 use super::service::Gateway;
 use super::session::{Refresh, Session};
 use super::sign_ins::{Change, entry, valid_until};
 use super::standing::{after, record};
-use super::workspaces::EnsureError;
+use super::workspaces::{EnsureError, NotWatchedSnafu};
 use crate::api::Workspace;
 use crate::api::status::{Refreshing, SignIn};
 use crate::audit::{self, Actor, Event};
@@ -31,15 +32,25 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-/// After which a claim is void: its gateway has died. Longer than the provider may take to answer.
-const CLAIM: Duration = Duration::from_secs(20);
-/// How long a request waits before it goes on with what is known; where that is not enough to go on, it waits as long as a claim lasts.
+/// After which a claim is void: its gateway has died, or can't reach the API server. Longer than the provider may take to answer, and
+/// once more to tell its keys.
+const CLAIM: Duration = Duration::from_secs(60);
+/// Before who takes a void claim over asks: several times as long as a gateway waits that has an answer to write.
+const TAKEOVER: Duration = Duration::from_secs(5);
+/// How long a request waits before it goes on with what is known.
 const WAIT: Duration = Duration::from_secs(3);
+/// And where that is not enough to go on.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two questions to a provider that does not answer, unless the interval is shorter.
 const AGAIN: Duration = Duration::from_secs(30);
-/// For writing down what the provider answered: without it the new token is lost.
-const WRITES: u32 = 8;
+/// After an answer that was lost: the provider may have made a new token, and takes the old one again for a moment if at all
+/// (RFC 9700, section 4.14.2, leaves that to it).
+const SOON: Duration = Duration::from_secs(5);
+/// For writing down what the provider answered: without it the new token is lost. Some minutes.
+const WRITES: u32 = 180;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Has the provider asked, by this gateway or another one, and waits for it a moment; longer when the session is not `confirmed`. Gives
 /// the Workspace as it is then, when that is known.
@@ -60,7 +71,7 @@ pub async fn refresh(
         });
         let _ = tell.send(workspace.ok());
     });
-    let wait = if confirmed { WAIT } else { CLAIM };
+    let wait = if confirmed { WAIT } else { PATIENCE };
     timeout(wait, told).await.ok()?.ok()?
 }
 
@@ -71,6 +82,8 @@ enum Claim {
     /// Another gateway asks.
     Taken,
     Own(Box<SignIn>),
+    /// One that was left.
+    TakenOver(Box<SignIn>),
 }
 
 async fn ask(
@@ -94,24 +107,30 @@ async fn ask(
         if entry.refresh_at.as_ref().map_or(refresh.at, |at| at.0) > now {
             return Change::Leave(Claim::Fresh);
         }
-        if entry
-            .refreshing
-            .as_ref()
-            .is_some_and(|other| after(other.since.0, CLAIM) > now)
-        {
-            return Change::Leave(Claim::Taken);
-        }
+        let left = match &entry.refreshing {
+            Some(other) if after(other.since.0, CLAIM) > now => return Change::Leave(Claim::Taken),
+            other => other.is_some(),
+        };
         entry.refreshing = Some(Refreshing {
             gateway: gateway.workspaces.pod_name.clone(),
             since: MicroTime(claimed_at),
         });
-        Change::Write(Claim::Own(Box::new(entry.clone())))
+        let claimed = Box::new(entry.clone());
+        Change::Write(if left {
+            Claim::TakenOver(claimed)
+        } else {
+            Claim::Own(claimed)
+        })
     };
     let (claim, workspace) = gateway.workspaces.change_sign_ins(name, now, claim).await?;
     let claimed = match claim {
         Claim::Fresh => return Ok(workspace),
         Claim::Taken => return Ok(others(gateway, session, name).await.unwrap_or(workspace)),
         Claim::Own(claimed) => *claimed,
+        Claim::TakenOver(claimed) => match still_own(gateway, session, name, &claimed).await? {
+            (true, _) => *claimed,
+            (false, workspace) => return Ok(workspace),
+        },
     };
     // The newest token: the cookie's own, unless others have asked since.
     let token = if claimed.refreshes > refresh.count {
@@ -124,6 +143,27 @@ async fn ask(
         None => Err(RefreshError::Refused),
     };
     settle(gateway, session, name, &claimed, answer, used).await
+}
+
+/// Gives the gateway whose claim was taken over time to write down what it knows; whether it did not.
+async fn still_own(
+    gateway: &Gateway,
+    session: &Session,
+    name: &str,
+    claimed: &SignIn,
+) -> Result<(bool, Arc<Workspace>), EnsureError> {
+    sleep(TAKEOVER).await;
+    // A write, though it changes nothing but the time: what the watch has shown may be late.
+    let prolonged = |entries: &mut Vec<SignIn>| {
+        let entry = entry(entries, session);
+        if entry.refreshing != claimed.refreshing || entry.refreshes != claimed.refreshes {
+            return Change::Leave(false);
+        }
+        entry.last_active = entry.last_active.take().max(Some(Time(session.seen)));
+        Change::Write(true)
+    };
+    let now = gateway.clock.now();
+    gateway.workspaces.change_sign_ins(name, now, prolonged).await
 }
 
 /// Waits until another gateway's question is answered.
@@ -148,8 +188,11 @@ async fn settle(
     used: Timestamp,
 ) -> Result<Arc<Workspace>, EnsureError> {
     let (now, rules) = (gateway.clock.now(), &gateway.session_rules);
-    let again = after(now, AGAIN.min(rules.refresh_every));
-    let is_own = |entry: &SignIn| entry.refreshing == claimed.refreshing;
+    let pause = match &answer {
+        Err(error) if error.is_lost() => SOON,
+        _ => AGAIN,
+    };
+    let again = after(now, pause.min(rules.refresh_every));
     let mut provider_session = None;
     let (outcome, sealed) = match answer {
         Ok(Refreshed {
@@ -206,7 +249,10 @@ async fn settle(
     }
     let write = |entries: &mut Vec<SignIn>| {
         let entry = entry(entries, session);
-        if !is_own(entry) {
+        let is_own = entry.refreshing == claimed.refreshing;
+        // A new token has no other place: it is written even where the claim was taken over, as long as there is no newer one.
+        let is_newer = sealed.is_some() && entry.refreshes == claimed.refreshes;
+        if !is_own && !is_newer {
             return Change::Leave(());
         }
         entry.refreshing = None;
@@ -252,14 +298,18 @@ async fn persist<T, F: Future<Output = Result<T, EnsureError>>>(
 ) -> Result<T, EnsureError> {
     let mut tries = 0;
     loop {
-        match write().await {
-            Err(error) if tries < WRITES && !error.is_not_found() => {
-                tracing::warn!(%error, "what became of a session is written again");
-                sleep(FIRST_PAUSE * 2u32.saturating_pow(tries)).await;
-                tries += 1;
+        match timeout(WRITTEN_WITHIN, write()).await {
+            Ok(Err(error)) if tries < WRITES && !error.is_not_found() => {
+                if tries == 0 {
+                    tracing::warn!(%error, "what became of a session is written again and again");
+                }
             }
-            result => return result,
+            Err(_) if tries < WRITES => {}
+            Ok(result) => return result,
+            Err(_) => return NotWatchedSnafu.fail(),
         }
+        sleep((FIRST_PAUSE * 2u32.saturating_pow(tries)).min(LONGEST_PAUSE)).await;
+        tries += 1;
     }
 }
 

@@ -48,6 +48,7 @@ pub struct Gateway {
     pub presence: Presence,
     pub limits: Limits,
     pub terminals: Arc<Terminals>,
+    pub streams: Arc<Terminals>,
     pub terminal_tls: TerminalTls,
     pub edge: Edge,
     pub clipboard: Clipboard,
@@ -252,7 +253,7 @@ impl Gateway {
             Route::WorkspaceKeepWorking => wishes::keep_working(self, asked).await,
             Route::Terminal => terminal::open(self, asked).await,
             Route::Health => Ok(respond::text(respond::PLAIN, "ok".to_owned())),
-            Route::Ready => self.readiness(),
+            Route::Ready => self.readiness(asked),
             Route::Metrics => Ok(respond::text(metrics::CONTENT_TYPE, self.metrics.encode())),
             Route::Asset(path) => assets::find(path).map(respond::asset).ok_or(Rejection::NotFound),
             Route::Page => home::page(self, asked).await,
@@ -263,9 +264,11 @@ impl Gateway {
         }
     }
 
-    /// Whether people can sign in and reach their workspaces.
-    fn readiness(&self) -> Result<Answer, Rejection> {
-        if !self.provider.is_discovered() {
+    /// Whether people can sign in and reach their workspaces. With `exclude=provider`, as Kubernetes' own `/readyz` has it, whether those
+    /// who are signed in can.
+    fn readiness(&self, asked: &Asked) -> Result<Answer, Rejection> {
+        let excluded = asked.parameter("exclude");
+        if excluded.as_deref() != Some("provider") && !self.provider.is_discovered() {
             return Err(Rejection::ProviderUnavailable);
         }
         if !self.workspaces.is_watched() {

@@ -2,8 +2,8 @@
 
 use crate::http_client::{HttpClient, HttpError, Limits};
 use http_body_util::Full;
-use hyper::Response;
 use hyper::body::Bytes;
+use hyper::{Method, Response};
 use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
 use rustls::ClientConfig;
 use std::pin::Pin;
@@ -17,10 +17,18 @@ pub(super) const LIMITS: Limits = Limits {
     bytes: 1 << 20,
 };
 
+/// What is posted is a code or a refresh token, which is used up when the provider has it, whether or not its answer comes: an answer that is
+/// late is worth waiting for.
+const TOKEN_LIMITS: Limits = Limits {
+    time: Duration::from_secs(30),
+    ..LIMITS
+};
+
 /// The client that openidconnect asks through. Plain HTTP is for a provider on a loopback address; `provider` refuses it for every
 /// other.
 pub struct ProviderClient {
     client: HttpClient,
+    token_client: HttpClient,
     /// When the provider last answered; `None` when it did not the last time.
     answered: Mutex<Option<Instant>>,
 }
@@ -28,13 +36,18 @@ pub struct ProviderClient {
 impl ProviderClient {
     pub fn new(tls: ClientConfig) -> Self {
         Self {
-            client: HttpClient::new(tls, LIMITS),
+            client: HttpClient::new(tls.clone(), LIMITS),
+            token_client: HttpClient::new(tls, TOKEN_LIMITS),
             answered: Mutex::default(),
         }
     }
 
     async fn ask(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let result = self.client.ask(request.map(|body| Full::new(Bytes::from(body)))).await;
+        let client = match *request.method() {
+            Method::POST => &self.token_client,
+            _ => &self.client,
+        };
+        let result = client.ask(request.map(|body| Full::new(Bytes::from(body)))).await;
         let result = result.and_then(answered);
         *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = result.is_ok().then(Instant::now);
         Ok(result?.map(Vec::from))

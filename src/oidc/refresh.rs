@@ -32,6 +32,18 @@ pub enum RefreshError {
     Other { error: &'static str },
 }
 
+impl RefreshError {
+    /// Whether the provider may have answered, and made a new token that nobody has.
+    pub fn is_lost(&self) -> bool {
+        matches!(
+            self,
+            Self::Http {
+                source: HttpError::Timeout { .. } | HttpError::BrokenOff
+            }
+        )
+    }
+}
+
 impl Provider {
     /// Asks whether the session of `identity` still stands.
     ///

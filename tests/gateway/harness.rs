@@ -117,6 +117,14 @@ impl Site {
         *self.provider.lock().unwrap() = None;
     }
 
+    /// It takes questions, and answers none until it is let go on.
+    pub fn halt_provider(&self, is_halted: bool) {
+        let provider = self.provider.lock().unwrap();
+        let pid = provider.as_ref().unwrap().0.id().to_string();
+        let signal = if is_halted { "-STOP" } else { "-CONT" };
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
     /// The provider is there again, and has forgotten every session and every refresh token.
     pub fn start_provider(&self) {
         self.stop_provider();
@@ -212,7 +220,14 @@ impl Site {
 
     /// One behind something else, which has the site's address.
     pub async fn gateway_at(&self, port: u16, settings: &[(&str, &str)]) -> Gateway {
-        self.start(Command::new(env!("CARGO_BIN_EXE_devplane")), port, settings)
+        self.start(Command::new(env!("CARGO_BIN_EXE_devplane")), port, settings, "/readyz")
+            .await
+    }
+
+    /// One that starts while its provider is away.
+    pub async fn gateway_without_provider(&self) -> Gateway {
+        let program = Command::new(env!("CARGO_BIN_EXE_devplane"));
+        self.start(program, self.ports[0], &[], "/readyz?exclude=provider")
             .await
     }
 
@@ -225,7 +240,7 @@ impl Site {
             .args(["--map-root-user", "--mount", "sh", "-c", script, "sh"])
             .arg(directory)
             .arg(env!("CARGO_BIN_EXE_devplane"));
-        self.start(program, self.ports[0], settings).await
+        self.start(program, self.ports[0], settings, "/readyz").await
     }
 
     /// A gateway that has a disk of its own at `directory`, of 128 MiB and with a filesystem that can be frozen: for a disk that takes
@@ -240,10 +255,10 @@ impl Site {
             .arg(directory)
             .arg(image.path())
             .arg(env!("CARGO_BIN_EXE_devplane"));
-        self.start(program, self.ports[0], settings).await
+        self.start(program, self.ports[0], settings, "/readyz").await
     }
 
-    async fn start(&self, mut program: Command, port: u16, settings: &[(&str, &str)]) -> Gateway {
+    async fn start(&self, mut program: Command, port: u16, settings: &[(&str, &str)], probe: &str) -> Gateway {
         let log = tempfile::NamedTempFile::new().unwrap();
         let child = program
             .arg("gateway")
@@ -275,7 +290,7 @@ impl Site {
         };
         let visitor = Browser::default();
         let ready = eventually(async || {
-            let answer = visitor.get(&format!("{}/readyz", gateway.origin)).await;
+            let answer = visitor.get(&format!("{}{probe}", gateway.origin)).await;
             answer.is_some_and(|answer| answer.status == 200)
         });
         assert!(ready.await, "the gateway never gets ready:\n{}", gateway.log());

@@ -20,6 +20,7 @@ mod front;
 mod harness;
 mod hostile;
 mod journey;
+mod late;
 mod logout_tokens;
 #[path = "../harness/openmetrics.rs"]
 mod openmetrics;

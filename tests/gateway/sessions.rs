@@ -20,7 +20,7 @@ const ALL: &str = "workspace.devplane.io/sessions-revoked-before";
 const ONE: &str = "revoked-session.workspace.devplane.io/";
 
 /// Two gateways, and a workspace of dev1 that runs at `address`.
-async fn two(site: &Site, address: &str, settings: &[(&str, &str)]) -> (Gateway, Gateway) {
+pub async fn two(site: &Site, address: &str, settings: &[(&str, &str)]) -> (Gateway, Gateway) {
     site.create_running("dev1", address).await;
     let (mut first, mut second) = (settings.to_vec(), settings.to_vec());
     first.push(("POD_NAME", "gateway-1"));
@@ -29,20 +29,20 @@ async fn two(site: &Site, address: &str, settings: &[(&str, &str)]) -> (Gateway,
 }
 
 /// A browser that is signed in at both.
-async fn signed_in(site: &Site, second: &Gateway) -> Browser {
+pub async fn signed_in(site: &Site, second: &Gateway) -> Browser {
     let browser = Browser::default();
     assert_eq!(browser.sign_in(&site.origin(), "dev1").await.status, 302);
     browser.copy(&site.origin(), &second.origin);
     browser
 }
 
-async fn sign_ins(site: &Site) -> Vec<SignIn> {
+pub async fn sign_ins(site: &Site) -> Vec<SignIn> {
     let workspace = site.workspaces().get(&site.name("dev1")).await.unwrap();
     workspace.status.unwrap().sign_ins
 }
 
 /// How often the provider said so, at both together.
-async fn counted(gateways: [&Gateway; 2], family: &str, outcome: &str) -> u64 {
+pub async fn counted(gateways: [&Gateway; 2], family: &str, outcome: &str) -> u64 {
     let line = format!("devplane_gateway_{family}_total{{outcome=\"{outcome}\"}} ");
     let mut sum = 0;
     for gateway in gateways {
@@ -58,7 +58,7 @@ async fn counted(gateways: [&Gateway; 2], family: &str, outcome: &str) -> u64 {
 }
 
 /// Terminals at both gateways.
-async fn terminals(site: &Site, browser: &Browser, second: &Gateway) -> [Terminal; 2] {
+pub async fn terminals(site: &Site, browser: &Browser, second: &Gateway) -> [Terminal; 2] {
     let origin = site.origin();
     let mut both = [
         browser.own_terminal(&origin, &origin).await,

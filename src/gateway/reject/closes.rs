@@ -35,6 +35,7 @@ impl Rejection {
             | Self::InvalidLogout
             | Self::LogoutFailed
             | Self::NotRevoked { .. }
+            | Self::TooManyStreams
             | Self::SignInDenied
             | Self::SignInFailed
             | Self::BadTarget

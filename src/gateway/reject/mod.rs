@@ -88,6 +88,8 @@ pub enum Rejection {
     NotRecorded,
     /// The user has as many terminals open as one may have.
     TooManyTerminals,
+    /// The user follows their workspace as often as one may.
+    TooManyStreams,
     /// This gateway has as many open as it may have.
     GatewayFull,
     /// It does not say, or says twice, to whom it is sent.

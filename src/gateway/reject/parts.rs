@@ -94,7 +94,7 @@ impl Rejection {
                     StatusCode::UNAUTHORIZED,
                     "unauthorized",
                     "Token refused",
-                    "The Authorization header holds no ID token of the configured issuer that can be verified.",
+                    "The Authorization header holds no ID token of the configured issuer that can be verified. Get a new one, and send it as `Authorization: Bearer`.",
                 )
             },
             Self::TokenExpired => Parts {
@@ -111,7 +111,7 @@ impl Rejection {
                 StatusCode::FORBIDDEN,
                 "forbidden",
                 "Token for another audience",
-                "The ID token was made for another audience than this gateway.",
+                "The ID token was made for another audience than this gateway. Get one for the client that the gateway is at the identity provider.",
             ),
             Self::ForeignOrigin => Parts {
                 action: HOME,
@@ -119,7 +119,7 @@ impl Rejection {
                     StatusCode::FORBIDDEN,
                     "forbidden",
                     "Refused",
-                    "The request does not come from this gateway's own page: its Origin header is another one, or missing.",
+                    "The request does not come from this gateway's own page: its Origin header is another one, or missing. Open the page at its own address; programs send an ID token as `Authorization: Bearer`.",
                 )
             },
             Self::NotFound => Parts {
@@ -128,7 +128,7 @@ impl Rejection {
                     StatusCode::NOT_FOUND,
                     "not_found",
                     "Not found",
-                    "There is nothing at this address.",
+                    "There is nothing at this address. Your workspace is at `/`.",
                 )
             },
             Self::MethodNotAllowed { allow } => Parts {
@@ -138,7 +138,7 @@ impl Rejection {
                     StatusCode::METHOD_NOT_ALLOWED,
                     "method_not_allowed",
                     "Not possible",
-                    "This address does not take that method; the Allow header lists those that it does.",
+                    "This address does not take that method. Use one that the Allow header lists.",
                 )
             },
             Self::NotAWebSocket => Parts {
@@ -148,7 +148,7 @@ impl Rejection {
                     StatusCode::UPGRADE_REQUIRED,
                     "upgrade_required",
                     "A WebSocket is needed",
-                    "This address takes WebSocket connections only.",
+                    "This address takes WebSocket connections only. Open your workspace at `/`, or ask with a WebSocket's handshake.",
                 )
             },
             Self::BadHandshake => Parts {
@@ -157,7 +157,7 @@ impl Rejection {
                     StatusCode::BAD_REQUEST,
                     "bad_request",
                     "Not a handshake",
-                    "A terminal needs WebSocket version 13, a Sec-WebSocket-Key and the subprotocol `tty`.",
+                    "A terminal needs WebSocket version 13, a Sec-WebSocket-Key and the subprotocol `tty`. Send all of them.",
                 )
             },
             Self::RateLimited { wait } => Parts {
@@ -178,6 +178,16 @@ impl Rejection {
                     "As many terminals of yours are open as one user may have. Close another one, then try again.",
                 )
             },
+            Self::TooManyStreams => Parts {
+                action: HOME,
+                header: Some((RETRY_AFTER, HeaderValue::from_static("30"))),
+                ..parts(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "too_many_streams",
+                    "Too many followers",
+                    "Your workspace is followed as often as one user may. Close a tab or a program that does, then try again.",
+                )
+            },
             Self::GatewayFull => Parts {
                 header: Some((RETRY_AFTER, HeaderValue::from_static("30"))),
                 ..parts(
@@ -193,20 +203,20 @@ impl Rejection {
                     StatusCode::BAD_REQUEST,
                     "bad_request",
                     "Not a request",
-                    "A request names its host once: in one Host header, which its target does not contradict.",
+                    "A request names its host once: in one Host header, which its target does not contradict. Send it so; if you did, ask whoever runs the proxy in front.",
                 )
             },
             Self::LargeBody => parts(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "too_large",
                 "Too large",
-                "The request's body is larger than what this address takes.",
+                "The request's body is larger than what this address takes. Send a smaller one.",
             ),
             Self::SlowBody => parts(
                 StatusCode::REQUEST_TIMEOUT,
                 "timeout",
                 "Too slow",
-                "The request's body did not come in in time.",
+                "The request's body did not come in in time. Send it again.",
             ),
             Self::ProviderUnavailable => Parts {
                 hint: "The gateway tries again by itself; its log says why it can't.",
@@ -243,7 +253,7 @@ impl Rejection {
                 StatusCode::BAD_REQUEST,
                 "invalid_request",
                 "Not a logout token",
-                "The form has no field logout_token, or one that can't be believed; the gateway's log says why.",
+                "The form has no field logout_token, or one that can't be believed. Look into the gateway's log, which says why.",
             ),
             Self::LogoutFailed => parts(
                 StatusCode::BAD_REQUEST,
@@ -409,6 +419,46 @@ fn seconds(wait: Duration) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of those that are met by programs: the others have a hint, or say whom to ask.
+    #[test]
+    fn a_refusal_says_what_to_do_next() {
+        for rejection in [
+            Rejection::SessionExpired,
+            Rejection::WorkspaceGone,
+            Rejection::InvalidToken,
+            Rejection::TokenExpired,
+            Rejection::WrongAudience,
+            Rejection::ForeignOrigin,
+            Rejection::NotFound,
+            Rejection::MethodNotAllowed { allow: "GET" },
+            Rejection::NotAWebSocket,
+            Rejection::BadHandshake,
+            Rejection::RateLimited { wait: Duration::ZERO },
+            Rejection::TooManyTerminals,
+            Rejection::TooManyStreams,
+            Rejection::BadTarget,
+            Rejection::LargeBody,
+            Rejection::SlowBody,
+            Rejection::InvalidLogout,
+            Rejection::LogoutFailed,
+        ] {
+            let text = rejection.parts().text;
+            let says = |step: &&str| text.contains(*step);
+            let steps = [
+                "Sign in",
+                "Get ",
+                "Open ",
+                "Use ",
+                "Send ",
+                "Close ",
+                "Wait ",
+                "Look ",
+                "is at `/`",
+            ];
+            assert!(steps.iter().any(says), "{rejection:?}: {text}");
+        }
+    }
 
     #[test]
     fn a_wait_is_rounded_up() {
