@@ -103,6 +103,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "gateway",
             "operator",
             "recording",
+            "serve",
             "telemetry",
             "tls",
             "units",
