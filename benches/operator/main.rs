@@ -24,6 +24,7 @@ mod requests;
 
 use cluster::{Cluster, NAMESPACE};
 use devplane::api::{Phase, Workspace};
+use devplane::labels::FINALIZER;
 use futures::StreamExt;
 use kube::api::PostParams;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -153,7 +154,7 @@ fn print_requests(made: &Counts, count: usize) {
 /// Creates one as the gateway does, and tells when that was done.
 async fn create(client: Client, id: String) -> (String, Instant) {
     let workspace = json!({
-        "metadata": {"name": id},
+        "metadata": {"name": id, "finalizers": [FINALIZER]},
         "spec": {
             "user": {"id": id, "email": format!("{id}@example.test"), "issuer": "https://idp.test", "subject": id},
             "resources": {"cpu": "1", "memory": "1Gi", "storage": "1Gi"},

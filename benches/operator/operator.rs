@@ -32,6 +32,7 @@ impl Operator {
             .env("METRICS_BIND_ADDRESS", format!("127.0.0.1:{metrics}"))
             .env("HEALTH_PROBE_BIND_ADDRESS", format!("127.0.0.1:{probes}"))
             .env("IDLE_TIMEOUT", "8h")
+            .env("MIMALLOC_ALLOW_THP", "0")
             .stderr(Stdio::from(log.reopen().unwrap()))
             .stdout(Stdio::null())
             .spawn()

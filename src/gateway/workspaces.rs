@@ -320,13 +320,19 @@ impl Workspaces {
         };
         let mut workspace = Workspace::new(user.as_str(), spec);
         workspace.metadata.labels = Some(labels::of(&user));
+        // The operator would put it on in its first pass, by a request more.
+        workspace.metadata.finalizers = Some(vec![labels::FINALIZER.to_owned()]);
         Ok(workspace)
     }
 
     /// Asks the operator for a new pod, as the documented annotation does.
+    ///
+    /// # Errors
+    /// When the API server refuses.
     pub async fn request_restart(&self, name: &str, request_id: &str, now: Timestamp) -> Result<(), EnsureError> {
-        let patched = self.request(name, RESTART_REQUESTED_AT, request_id, now).await;
-        patched.map(drop).context(ApiSnafu {
+        let done = self.get(name).and_then(|workspace| restarted_at(&workspace));
+        let asked = self.request(name, RESTART_REQUESTED_AT, request_id, done, now).await;
+        asked.context(ApiSnafu {
             operation: "restart",
             name,
         })
@@ -334,23 +340,49 @@ impl Workspaces {
 
     /// Asks the operator to start a stopped workspace; `false` when that is not needed, or was asked already.
     async fn wake(&self, workspace: &Workspace, request_id: &str, now: Timestamp) -> Result<bool, EnsureError> {
-        let Some(at) = wake_time(workspace, now) else {
+        if !is_to_be_woken(workspace, now) {
             return Ok(false);
-        };
+        }
         let name = workspace.name_any();
-        let patched = self.request(&name, WAKE_REQUESTED_AT, request_id, at).await;
-        patched.context(ApiSnafu {
+        let asked = self.request(&name, WAKE_REQUESTED_AT, request_id, stopped_at(workspace), now);
+        asked.await.context(ApiSnafu {
             operation: "wake",
             name,
         })?;
         Ok(true)
     }
 
-    /// Writes down that something is asked for, and by which request.
-    async fn request(&self, name: &str, what: &str, request_id: &str, at: Timestamp) -> Result<Workspace, kube::Error> {
-        let at = at.to_string();
-        let patch = json!({"metadata": {"annotations": {REQUESTED_BY: format!("{request_id}@{at}"), what: at}}});
-        self.api.patch(name, &as_gateway(), &Patch::Merge(patch)).await
+    /// Writes down that something is asked for, and by which request. Our clock may be fast, and what is dated ahead counts for nothing until
+    /// then: the API server's, which stamps every write, is taken instead.
+    async fn request(
+        &self,
+        name: &str,
+        what: &str,
+        request_id: &str,
+        done: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<(), kube::Error> {
+        let write = async |at: Timestamp| {
+            let at = at.to_string();
+            let patch = json!({"metadata": {"annotations": {REQUESTED_BY: format!("{request_id}@{at}"), what: at}}});
+            self.api.patch(name, &as_gateway(), &Patch::Merge(patch)).await
+        };
+        let at = later_than(done, now);
+        let stamps = write(at).await?.metadata.managed_fields.unwrap_or_default();
+        let written_at = stamps.into_iter().filter_map(|stamp| stamp.time).max();
+        let Some(Time(written_at)) = written_at.filter(|written_at| is_ahead(at, written_at.0)) else {
+            return Ok(());
+        };
+        let ahead = at.duration_since(written_at).as_secs();
+        tracing::warn!(
+            seconds = ahead,
+            "the clock is ahead of the API server's, whose time is taken for what is asked for"
+        );
+        match later_than(done, written_at) {
+            // The operator's is ahead as well.
+            same if same == at => Ok(()),
+            earlier => write(earlier).await.map(drop),
+        }
     }
 
     /// Writes which terminals of this gateway are open, and when the workspace was last used, unless the status tells of a later time.
@@ -413,20 +445,32 @@ pub(super) fn as_gateway() -> PatchParams {
     }
 }
 
-/// What to write into the annotation of a stopped workspace: later than its stop, so that clocks that differ lose no request.
-fn wake_time(workspace: &Workspace, now: Timestamp) -> Option<Timestamp> {
-    let status = workspace.status.as_ref()?;
-    if status.phase != Some(Phase::Stopped) {
-        return None;
+/// When a request is dated: later than what was last done, so that clocks that differ lose none.
+fn later_than(done: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    done.map_or(now, |done| now.max(done + SignedDuration::from_secs(1)))
+}
+
+fn stopped_at(workspace: &Workspace) -> Option<Timestamp> {
+    let stopped = workspace.status.as_ref()?.stopped_at.as_ref();
+    stopped.map(|at| at.0)
+}
+
+fn restarted_at(workspace: &Workspace) -> Option<Timestamp> {
+    let restarted = workspace.status.as_ref()?.restarted_at.as_ref();
+    restarted.map(|at| at.0)
+}
+
+/// Whether it is stopped, and nobody has asked for its start since.
+fn is_to_be_woken(workspace: &Workspace, now: Timestamp) -> bool {
+    if workspace.status.as_ref().and_then(|status| status.phase) != Some(Phase::Stopped) {
+        return false;
     }
-    let stopped = status.stopped_at.as_ref().map(|at| at.0);
     let requested = workspace.annotations().get(WAKE_REQUESTED_AT);
     let requested: Option<Timestamp> = requested.and_then(|text| text.parse().ok());
-    match (stopped, requested) {
+    match (stopped_at(workspace), requested) {
         // One that is dated ahead counts for nothing until then.
-        (Some(stopped), Some(requested)) if requested > stopped && !is_ahead(requested, now) => None,
-        (Some(stopped), _) => Some(now.max(stopped + SignedDuration::from_secs(1))),
-        (None, _) => Some(now),
+        (Some(stopped), Some(requested)) => requested <= stopped || is_ahead(requested, now),
+        _ => true,
     }
 }
 
@@ -471,26 +515,31 @@ mod tests {
 
     #[test]
     fn only_a_stopped_workspace_is_woken_and_only_once() {
-        let woken = |workspace: &Workspace| wake_time(workspace, at(100));
-        assert_eq!(woken(&workspace(Phase::Running, None, None)), None);
-        assert_eq!(woken(&workspace(Phase::Failed, Some(10), None)), None);
-        assert_eq!(woken(&workspace(Phase::Stopped, Some(10), None)), Some(at(100)));
-        assert_eq!(
-            woken(&workspace(Phase::Stopped, Some(10), Some(&at(5).to_string()))),
-            Some(at(100))
-        );
-        assert_eq!(
-            woken(&workspace(Phase::Stopped, Some(10), Some(&at(11).to_string()))),
-            None
-        );
-        assert_eq!(
-            woken(&workspace(Phase::Stopped, Some(10), Some("yesterday"))),
-            Some(at(100))
-        );
-        assert_eq!(woken(&workspace(Phase::Stopped, None, None)), Some(at(100)));
         let ahead = Some("2100-01-01T00:00:00Z");
-        assert_eq!(woken(&workspace(Phase::Stopped, Some(10), ahead)), Some(at(100)));
-        // The operator's clock is ahead.
-        assert_eq!(woken(&workspace(Phase::Stopped, Some(200), None)), Some(at(201)));
+        let [before, since] = [5, 11].map(|seconds| at(seconds).to_string());
+        for (phase, stopped, requested, woken) in [
+            (Phase::Running, None, None, false),
+            (Phase::Failed, Some(10), None, false),
+            (Phase::Stopped, Some(10), None, true),
+            (Phase::Stopped, Some(10), Some(before.as_str()), true),
+            (Phase::Stopped, Some(10), Some(since.as_str()), false),
+            (Phase::Stopped, Some(10), Some("yesterday"), true),
+            (Phase::Stopped, None, None, true),
+            (Phase::Stopped, Some(10), ahead, true),
+        ] {
+            let workspace = workspace(phase, stopped, requested);
+            assert_eq!(
+                is_to_be_woken(&workspace, at(100)),
+                woken,
+                "{phase} {stopped:?} {requested:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_request_is_dated_later_than_what_was_done() {
+        for (done, expected) in [(None, 100), (Some(10), 100), (Some(100), 101), (Some(200), 201)] {
+            assert_eq!(later_than(done.map(at), at(100)), at(expected), "{done:?}");
+        }
     }
 }

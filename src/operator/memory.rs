@@ -7,7 +7,7 @@ use super::plan::Step;
 use super::volume::Refusal;
 use super::wanted::Wanted;
 use jiff::{SignedDuration, Timestamp};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ const LONGEST_LAG: SignedDuration = SignedDuration::from_secs(10);
 #[derive(Default)]
 pub struct Memory {
     workspaces: Mutex<HashMap<String, Remembered>>,
-    starting: Mutex<HashSet<String>>,
+    /// Those on their way, and since when.
+    starting: Mutex<HashMap<String, Timestamp>>,
 }
 
 #[derive(Default)]
@@ -144,24 +145,28 @@ impl Memory {
         created.iter().map(|(_, at)| *at + LONGEST_LAG).min()
     }
 
-    /// Notes whether the workspace is on its way.
-    pub fn starts(&self, uid: &str, starts: bool) {
-        let mut starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
-        if starts && !starting.contains(uid) {
-            starting.insert(uid.to_owned());
-        } else if !starts {
-            starting.remove(uid);
+    /// Notes whether the workspace is on its way, and gives since when it is.
+    pub fn starts(&self, uid: &str, starts: bool, now: Timestamp) -> Option<Timestamp> {
+        let mut starting = self.lock_starting();
+        if starts {
+            return Some(*starting.entry(uid.to_owned()).or_insert(now));
         }
+        starting.remove(uid);
+        None
     }
 
     /// How many workspaces are on their way.
     pub fn starting(&self) -> usize {
-        self.starting.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.lock_starting().len()
     }
 
     pub fn forget(&self, uid: &str) {
         self.lock().remove(uid);
-        self.starts(uid, false);
+        self.lock_starting().remove(uid);
+    }
+
+    fn lock_starting(&self) -> MutexGuard<'_, HashMap<String, Timestamp>> {
+        self.starting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Remembered>> {
@@ -218,11 +223,12 @@ mod tests {
     #[test]
     fn those_on_their_way_are_counted_once() {
         let memory = Memory::default();
-        for uid in ["a", "b", "c", "a"] {
-            memory.starts(uid, true);
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        for (uid, now, since) in [("a", 0, 0), ("b", 1, 1), ("c", 2, 2), ("a", 3, 0)] {
+            assert_eq!(memory.starts(uid, true, at(now)), Some(at(since)), "{uid}");
         }
         assert_eq!(memory.starting(), 3);
-        memory.starts("b", false);
+        assert_eq!(memory.starts("b", false, at(4)), None);
         memory.forget("c");
         assert_eq!(memory.starting(), 1);
     }

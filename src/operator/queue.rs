@@ -1,4 +1,4 @@
-//! Which Workspaces have changed and wait for a pass, for the metric alone: the controller's own queue tells nobody.
+//! Which Workspaces have changed and wait for a pass: the controller's own queue tells nobody.
 
 use prometheus_client::metrics::gauge::Gauge;
 use std::collections::HashSet;
@@ -36,6 +36,11 @@ impl Queue {
             self.depth.inc();
         }
         Taken(self)
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.lock().len()
     }
 
     /// It is gone, so that no pass will come.

@@ -360,7 +360,8 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
     // One that is being stopped is not to be connected to any more: another pod may have its address next. The reason is there before
     // the pod is deleted, and until the next one runs.
     let is_stopping = stop.is_some() || state.stop_reason.is_some() || state.phase == Phase::Stopped;
-    let connected = own_pod(&valid, &observed).filter(|_| !is_stopping);
+    let own = own_pod(&valid, &observed);
+    let connected = own.filter(|_| !is_stopping);
     let pod_ip = connected.and_then(|pod| pod.address.as_deref());
     let container = connected.and_then(|pod| pod.container.as_deref());
     Ok(Pass {
@@ -372,11 +373,8 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
             endpoint: endpoint(&valid),
             terminal_authority: authority_of_pod.unwrap_or_default().to_owned(),
         },
-        began_at: observed
-            .pod
-            .as_ref()
-            .and_then(|pod| start::began(workspace, requests, pod)),
-        pod_made_at: observed.pod.as_ref().and_then(|pod| pod.created_at),
+        began_at: own.and_then(|pod| start::began(workspace, requests, pod)),
+        pod_made_at: own.and_then(|pod| pod.created_at),
         look_again_at: earlier(look_again_at, asked_again_at),
         failure,
     })
@@ -435,16 +433,18 @@ async fn write_status(
     let name = workspace.name_any();
     let uid = workspace.uid().unwrap_or_default();
     let new = status::status(workspace, &pass.state, pass.names.clone(), now);
-    ctx.memory.starts(&uid, new.phase == Some(Phase::Creating));
+    let on_its_way_since = ctx.memory.starts(&uid, new.phase == Some(Phase::Creating), now);
     let Some(mut patch) = status::patch(workspace.status.as_ref(), &new) else {
         return Ok(None);
     };
     if status::tells_of_a_start_alone(workspace.status.as_ref(), &new, &patch) {
         let last = pass
             .pod_made_at
+            .or(on_its_way_since)
             .unwrap_or(now)
             .max(ctx.memory.told_at(&uid).unwrap_or_default());
-        let tell_at = last + status::progress_after(ctx.memory.starting());
+        let busy = ctx.memory.starting() + ctx.queue.waiting();
+        let tell_at = last + status::progress_after(busy);
         if now < tell_at {
             return Ok(Some(tell_at));
         }

@@ -70,25 +70,24 @@ impl Asked {
     }
 
     fn pass_over(&mut self, annotation: &str, text: &str, time: Option<Timestamp>) {
-        let (reason, message) = match time {
-            Some(time) => (
-                "DatedAhead",
+        let counts_at = time.map(|time| time - CLOCKS_DIFFER_BY);
+        let message = match counts_at {
+            Some(counts_at) => {
                 format!(
-                    "the annotation {annotation} is dated {time}, ahead of the operator's clock, and counts from then on"
-                ),
-            ),
+                    "the annotation {annotation} is dated {text}, ahead of the operator's clock, and counts from {counts_at} on"
+                )
+            }
             None => {
                 let text = shortened(text);
-                let message = format!(
+                format!(
                     "the annotation {annotation} is passed over: expected an RFC 3339 time such as 2026-01-31T12:00:00Z, found {text:?}"
-                );
-                ("NoTime", message)
+                )
             }
         };
+        let reason = if counts_at.is_some() { "DatedAhead" } else { "NoTime" };
         let before = self.passed_over.take().map(|before| format!("{}; ", before.message));
         let message = format!("{}{message}", before.unwrap_or_default()).into();
         self.passed_over = Some(PassedOver { reason, message });
-        let counts_at = time.map(|time| time - CLOCKS_DIFFER_BY);
         self.look_again_at = self.look_again_at.into_iter().chain(counts_at).min();
     }
 }
@@ -216,7 +215,7 @@ mod tests {
         }
         let told = of(Some(&later), Some("soon")).passed_over.unwrap().message;
         for part in [
-            "wake-requested-at is dated 2027-01-15T08:01:01Z",
+            "wake-requested-at is dated 2027-01-15T08:01:01Z, ahead of the operator's clock, and counts from 2027-01-15T08:00:01Z on",
             "restart-requested-at is passed over",
             "\"soon\"",
         ] {

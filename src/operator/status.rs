@@ -18,11 +18,11 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// With so many Workspaces on their way, progress is told half as often; with twice as many, a third as often. When hundreds start at
 /// once, what is told of a start is paid for by every other one.
-const STARTING_PER_PROGRESS: usize = 16;
+const BUSY_PER_PROGRESS: usize = 16;
 
-/// How long after the last word on a start the next one may be told, with so many Workspaces on their way.
-pub fn progress_after(starting: usize) -> Duration {
-    PROGRESS_EVERY.mul_f64(1.0 + starting as f64 / STARTING_PER_PROGRESS as f64)
+/// How long after the last word on a start the next one may be told, with so many Workspaces on their way or waiting for a pass.
+pub fn progress_after(busy: usize) -> Duration {
+    PROGRESS_EVERY.mul_f64(1.0 + busy as f64 / BUSY_PER_PROGRESS as f64)
 }
 
 /// Names that the status tells; empty while they are not known.

@@ -12,7 +12,7 @@ use crate::labels::{ROTATE_REQUESTED_AT, TERMINAL_AUTHORITY};
 use crate::names::{CERTIFICATE_ENTRIES, GATEWAY_TERMINAL_SECRET, TERMINAL_AUTHORITIES_SECRET};
 use crate::telemetry::metrics::OperatorMetrics;
 use futures::stream::{self, Stream, StreamExt};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -27,7 +27,12 @@ use tokio::sync::watch::error::RecvError;
 use tokio::time::sleep;
 
 const ENTRY: &str = "authorities.json";
-const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// After a failure: at first, and at most.
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+const LONGEST_DELAY: Duration = Duration::from_secs(10);
+/// How long the API server may refuse before it is said that there are none: it refuses some requests while it starts, and rights that were just
+/// given take a moment.
+const REFUSED_FOR: SignedDuration = SignedDuration::from_secs(10);
 /// Clocks are set, and machines sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 3600);
 
@@ -113,6 +118,46 @@ impl TerminalAuthorities {
     }
 }
 
+/// What a failure says of the authorities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    /// They vouch for nobody until somebody mends them.
+    Unusable,
+    /// The API server has not let us have them for a while. What is known stands.
+    Refused,
+    /// Nothing yet: it does not answer, so that no pod can be made either, or has refused only a moment ago.
+    Passing,
+}
+
+/// Failures in a row.
+#[derive(Debug, Default)]
+struct Failing {
+    times: u32,
+    refused_since: Option<Timestamp>,
+}
+
+impl Failing {
+    fn with(&mut self, error: &TendError, now: Timestamp) -> Failure {
+        self.times = self.times.saturating_add(1);
+        match error {
+            TendError::Unusable => return Failure::Unusable,
+            TendError::Read { source, .. } | TendError::Write { source, .. }
+                if !matches!(source, kube::Error::Api(_)) =>
+            {
+                self.refused_since = None;
+                return Failure::Passing;
+            }
+            TendError::Read { .. } | TendError::Write { .. } | TendError::Certificate { .. } => {}
+        }
+        let since = *self.refused_since.get_or_insert(now);
+        if now >= since + REFUSED_FOR {
+            Failure::Refused
+        } else {
+            Failure::Passing
+        }
+    }
+}
+
 struct Keeper {
     secrets: Api<Secret>,
     clock: Arc<dyn Clock>,
@@ -130,21 +175,23 @@ impl Keeper {
                 .boxed()
         };
         let mut changes = stream::select_all([TERMINAL_AUTHORITIES_SECRET, GATEWAY_TERMINAL_SECRET].map(watch));
+        let mut failing = Failing::default();
         let mut last_error = String::new();
         loop {
             let wait = match self.tend().await {
                 Ok(look_again_at) => {
+                    failing = Failing::default();
                     last_error.clear();
                     until(look_again_at, self.clock.now()).min(LONGEST_SLEEP)
                 }
                 Err(error) => {
+                    self.failed(failing.with(&error, self.clock.now()));
                     let text = error.to_string();
-                    self.failed(&error, text == last_error);
                     if text != last_error {
                         tracing::error!(error = text, "the certificates for terminals can't be kept");
                         last_error = text;
                     }
-                    TRY_AGAIN_AFTER
+                    backoff::delay(FIRST_DELAY, LONGEST_DELAY, failing.times, TERMINAL_AUTHORITIES_SECRET)
                 }
             };
             tokio::select! {
@@ -154,14 +201,11 @@ impl Keeper {
         }
     }
 
-    /// What can't be used vouches for nobody. An API server that does not answer takes nothing away, and is waited for once while nothing
-    /// is known.
-    fn failed(&self, error: &TendError, again: bool) {
-        let is_unusable = matches!(error, TendError::Unusable);
+    fn failed(&self, failure: Failure) {
         let changed = self.publish.send_if_modified(|known| {
             let takes = match known {
-                Vouching::Pending => is_unusable || again,
-                Vouching::By(_) => is_unusable,
+                Vouching::Pending => matches!(failure, Failure::Unusable | Failure::Refused),
+                Vouching::By(_) => failure == Failure::Unusable,
                 Vouching::Off | Vouching::Unavailable => false,
             };
             if takes {
@@ -283,4 +327,35 @@ impl Keeper {
 /// The time of the rotation that an administrator has asked for.
 fn requested(secret: &Secret) -> Option<Timestamp> {
     secret.annotations().get(ROTATE_REQUESTED_AT)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+
+    #[test]
+    fn a_failure_is_told_of_when_it_is_more_than_an_api_server_that_starts() {
+        let at = |seconds: i64| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
+        let read = |source| TendError::Read {
+            name: TERMINAL_AUTHORITIES_SECRET,
+            source,
+        };
+        let refused = || read(kube::Error::Api(Status::failure("not yet", "Forbidden").boxed()));
+        let silent = || read(kube::Error::LinesCodecMaxLineLengthExceeded);
+        let mut failing = Failing::default();
+        for (seconds, error, expected) in [
+            (0, refused(), Failure::Passing),
+            (9, refused(), Failure::Passing),
+            (10, silent(), Failure::Passing),
+            // Counted from here: it was away.
+            (60, refused(), Failure::Passing),
+            (69, refused(), Failure::Passing),
+            (70, refused(), Failure::Refused),
+            (71, TendError::Unusable, Failure::Unusable),
+        ] {
+            assert_eq!(failing.with(&error, at(seconds)), expected, "after {seconds} s");
+        }
+        assert_eq!(failing.times, 7);
+    }
 }

@@ -33,5 +33,6 @@ mod requests;
 mod rights;
 mod schema;
 mod terminal_tls;
+mod uninstall;
 mod volumes;
 mod workspaces;

@@ -70,3 +70,25 @@ async fn an_api_server_that_was_away_is_served_again() {
     assert!(!operator.has_exited());
     server.stop();
 }
+
+/// Nothing is known of the certificates then, and nothing is said of them: it is waited for what the API server says.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_starts_before_its_api_server_blames_no_certificates() {
+    let server: &ApiServer = Box::leak(Box::new(ApiServer::start()));
+    let site = Site::at(server, "early").await;
+    let first = site.operator(&[]);
+    makes(&site, "before").await;
+    assert_eq!(first.stop(), Some(0));
+    site.create("after", &spec("after")).await;
+    server.stop();
+    let operator = site.operator(&[]);
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    server.start_again();
+    site.until("after", "made", |w| {
+        w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
+    })
+    .await;
+    let log = operator.log();
+    assert!(!log.contains("CertificatesUnavailable"), "{log}");
+    server.stop();
+}

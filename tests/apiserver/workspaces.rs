@@ -356,6 +356,44 @@ async fn one_that_is_made_anew_waits_for_the_pod_of_the_earlier_one() {
     operator.assert_never_forbidden();
 }
 
+/// No watch of ours tells of Secrets, nor of what has lost its labels: the API server says that the name is taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_made_anew_waits_for_what_no_watch_shows() {
+    let site = Site::new("anew-unseen").await;
+    site.server.collect_garbage();
+    let operator = site.operator(&[]);
+    for held in ["secret/dev1-workspace-tls", "service/dev1-workspace-svc"] {
+        site.create("dev1", &spec("dev1")).await;
+        site.runs("dev1").await;
+        let change = |metadata: Value| {
+            let patch = json!({ "metadata": metadata }).to_string();
+            site.kubectl(&["patch", held, "--type=merge", "-p", &patch])
+        };
+        change(json!({"labels": null, "finalizers": ["test.example/slow"]}));
+        let workspaces = site.workspaces();
+        workspaces.delete("dev1", &DeleteParams::default()).await.unwrap();
+        let gone = eventually(async || {
+            let pod = site.pods().get_opt("dev1-workspace-pod").await.unwrap();
+            workspaces.get_opt("dev1").await.unwrap().is_none() && pod.is_none()
+        });
+        assert!(gone.await, "{}", operator.log());
+        site.create("dev1", &spec("dev1")).await;
+        let waits = site
+            .until("dev1", "waiting", |w| phase(w) == Some(Phase::Creating))
+            .await;
+        assert_eq!(reason(&waits), "Progressing", "{held}");
+        let pod = site.pods().get_opt("dev1-workspace-pod").await.unwrap();
+        assert!(pod.is_none(), "made beside {held} of an earlier one");
+        change(json!({"finalizers": null}));
+        site.runs("dev1").await;
+        workspaces.delete("dev1", &DeleteParams::default()).await.unwrap();
+        let left = || site.kubectl(&["get", "pods,secrets,services", "-l", "user=dev1", "-o", "name"]);
+        assert!(eventually(async || left().is_empty()).await, "{}", left());
+    }
+    assert!(!operator.log().contains("NameConflict"), "{}", operator.log());
+    operator.assert_never_forbidden();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_image_replaces_the_pod_and_keeps_the_volume() {
     let site = Site::new("image").await;

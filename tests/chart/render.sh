@@ -124,7 +124,7 @@ every_rule_has_ports() { # APP FILE
   object NetworkPolicy "$1" "$2" | jq -e '.spec | .policyTypes == ["Ingress", "Egress"] and all(.ingress[], .egress[]; .ports | length > 0)'
 }
 
-# Every setting that the program has is given by the chart, and the chart gives no other.
+# Every setting that the program has is given by the chart, and the chart gives no other, but for the allocator's.
 settings_agree() {
   local role known given
   for role in operator gateway; do
@@ -134,7 +134,7 @@ settings_agree() {
     known=$(sort -u <<<"$known")
     given=$(cat "$work/full.yaml" "$work/existing-secret.yaml" | awk -v role="args: [$role]|- $role" '
       /^kind:/ { kind = $2 } /^  name: workspace-/ && kind == "Deployment" { name = $2 }
-      kind == "Deployment" && /^        - name: [A-Z]/ { print name, $3 }' | sed -n "s/^workspace-$role //p" | sort -u)
+      kind == "Deployment" && /^        - name: [A-Z]/ { print name, $3 }' | sed -n "s/^workspace-$role //p" | grep -v '^MIMALLOC_' | sort -u)
     # Set by flags, or by Kubernetes itself.
     local otherwise='^(LEADER_ELECT|METRICS_BIND_ADDRESS|HEALTH_PROBE_BIND_ADDRESS|KUBERNETES_SERVICE_HOST|KUBERNETES_SERVICE_PORT)$'
     claim "the chart gives the $role exactly the settings it has" \

@@ -6,7 +6,7 @@ use crate::browser::Browser;
 use crate::eventually::eventually;
 use devplane::api::Workspace;
 use devplane::identity::{Identity, UserId};
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
@@ -177,6 +177,14 @@ impl Site {
         let patch = Patch::Merge(json!({"status": status}));
         let (workspaces, parameters) = (self.workspaces(), PatchParams::default());
         workspaces.patch_status(name, &parameters, &patch).await.unwrap();
+    }
+
+    /// Deletes a Workspace, and takes the finalizer off as the operator does, which does not run here.
+    pub async fn delete(&self, name: &str) {
+        let workspaces = self.workspaces();
+        workspaces.delete(name, &DeleteParams::default()).await.unwrap();
+        let patch = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        workspaces.patch(name, &PatchParams::default(), &patch).await.unwrap();
     }
 
     pub async fn set_running(&self, name: &str, endpoint: &str) {

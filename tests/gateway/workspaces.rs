@@ -3,10 +3,10 @@
 use crate::browser::Browser;
 use crate::eventually::eventually;
 use crate::harness::Site;
-use devplane::labels::WAKE_REQUESTED_AT;
+use devplane::labels::{FINALIZER, WAKE_REQUESTED_AT};
 use http_body_util::BodyExt;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::ListParams;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -36,6 +36,11 @@ async fn the_first_visit_makes_a_workspace_and_the_next_finds_it() {
     );
     assert_eq!(made.spec.ai_config.providers.len(), 1);
     assert_eq!(made.labels()["user"], site.name("dev1"));
+    assert_eq!(
+        made.finalizers(),
+        [FINALIZER],
+        "so that the operator need not put it on"
+    );
 
     browser.sign_in(&origin, "dev1").await;
     let api = browser.get(&format!("{origin}/api/workspace")).await.unwrap().json();
@@ -237,7 +242,7 @@ async fn progress_is_pushed_from_the_watch() {
     let (_, view) = Events::of(&other, &origin).await.next().await.unwrap();
     assert_eq!(view["name"], site.name("dev2"));
 
-    site.workspaces().delete(&name, &DeleteParams::default()).await.unwrap();
+    site.delete(&name).await;
     assert_eq!(events.next().await.unwrap().0, "gone");
     assert!(events.next().await.is_none());
     drop(gateway);
