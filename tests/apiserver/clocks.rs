@@ -148,5 +148,6 @@ fn gateway(site: &Site) -> Workspaces {
         "gateway-0".to_owned(),
         new,
         rules,
+        Arc::new(SystemClock),
     )
 }

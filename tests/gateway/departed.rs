@@ -35,7 +35,7 @@ async fn a_workspace_that_is_deleted_takes_its_sessions_along() {
     let kubectl = |arguments: &[&str]| site.server.kubectl_ok(&[&["-n", namespace], arguments].concat(), None);
     let ended = format!("workspace.devplane.io/sessions-revoked-before={}", SystemClock.now());
     kubectl(&["annotate", "--overwrite", "workspace", &name, &ended]);
-    kubectl(&["delete", "workspace", &name]);
+    site.delete(&name).await;
     let is_out = async |browser: &Browser| {
         for gateway in [&first, &second] {
             browser.copy(&origin, &gateway.origin);
