@@ -245,6 +245,7 @@ const PROGRESS: &[&str] = &[
     "podIP",
     "podName",
     "serviceEndpoint",
+    "terminalAuthority",
 ];
 
 /// Whether the patch says no more than that a workspace is on its way that was not there before.
@@ -448,7 +449,12 @@ mod tests {
         let mut last = None;
         let mut waits = |state: &State| {
             workspace.status.clone_from(&last);
-            let new = status(&workspace, state, Names::default(), at(0));
+            let names = Names {
+                pod: "p".to_owned(),
+                terminal_authority: "a".to_owned(),
+                ..Names::default()
+            };
+            let new = status(&workspace, state, names, at(0));
             let patch = patch(last.as_ref(), &new).unwrap();
             let waits = tells_of_a_start_alone(last.as_ref(), &new, &patch);
             last = Some(new);
