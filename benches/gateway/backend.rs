@@ -9,8 +9,12 @@ use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
 use std::convert::Infallible;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 /// The message that asks for `bytes` of output in messages of `frame` bytes each.
 pub fn flood(bytes: usize, frame: usize) -> Vec<u8> {
@@ -20,17 +24,28 @@ pub fn flood(bytes: usize, frame: usize) -> Vec<u8> {
 /// How a message begins that is swallowed.
 pub const SWALLOWED: u8 = b'x';
 
-pub async fn start(address: (&str, u16)) {
+/// With settings of TLS it speaks nothing else.
+pub async fn start(address: (&str, u16), tls: Option<ServerConfig>) {
     let listener = TcpListener::bind(address).await.unwrap();
+    let acceptor = tls.map(|tls| TlsAcceptor::from(Arc::new(tls)));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             stream.set_nodelay(true).unwrap();
-            let connection = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service_fn(answer))
-                .with_upgrades();
-            tokio::spawn(connection);
+            match acceptor.clone() {
+                None => drop(tokio::spawn(connection(stream))),
+                Some(acceptor) => drop(tokio::spawn(async move {
+                    connection(acceptor.accept(stream).await.unwrap()).await;
+                })),
+            }
         }
     });
+}
+
+async fn connection(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+    let connection = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service_fn(answer))
+        .with_upgrades();
+    let _ = connection.await;
 }
 
 async fn answer(mut request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, Infallible> {

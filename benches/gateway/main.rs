@@ -1,5 +1,7 @@
 //! What a terminal costs through the gateway, as ratios to the same without it:
-//! cargo bench --bench gateway [-- keys|throughput|recording|rates|memory... SESSIONS...]
+//! cargo bench --bench gateway [-- keys|throughput|recording|rates|memory... SESSIONS... --binary PATH...]
+//!
+//! Each `--binary` is another gateway, measured in turns with the one of this build.
 //!
 //! The gateway is a process of its own behind a real provider and a real API server; the workspace is a small WebSocket server in
 //! this process that echoes keys and sends output on demand. Everything speaks over loopback, without TLS.
@@ -24,6 +26,7 @@ mod eventually;
 #[path = "../../tests/gateway/harness.rs"]
 #[allow(dead_code, reason = "shared with the test tier")]
 mod harness;
+mod keys;
 mod process;
 mod recording;
 mod relay;
@@ -34,12 +37,9 @@ use browser::{Browser, Terminal};
 use eventually::eventually;
 use fastwebsockets::OpCode;
 use harness::Site;
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 const BACKEND: &str = "127.0.7.9";
-const KEYS_PER_SESSION: usize = 100;
-/// How fast each of them types.
-const KEY_EVERY: Duration = Duration::from_millis(50);
 /// For 10,000 sessions: one at each end, here and in the gateway.
 const UNLIMITED: [(&str, &str); 7] = [
     ("LOG_LEVEL", "warn"),
@@ -53,7 +53,7 @@ const UNLIMITED: [(&str, &str); 7] = [
 
 /// Somewhere that a terminal can be opened, and the process that it costs.
 pub struct Place {
-    name: &'static str,
+    name: String,
     address: String,
     pid: Option<u32>,
 }
@@ -66,6 +66,10 @@ async fn main() {
         .collect();
     if arguments.first().is_some_and(|argument| argument == relay::ARGUMENT) {
         return relay::run(&arguments[1], &arguments[2]).await;
+    }
+    let mut binaries = Vec::new();
+    while let Some(at) = arguments.iter().position(|argument| argument == "--binary") {
+        binaries.extend(arguments.drain(at..at + 2).nth(1));
     }
     let all = ["keys", "throughput", "recording", "rates", "memory"];
     let (parts, numbers): (Vec<String>, Vec<String>) = arguments
@@ -80,7 +84,7 @@ async fn main() {
         counts = vec![1, 100, 1000];
     }
 
-    backend::start((BACKEND, 7681)).await;
+    backend::start((BACKEND, 7681), None).await;
     let site = Site::new("bench").await;
     let gateway = site.gateway(&UNLIMITED).await;
     let (browser, origin, name) = (Browser::default(), site.origin(), site.name("dev1"));
@@ -89,19 +93,31 @@ async fn main() {
     site.set_running(&name, BACKEND).await;
     assert!(eventually(async || browser.page(&origin).await.body.contains("id=\"screen\"")).await);
     let relay = relay::start("127.0.7.10:7681", &format!("{BACKEND}:7681"));
-    let place = |name, address: &str, pid| Place {
-        name,
+    let place = |name: &str, address: &str, pid| Place {
+        name: name.to_owned(),
         address: address.to_owned(),
         pid,
     };
-    let places = [
+    let mut places = vec![
         place("direct", &format!("http://{BACKEND}:7681"), None),
         place("TCP relay", "http://127.0.7.10:7681", Some(relay.pid())),
         place("gateway", &origin, Some(gateway.pid())),
     ];
+    let mut others = Vec::new();
+    for (number, binary) in binaries.iter().enumerate() {
+        let [port] = apiserver::free_ports();
+        let other = site.gateway_of(Path::new(binary), port, &UNLIMITED).await;
+        browser.copy(&origin, &other.origin);
+        places.push(place(
+            &format!("binary {}", number + 1),
+            &other.origin,
+            Some(other.pid()),
+        ));
+        others.push(other);
+    }
     if wants("keys") {
         for &count in &counts {
-            keystroke_ratios(&browser, &places, &origin, count).await;
+            keys::ratios(&browser, &places, &origin, count).await;
         }
     }
     if wants("throughput") {
@@ -111,33 +127,12 @@ async fn main() {
         recording::ratios(&site, &browser, &places[2]).await;
     }
     if wants("rates") {
-        sessions::rates(&browser, &origin, gateway.pid()).await;
+        for place in &places[2..] {
+            sessions::rates(&browser, place, &origin).await;
+        }
     }
     if wants("memory") {
-        sessions::memory(&browser, &origin, gateway.pid(), *counts.iter().max().unwrap()).await;
-    }
-}
-
-async fn keystroke_ratios(browser: &Browser, places: &[Place], origin: &str, count: usize) {
-    println!(
-        "keystroke round trip, {KEYS_PER_SESSION} keys in each session, one every {} ms",
-        KEY_EVERY.as_millis()
-    );
-    let mut direct = None;
-    for Place { name, address, .. } in places {
-        let mut times = keystrokes(browser, address, origin, count).await;
-        times.sort();
-        let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-        let (p50, p99) = (at(0.5), at(0.99));
-        let (d50, d99) = *direct.get_or_insert((p50, p99));
-        let ratio = |one: Duration, other: Duration| one.as_secs_f64() / other.as_secs_f64();
-        println!(
-            "  {count:>5} sessions  {name:<10} p50 {:>7.1} us ({:.2} x direct)   p99 {:>8.1} us ({:.2} x)",
-            p50.as_secs_f64() * 1e6,
-            ratio(p50, d50),
-            p99.as_secs_f64() * 1e6,
-            ratio(p99, d99),
-        );
+        sessions::memory(&site, &browser, &gateway, *counts.iter().max().unwrap()).await;
     }
 }
 
@@ -146,31 +141,6 @@ async fn terminal(browser: &Browser, address: &str, origin: &str) -> Terminal {
     let mut terminal = opened.unwrap_or_else(|answer| panic!("no terminal: {answer:?}"));
     terminal.hello().await;
     terminal
-}
-
-/// The round trip of every key of every session.
-async fn keystrokes(browser: &Browser, address: &str, origin: &str, sessions: usize) -> Vec<Duration> {
-    let mut typing = Vec::new();
-    for _ in 0..sessions {
-        let mut terminal = terminal(browser, address, origin).await;
-        typing.push(tokio::spawn(async move {
-            let mut times = Vec::with_capacity(KEYS_PER_SESSION);
-            let mut tick = tokio::time::interval(KEY_EVERY);
-            for _ in 0..KEYS_PER_SESSION {
-                tick.tick().await;
-                let started = Instant::now();
-                terminal.send(b"0k").await;
-                binary(&mut terminal).await;
-                times.push(started.elapsed());
-            }
-            times
-        }));
-    }
-    let mut times = Vec::new();
-    for one in typing {
-        times.extend(one.await.unwrap());
-    }
-    times
 }
 
 /// The size of the next binary message.

@@ -16,6 +16,7 @@ mod input;
 mod outgoing;
 mod relay;
 mod rewrite;
+mod seldom;
 mod socket;
 mod stop;
 

@@ -8,11 +8,12 @@ use super::close::Close;
 use super::frame::Opcode;
 use super::incoming::Incoming;
 use super::outgoing::{Outgoing, PING_EVERY};
+use super::seldom::seldom;
 use super::socket::{Reader, Socket};
 use super::stop::Stop;
 use futures::FutureExt;
 use futures::future::FusedFuture;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 use tokio::io::sink;
 use tokio::time::timeout;
@@ -182,13 +183,22 @@ pub async fn relay(
     from_workspace.record = recorders.from_workspace;
     let from_client = from_client.forward(on_message).fuse();
     let from_workspace = from_workspace.forward(on_output).fuse();
+    let ended = async {
+        tokio::select! {
+            cause = to_client.ping(PING_EVERY) => End::By(Side::Client, cause),
+            cause = to_workspace.ping(PING_EVERY) => End::By(Side::Workspace, cause),
+            stop = stop => End::Stopped(stop),
+        }
+    };
     tokio::pin!(from_client, from_workspace);
-    let (end, unheard) = tokio::select! {
-        (reader, end) = &mut from_client => (end, Some(reader)),
-        (reader, end) = &mut from_workspace => (end, Some(reader)),
-        cause = to_client.ping(PING_EVERY) => (End::By(Side::Client, cause), None),
-        cause = to_workspace.ping(PING_EVERY) => (End::By(Side::Workspace, cause), None),
-        stop = stop => (End::Stopped(stop), None),
+    let (end, unheard) = {
+        // It may hold a writer until it is dropped.
+        let ended = pin!(ended);
+        tokio::select! {
+            (reader, end) = &mut from_client => (end, Some(reader)),
+            (reader, end) = &mut from_workspace => (end, Some(reader)),
+            end = seldom(ended) => (end, None),
+        }
     };
     // A connection that is closed while its peer still sends is reset, and the close frame lost.
     let unheard = unheard.filter(|_| matches!(end, End::By(_, Cause::TooBig | Cause::ProtocolError) | End::Stopped(_)));

@@ -228,7 +228,7 @@ impl Site {
 
     /// One behind something else, which has the site's address.
     pub async fn gateway_at(&self, port: u16, settings: &[(&str, &str)]) -> Gateway {
-        self.start(Command::new(env!("CARGO_BIN_EXE_devplane")), port, settings, "/readyz")
+        self.gateway_of(Path::new(env!("CARGO_BIN_EXE_devplane")), port, settings)
             .await
     }
 
@@ -237,6 +237,11 @@ impl Site {
         let program = Command::new(env!("CARGO_BIN_EXE_devplane"));
         self.start(program, self.ports[0], &[], "/readyz?exclude=provider")
             .await
+    }
+
+    /// The one of a binary.
+    pub async fn gateway_of(&self, binary: &Path, port: u16, settings: &[(&str, &str)]) -> Gateway {
+        self.start(Command::new(binary), port, settings, "/readyz").await
     }
 
     /// A gateway that has a disk of its own at `directory`, with room for 256 KiB. It is there in the gateway's own mount namespace
