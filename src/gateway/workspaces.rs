@@ -396,13 +396,22 @@ impl Workspaces {
         used: Option<Timestamp>,
         left: Option<Timestamp>,
     ) -> Result<(), EnsureError> {
-        let used = used.max(self.last_accessed(name)).map(Time);
-        let left = left.max(self.last_connected(name)).map(Time);
+        let times = [
+            ("lastAccessed", used.max(self.last_accessed(name))),
+            ("lastConnected", left.max(self.last_connected(name))),
+        ];
+        let mut status = json!({"sessions": sessions});
+        // A null would take away what another gateway has written a moment ago.
+        for (field, time) in times {
+            if let Some(time) = time {
+                status[field] = json!(Time(time));
+            }
+        }
         let patch = json!({
             "apiVersion": Workspace::api_version(&()),
             "kind": Workspace::kind(&()),
             "metadata": {"name": name},
-            "status": {"lastAccessed": used, "lastConnected": left, "sessions": sessions},
+            "status": status,
         });
         // Forced: of the times, two gateways may be owners.
         let parameters = PatchParams::apply(&format!("devplane-gateway-{}", self.pod_name)).force();
