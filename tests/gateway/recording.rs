@@ -62,7 +62,7 @@ async fn every_message_is_on_disk_and_the_user_is_told() {
     assert!(page.contains(r#"class="recorded""#), "{page}");
 
     let mut terminal = browser.own_shell(&origin).await;
-    assert_eq!(terminal.recorded, json!({"bar": true, "title": true}));
+    assert_eq!(terminal.recorded, json!({"bar": true, "title": true, "container": ""}));
     terminal.type_keys("read -rs secret\r").await;
     terminal.until("secret\r\n").await;
     terminal.type_keys("planted-password\r").await;
@@ -160,7 +160,7 @@ async fn a_session_that_can_t_be_recorded_does_not_begin_unless_it_may() {
             Some((code, _)) => assert!(!is_let_in && code == 4503),
             None => assert_eq!(
                 (is_let_in, told.recorded),
-                (true, json!({"bar": false, "title": false}))
+                (true, json!({"bar": false, "title": false, "container": ""}))
             ),
         }
         let failed = gateway.audited("recording.failed");
