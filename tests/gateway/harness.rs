@@ -25,6 +25,12 @@ const SHELL: &[&str] = &["bash", "--norc", "--noprofile", "-i"];
 /// A process that ends with the test.
 pub struct Process(Child);
 
+impl Process {
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();

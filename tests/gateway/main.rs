@@ -22,6 +22,7 @@ mod hostile;
 mod journey;
 mod late;
 mod logout_tokens;
+mod memory;
 #[path = "../harness/openmetrics.rs"]
 mod openmetrics;
 #[allow(dead_code, reason = "shared with the tier `apiserver`")]
