@@ -76,6 +76,7 @@ const LASTING: Claim = Claim::warning(
 )
 .why("On the day on which one expires, nobody gets in.")
 .needs(&["DP0101"])
+.patience(25)
 .docs("The certificates that they present now.");
 
 const PROXIES: Claim = Claim::warning("DP0708", "the gateway is told of whom it may believe a browser's address")

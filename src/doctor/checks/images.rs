@@ -2,8 +2,9 @@
 
 use super::super::check::{Check, Claim, Fix, Status};
 use super::super::context::Context;
+use super::super::images;
 use super::super::outside::authorities::{Authorities, Given};
-use super::super::outside::images::{Broken, Images, Looked};
+use super::super::outside::images::{BY_VALUES_ONLY, Broken, Images, Looked};
 use super::super::values::public_hosts::{self, Mention};
 use super::outcome;
 use crate::clock::{Clock, SystemClock};
@@ -200,43 +201,42 @@ fn lasting(given: &Given, now: Timestamp) -> Status {
     )
 }
 
+/// Asks no registry: one that does not answer is another claim's.
 async fn names(context: Arc<Context>) -> Status {
-    let images = context.images().await;
-    if let Some(malformed) = &images.malformed {
-        return Status::fail(
+    let Some(values) = &context.installation.values else {
+        return Status::skip(BY_VALUES_ONLY);
+    };
+    match images::of(values) {
+        Ok(named) => Status::pass(format!("{} images", named.len())),
+        Err(malformed) => Status::fail(
             malformed.to_string(),
             "a name that no container runtime takes",
             "such as registry.example.com/devplane:2.0.0",
             Fix::words("correct it in the values file"),
-        );
+        ),
     }
-    judged(images, |image| match &image.reference {
-        Ok(_) => Some(Status::pass(image.name.as_str())),
-        Err(error) => Some(Status::fail(
-            format!("{} is no image name: {error}", image.told()),
-            image.name.as_str(),
-            "such as registry.example.com/devplane:2.0.0",
-            Fix::words("correct it in the values file"),
-        )),
-    })
 }
 
 async fn registry_named(context: Arc<Context>) -> Status {
-    judged(context.images().await, |image| {
-        let reference = image.reference.as_ref().ok().filter(|_| image.is_pulled)?;
-        Some(match &reference.registry {
-            Some(registry) => Status::pass(registry.as_str()),
-            None => Status::fail(
-                format!("{} names no registry", image.told()),
-                image.name.as_str(),
-                "a name that begins with the host of your registry",
-                Fix::words(format!(
-                    "copy it to your registry and put that name into the values, such as registry.example.com/{reference}; or see that all \
-                     nodes have it"
-                )),
-            ),
-        })
-    })
+    let Some(Ok(named)) = context.installation.values.as_ref().map(images::of) else {
+        return Status::skip(BY_VALUES_ONLY);
+    };
+    let on_nodes = named.iter().filter(|image| !image.is_pulled);
+    let nothing = nothing_to_ask(&on_nodes.map(|image| image.reference.as_str()).collect::<Vec<_>>());
+    let pulled = named.iter().filter(|image| image.is_pulled);
+    let judged = pulled.map(|image| match &image.registry {
+        Some(registry) => Status::pass(registry.as_str()),
+        None => Status::fail(
+            format!("image {} ({}) names no registry", image.reference, image.used_by.join(", ")),
+            image.reference.as_str(),
+            "a name that begins with the host of your registry",
+            Fix::words(format!(
+                "copy it to your registry and put that name into the values, such as registry.example.com/{}; or see that all nodes have it",
+                image.reference
+            )),
+        ),
+    });
+    outcome::all(judged.collect(), &nothing)
 }
 
 async fn answers(context: Arc<Context>) -> Status {
@@ -356,15 +356,18 @@ fn judged(images: &Images, judge: impl FnMut(&Looked) -> Option<Status>) -> Stat
     if let Some(why) = &images.unknown {
         return Status::skip(why.as_str());
     }
-    let on_nodes: Vec<_> = images.all.iter().filter(|image| !image.is_pulled).collect();
-    let nothing = if on_nodes.is_empty() {
-        "no image that names a registry gets so far".to_owned()
-    } else {
-        let names: Vec<_> = on_nodes.iter().map(|image| image.name.as_str()).collect();
-        let names = names.join(", ");
-        format!("nodes must have {names}, since imagePullPolicy is Never: no registry is asked for them")
-    };
+    let on_nodes = images.all.iter().filter(|image| !image.is_pulled);
+    let nothing = nothing_to_ask(&on_nodes.map(|image| image.name.as_str()).collect::<Vec<_>>());
     outcome::all(images.all.iter().filter_map(judge).collect(), &nothing)
+}
+
+/// Why no registry is asked for any image, where nodes must have these.
+fn nothing_to_ask(on_nodes: &[&str]) -> String {
+    if on_nodes.is_empty() {
+        return "no image that names a registry gets so far".to_owned();
+    }
+    let names = on_nodes.join(", ");
+    format!("nodes must have {names}, since imagePullPolicy is Never: no registry is asked for them")
 }
 
 impl Looked {

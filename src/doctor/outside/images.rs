@@ -3,13 +3,16 @@
 use crate::causes::with_causes;
 use crate::doctor::check::Status;
 use crate::doctor::context::Context;
-use crate::doctor::images::{self, BadReference, Image};
+use crate::doctor::images::{self, Image};
 use crate::doctor::values::Values;
 use crate::registry::{Credentials, CredentialsError, Found, Reference, ReferenceError, RegistryClient, RegistryError};
 use futures::stream::{self, StreamExt};
 use k8s_openapi::api::core::v1::{Node, Secret};
 use kube::{Api, Client};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Why nothing is known of them without values.
+pub const BY_VALUES_ONLY: &str = "the images are known from --values only";
 
 /// Registries that are asked at once.
 const CONCURRENT: usize = 4;
@@ -19,8 +22,6 @@ pub struct Images {
     pub all: Vec<Looked>,
     /// Why the images are not known, when they are not.
     pub unknown: Option<String>,
-    /// The name that is none, when there is one.
-    pub malformed: Option<BadReference>,
     /// Why the architectures of the nodes are not known, when they are not.
     pub nodes_unknown: Option<String>,
 }
@@ -63,11 +64,10 @@ pub async fn look(context: &Context) -> Images {
     let nothing = |why: &str| Images {
         all: vec![],
         unknown: Some(why.to_owned()),
-        malformed: None,
         nodes_unknown: None,
     };
     let Some(values) = &context.installation.values else {
-        return nothing("the images are known from --values only");
+        return nothing(BY_VALUES_ONLY);
     };
     let tls = match context.gateway_authorities().await.client() {
         Ok(tls) => tls,
@@ -78,12 +78,7 @@ pub async fn look(context: &Context) -> Images {
     let nodes = nodes(context).await;
     let named = match images::of(values) {
         Ok(named) => named,
-        Err(malformed) => {
-            return Images {
-                malformed: Some(malformed),
-                ..nothing("an image is not named as it should be")
-            };
-        }
+        Err(malformed) => return nothing(&malformed.to_string()),
     };
     let mut pulls = BTreeMap::new();
     for pods in [Pods::ControlPlane, Pods::Workspaces] {
@@ -96,7 +91,6 @@ pub async fn look(context: &Context) -> Images {
     Images {
         all: stream::iter(asked).buffered(CONCURRENT).collect().await,
         unknown: None,
-        malformed: None,
         nodes_unknown: nodes.err(),
     }
 }

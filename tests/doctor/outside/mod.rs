@@ -9,6 +9,7 @@ use hyper::body::Bytes;
 use hyper::header::{CONNECTION, DATE, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use serde_json::{Value, json};
 use site::{CLIENT_SECRET, PAGES, Site, start_provider};
+use std::net::TcpListener;
 use url::Url;
 
 /// All that says something of a site whose chart is not installed yet, and of what is outside the cluster.
@@ -67,6 +68,9 @@ async fn images_and_their_registries() {
     site.registry.delete("sparse", &digests[1]).await;
     let foreign = Registry::start(Access::Everyone).await;
     foreign.push_index("workspace", "1", &["amd64", "arm64"]).await;
+    // As behind a firewall that drops: it takes connections, and says nothing.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = listener.local_addr().unwrap().port();
     let image = |name: &str| workspace(json!({"image": format!("{host}/{name}")}));
     let expired = Authority::until("an old authority", 2020);
     let trusted = |more: &Authority| json!({"customCA": {"pem": format!("{}{}{}", site.authority.pem, site.registry.authority.pem, more.pem)}});
@@ -93,6 +97,11 @@ async fn images_and_their_registries() {
         (
             "a registry that is not there",
             workspace(json!({"image": "localhost:1/workspace:1"})),
+            "DP0505",
+        ),
+        (
+            "a registry that never answers",
+            workspace(json!({"image": format!("localhost:{silent}/workspace:1")})),
             "DP0505",
         ),
         (
