@@ -161,6 +161,8 @@ fn checkpoints(directory: &Path) -> usize {
 #[ignore = "the child of the test below, on a disk of its own"]
 async fn records_until_the_disk_is_full() {
     let directory = directory_of_the_child();
+    // What is taken away later to make room.
+    fs::write(directory.join("ballast"), vec![0; 64 << 10]).unwrap();
     let recorder = recorder(options(&directory, "full"));
     let recording = begin(&recorder, 1).await.unwrap();
     let session = Files::new(&directory, &recording.id);
@@ -186,7 +188,9 @@ async fn records_until_the_disk_is_full() {
     assert_eq!(closed, None, "there is no room for its end");
     // No new session begins on it.
     assert!(matches!(begin(&recorder, 2).await, Err(Failure::Open)));
-    fs::remove_file(directory.join("filler")).unwrap();
+    for name in ["filler", "ballast"] {
+        fs::remove_file(directory.join(name)).unwrap();
+    }
     // The end is written when there is room.
     eventually("no end", || verify::session(&session, &trusted()).is_closed()).await;
     let manifest = verify::session(&session, &trusted()).manifest.unwrap();

@@ -9,6 +9,7 @@ use crate::registry::{Credentials, CredentialsError, Found, Reference, Reference
 use futures::stream::{self, StreamExt};
 use k8s_openapi::api::core::v1::{Node, Secret};
 use kube::{Api, Client};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Why nothing is known of them without values.
@@ -52,11 +53,13 @@ pub enum Broken {
     Malformed { source: CredentialsError },
 }
 
-/// Whose pods.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Pods {
-    ControlPlane,
-    Workspaces,
+/// What pods that run an image have in common.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Pods {
+    namespace: String,
+    secrets: Vec<String>,
+    /// A node fits that has all labels of one of them.
+    selectors: Vec<BTreeMap<String, String>>,
 }
 
 /// Asks for all of them.
@@ -80,14 +83,27 @@ pub async fn look(context: &Context) -> Images {
         Ok(named) => named,
         Err(malformed) => return nothing(&malformed.to_string()),
     };
+    let mut uses = Vec::new();
     let mut pulls = BTreeMap::new();
-    for pods in [Pods::ControlPlane, Pods::Workspaces] {
-        pulls.insert(pods, Pulls::of(context, values, pods, client).await);
+    for image in named {
+        let mut users: BTreeMap<Pods, Vec<String>> = BTreeMap::new();
+        for by in image.used_by.clone() {
+            users.entry(Pods::of(&by, context, values)).or_default().push(by);
+        }
+        for (pods, used_by) in users {
+            if !pulls.contains_key(&pods) {
+                pulls.insert(pods.clone(), Pulls::of(&pods, client).await);
+            }
+            let image = Image {
+                used_by,
+                ..image.clone()
+            };
+            uses.push((image, pods));
+        }
     }
-    let asked = named.into_iter().map(|image| {
-        let pods = pods_of(&image);
-        one(&registries, image, &pulls[&pods], wanted(&nodes, values, pods))
-    });
+    let asked = uses
+        .into_iter()
+        .map(|(image, pods)| one(&registries, image, &pulls[&pods], wanted(&nodes, &pods)));
     Images {
         all: stream::iter(asked).buffered(CONCURRENT).collect().await,
         unknown: None,
@@ -148,20 +164,10 @@ struct Pulls {
 }
 
 impl Pulls {
-    async fn of(context: &Context, values: &Values, pods: Pods, client: Option<&Client>) -> Self {
-        let installation = &context.installation;
-        let (namespace, key) = match pods {
-            Pods::ControlPlane => (&installation.namespace, "imagePullSecrets"),
-            Pods::Workspaces => (&installation.workspaces, "workspace.pod.imagePullSecrets"),
-        };
-        // The control plane's are {name: ...}, as in a pod; the workspaces' are names.
-        let items = values.get(key).as_array().map_or(&[][..], Vec::as_slice);
-        let names = items
-            .iter()
-            .filter_map(|item| item["name"].as_str().or_else(|| item.as_str()));
+    async fn of(pods: &Pods, client: Option<&Client>) -> Self {
         let mut pulls = Self {
-            namespace: namespace.clone(),
-            names: names.map(str::to_owned).collect(),
+            namespace: pods.namespace.clone(),
+            names: pods.secrets.clone(),
             credentials: Credentials::default(),
             broken: vec![],
         };
@@ -197,14 +203,51 @@ pub fn add(credentials: &mut Credentials, name: &str, secret: &Secret) -> Result
     credentials.add(name, secret.type_.as_deref().unwrap_or("Opaque"), entry)
 }
 
-/// Those of workspaces are named by their use.
-fn pods_of(image: &Image) -> Pods {
-    let is_workspace = |by: &String| by.starts_with("workspace");
-    if image.used_by.iter().all(is_workspace) {
-        Pods::Workspaces
-    } else {
-        Pods::ControlPlane
+impl Pods {
+    /// By what an image is said to be used by: see [`images::of`].
+    fn of(by: &str, context: &Context, values: &Values) -> Self {
+        let installation = &context.installation;
+        if !by.starts_with("workspace") {
+            let secrets = values.get("imagePullSecrets");
+            return Self {
+                namespace: installation.namespace.clone(),
+                secrets: secret_names(secrets),
+                selectors: ["operator.nodeSelector", "gateway.nodeSelector"]
+                    .map(|key| labels(values.get(key)))
+                    .to_vec(),
+            };
+        }
+        let class = by.strip_prefix("workspace class ").and_then(|name| {
+            let classes = values.get("workspace.classes").as_array()?;
+            classes.iter().find(|class| class["name"] == name)
+        });
+        // A field of a class takes the place of the common one.
+        let setting = |field: &str| {
+            let own = class.map(|class| &class["pod"][field]).filter(|own| !own.is_null());
+            own.unwrap_or_else(|| values.get(&format!("workspace.pod.{field}")))
+        };
+        Self {
+            namespace: installation.workspaces.clone(),
+            secrets: secret_names(setting("imagePullSecrets")),
+            selectors: vec![labels(setting("nodeSelector"))],
+        }
     }
+}
+
+/// The control plane's are `{name: ...}`, as in a pod; the workspaces' are names.
+fn secret_names(secrets: &Value) -> Vec<String> {
+    let items = secrets.as_array().map_or(&[][..], Vec::as_slice);
+    let names = items
+        .iter()
+        .filter_map(|item| item["name"].as_str().or_else(|| item.as_str()));
+    names.map(str::to_owned).collect()
+}
+
+fn labels(selector: &Value) -> BTreeMap<String, String> {
+    let labels = selector.as_object().into_iter().flatten();
+    labels
+        .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
+        .collect()
 }
 
 type Labelled = (BTreeMap<String, String>, String);
@@ -228,19 +271,13 @@ async fn nodes(context: &Context) -> Result<Vec<Labelled>, String> {
 }
 
 /// The architectures of the nodes that pods may run on, by their node selectors.
-fn wanted(nodes: &Result<Vec<Labelled>, String>, values: &Values, pods: Pods) -> BTreeSet<String> {
-    let selectors: &[&str] = match pods {
-        Pods::ControlPlane => &["operator.nodeSelector", "gateway.nodeSelector"],
-        Pods::Workspaces => &["workspace.pod.nodeSelector"],
-    };
-    let fits = |labels: &BTreeMap<String, String>, selector: &str| {
-        let wanted = values.get(selector).as_object().into_iter().flatten();
-        let mut wanted = wanted.map(|(key, value)| (key, value.as_str().unwrap_or_default()));
-        wanted.all(|(key, value)| labels.get(key).is_some_and(|label| label == value))
+fn wanted(nodes: &Result<Vec<Labelled>, String>, pods: &Pods) -> BTreeSet<String> {
+    let fits = |labels: &BTreeMap<String, String>, selector: &BTreeMap<String, String>| {
+        selector.iter().all(|(key, value)| labels.get(key) == Some(value))
     };
     let nodes = nodes.as_ref().map_or(&[][..], Vec::as_slice);
     let fitting = nodes
         .iter()
-        .filter(|(labels, _)| selectors.iter().any(|selector| fits(labels, selector)));
+        .filter(|(labels, _)| pods.selectors.iter().any(|selector| fits(labels, selector)));
     fitting.map(|(_, architecture)| architecture.clone()).collect()
 }
