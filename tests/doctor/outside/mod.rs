@@ -72,6 +72,9 @@ async fn images_and_their_registries() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = listener.local_addr().unwrap().port();
     let image = |name: &str| workspace(json!({"image": format!("{host}/{name}")}));
+    let class = |name: &str, pod: Value| {
+        workspace(json!({"classes": [{"name": "other", "image": format!("{host}/{name}"), "pod": pod}]}))
+    };
     let expired = Authority::until("an old authority", 2020);
     let trusted = |more: &Authority| json!({"customCA": {"pem": format!("{}{}{}", site.authority.pem, site.registry.authority.pem, more.pem)}});
     let faults = vec![
@@ -115,6 +118,19 @@ async fn images_and_their_registries() {
             "DP0506",
         ),
         (
+            "a class whose pods have no pull secret",
+            class("workspace:1", json!({"imagePullSecrets": []})),
+            "DP0506",
+        ),
+        (
+            "a class on nodes that its image is not for",
+            class(
+                "workspace:amd64-only",
+                json!({"nodeSelector": {"kubernetes.io/arch": "arm64"}}),
+            ),
+            "DP0508",
+        ),
+        (
             "a pull secret that is not there",
             workspace(json!({"pod": {"imagePullSecrets": ["absent"]}})),
             "DP0412",
@@ -132,6 +148,12 @@ async fn images_and_their_registries() {
         ("an expired authority among others", trusted(&expired), "DP0502"),
     ];
     each_is_found(&site, GROUPS, faults).await;
+    let suited = class(
+        "workspace:amd64-only",
+        json!({"nodeSelector": {"kubernetes.io/arch": "amd64"}}),
+    );
+    let report = site.doctor(GROUPS, &suited, &[]).await;
+    assert_eq!(report.failed(), Vec::<&str>::new(), "{:#}", report.0);
 
     // What nodes have already is asked for nowhere, and nothing is said to be right about it.
     let on_nodes = json!({"imagePullPolicy": "Never", "image": "localhost:1/devplane:1", "workspace": {"image": "localhost:1/workspace:1"}});

@@ -64,7 +64,7 @@ fn api_server() -> &'static ApiServer {
 fn make_nodes(server: &ApiServer) {
     for architecture in ["amd64", "arm64"] {
         let name = format!("node-{architecture}");
-        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/arch": architecture}}});
         server.kubectl_ok(&["apply", "-f", "-"], Some(&node.to_string()));
         let info = json!({"status": {"nodeInfo": {
             "architecture": architecture, "bootID": "", "containerRuntimeVersion": "", "kernelVersion": "", "kubeProxyVersion": "",
