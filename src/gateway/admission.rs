@@ -15,6 +15,8 @@ use crate::telemetry::metrics::{RateLimitEndpoint, RateLimitHit};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::sleep;
 
 /// Someone at their own Workspace.
 pub struct Admitted {
@@ -47,12 +49,24 @@ pub async fn admit(gateway: &Arc<Gateway>, asked: &Asked, to: AdmittedTo) -> Res
     Ok(Admitted { caller, workspace })
 }
 
-/// Nobody waits for it: the provider can end a session that is not noted too, where it names the user.
+/// Seconds after each try to note a session that failed: together less than the two minutes in which one stands without.
+const NOTED_AFTER: [u64; 7] = [1, 2, 5, 10, 20, 30, 30];
+
+/// No request waits for it.
 fn register(gateway: &Arc<Gateway>, session: Session, name: String, now: Timestamp) {
     let own = Arc::clone(gateway);
     gateway.drain.spawn(async move {
-        if let Err(error) = own.workspaces.register(&name, &session, now).await {
-            tracing::warn!(session_id = session.id, workspace = name, %error, "a session can't be noted");
+        for seconds in NOTED_AFTER {
+            match own.workspaces.register(&name, &session, now).await {
+                Err(error) if !error.is_not_found() => {
+                    tracing::warn!(session_id = session.id, workspace = name, %error, "a session can't be noted");
+                }
+                _ => return,
+            }
+            tokio::select! {
+                () = own.drain.stopping() => return,
+                () = sleep(Duration::from_secs(seconds)) => {}
+            }
         }
     });
 }

@@ -6,6 +6,7 @@
 //! go, a logout token reaches one.
 
 use super::session::Session;
+use super::sign_ins::is_registered;
 use super::standing::{Over, Standing, after, of_session, of_token};
 use super::workspaces::Workspaces;
 use crate::api::Workspace;
@@ -26,6 +27,8 @@ const FEW: usize = 1024;
 pub enum Whose {
     /// Everything of a person that began before.
     Owner(Identity),
+    /// The same, but for what the Workspace tells of that took the place of the deleted one: we may have heard of it late.
+    Deleted(Identity),
     /// The session of this id, ours or the provider's.
     Session(String),
 }
@@ -60,13 +63,15 @@ impl Departures {
         owner: &Identity,
         names: impl IntoIterator<Item = &'a str>,
         began: Timestamp,
+        is_told_of: bool,
     ) -> Result<(), Over> {
         let memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if memory.over.is_empty() {
             return Ok(());
         }
         let named = names.into_iter().map(|name| Whose::Session(name.to_owned()));
-        let mut known = std::iter::once(Whose::Owner(owner.clone())).chain(named);
+        let deleted = Some(Whose::Deleted(owner.clone())).filter(|_| !is_told_of);
+        let mut known = std::iter::once(Whose::Owner(owner.clone())).chain(deleted).chain(named);
         let is_over = |whose: &Whose, before| matches!(whose, Whose::Session(_)) || began < before;
         match known.find_map(|whose| memory.over.get(&whose).filter(|(before, _)| is_over(&whose, *before))) {
             Some((_, why)) => Err(*why),
@@ -89,7 +94,9 @@ impl Workspaces {
     ) -> Result<Standing, Over> {
         let provider_session = session.person.provider_session.as_deref();
         let names = [session.id.as_str()].into_iter().chain(provider_session);
-        self.departures.check(&session.person.identity, names, session.began)?;
+        let is_told_of = workspace.is_some_and(|workspace| is_registered(workspace, session));
+        self.departures
+            .check(&session.person.identity, names, session.began, is_told_of)?;
         of_session(session, workspace, used, &self.session_rules, now)
     }
 
@@ -105,7 +112,7 @@ impl Workspaces {
     ) -> Result<Standing, Over> {
         let provider_session = person.provider_session.as_deref();
         self.departures
-            .check(&person.identity, provider_session, person.issued)?;
+            .check(&person.identity, provider_session, person.issued, false)?;
         of_token(person, workspace, now)
     }
 }
@@ -128,13 +135,19 @@ mod tests {
     #[test]
     fn what_began_before_is_over_and_the_memory_is_bounded() {
         let departures = Departures::default();
-        let over = |subject, session, began| departures.check(&owner(subject), [session], at(began)).err();
+        let over = |subject, session, began| departures.check(&owner(subject), [session], at(began), false).err();
         assert_eq!(over("dev1", "s1", 0), None);
-        departures.note(Whose::Owner(owner("dev1")), at(10), Over::Gone, at(10));
+        departures.note(Whose::Deleted(owner("dev1")), at(10), Over::Gone, at(10));
         departures.note(Whose::Session("s2".into()), at(20), Over::Revoked, at(20));
         // The later time counts, whenever it is told of.
-        departures.note(Whose::Owner(owner("dev1")), at(5), Over::Gone, at(20));
+        departures.note(Whose::Deleted(owner("dev1")), at(5), Over::Gone, at(20));
         assert_eq!(over("dev1", "s1", 9), Some(Over::Gone));
+        let told = |session| departures.check(&owner("dev1"), [session], at(9), true).err();
+        assert_eq!(
+            (told("s1"), told("s2")),
+            (None, Some(Over::Revoked)),
+            "the next Workspace tells of them"
+        );
         assert_eq!(over("dev1", "s1", 10), None);
         assert_eq!(over("dev2", "s2", 30), Some(Over::Revoked));
         assert_eq!(over("dev2", "s1", 9), None);

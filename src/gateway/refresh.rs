@@ -15,7 +15,7 @@
 
 use super::service::Gateway;
 use super::session::{Refresh, Session};
-use super::sign_ins::{Change, entry, valid_until};
+use super::sign_ins::{Change, entry, known, valid_until};
 use super::standing::{after, record};
 use super::workspaces::{EnsureError, NotWatchedSnafu};
 use crate::api::Workspace;
@@ -36,7 +36,7 @@ use tokio::time::{sleep, timeout};
 /// once more to tell its keys.
 const CLAIM: Duration = Duration::from_secs(60);
 /// Before who takes a void claim over asks: several times as long as a gateway waits that has an answer to write.
-const TAKEOVER: Duration = Duration::from_secs(5);
+const TAKEOVER: Duration = Duration::from_secs(10);
 /// How long a request waits before it goes on with what is known.
 const WAIT: Duration = Duration::from_secs(3);
 /// And where that is not enough to go on.
@@ -50,7 +50,7 @@ const SOON: Duration = Duration::from_secs(5);
 const WRITES: u32 = 180;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
+const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
 
 /// Has the provider asked, by this gateway or another one, and waits for it a moment; longer when the session is not `confirmed`. Gives
 /// the Workspace as it is then, when that is known.
@@ -154,16 +154,35 @@ async fn still_own(
 ) -> Result<(bool, Arc<Workspace>), EnsureError> {
     sleep(TAKEOVER).await;
     // A write, though it changes nothing but the time: what the watch has shown may be late.
-    let prolonged = |entries: &mut Vec<SignIn>| {
-        let entry = entry(entries, session);
-        if entry.refreshing != claimed.refreshing || entry.refreshes != claimed.refreshes {
-            return Change::Leave(false);
+    let prolonged = |entries: &mut Vec<SignIn>| match known(entries, session) {
+        Some(entry) if entry.refreshing == claimed.refreshing && entry.refreshes == claimed.refreshes => {
+            entry.last_active = entry.last_active.take().max(Some(Time(session.seen)));
+            Change::Write(true)
         }
-        entry.last_active = entry.last_active.take().max(Some(Time(session.seen)));
-        Change::Write(true)
+        _ => Change::Leave(false),
     };
     let now = gateway.clock.now();
     gateway.workspaces.change_sign_ins(name, now, prolonged).await
+}
+
+/// Whether the token that was refused is still the session's: whose claim was taken over may have written a newer one down meanwhile.
+async fn was_current(
+    gateway: &Gateway,
+    session: &Session,
+    name: &str,
+    claimed: &SignIn,
+    now: Timestamp,
+) -> Result<(bool, Arc<Workspace>), EnsureError> {
+    let compared = |entries: &mut Vec<SignIn>| match known(entries, session) {
+        Some(entry) if entry.refreshes != claimed.refreshes => Change::Leave(false),
+        // A write, as above.
+        Some(entry) => {
+            entry.last_active = entry.last_active.take().max(Some(Time(session.seen)));
+            Change::Write(true)
+        }
+        None => Change::Leave(true),
+    };
+    persist(|| gateway.workspaces.change_sign_ins(name, now, compared)).await
 }
 
 /// Waits until another gateway's question is answered.
@@ -226,6 +245,10 @@ async fn settle(
         .get_or_create(&SessionRefresh { outcome })
         .inc();
     if outcome == RefreshOutcome::Refused {
+        let (was_current, workspace) = was_current(gateway, session, name, claimed, now).await?;
+        if !was_current {
+            return Ok(workspace);
+        }
         let user_id = UserId::of(&session.person.identity);
         // No request is behind it: whichever came first has asked for all.
         let actor = Actor {
@@ -248,7 +271,9 @@ async fn settle(
         });
     }
     let write = |entries: &mut Vec<SignIn>| {
-        let entry = entry(entries, session);
+        let Some(entry) = known(entries, session) else {
+            return Change::Leave(());
+        };
         let is_own = entry.refreshing == claimed.refreshing;
         // A new token has no other place: it is written even where the claim was taken over, as long as there is no newer one.
         let is_newer = sealed.is_some() && entry.refreshes == claimed.refreshes;

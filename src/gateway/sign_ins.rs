@@ -5,7 +5,7 @@
 
 use super::session::Session;
 use super::standing::{after, record, revoked_before, tidied};
-use super::workspaces::{ApiSnafu, EnsureError, Workspaces, as_gateway};
+use super::workspaces::{ApiSnafu, DeletingSnafu, EnsureError, Workspaces, as_gateway};
 use crate::api::Workspace;
 use crate::api::status::SignIn;
 use crate::config::session::SessionRules;
@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Map, Value, json};
-use snafu::ResultExt;
+use snafu::{ResultExt, ensure};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -71,10 +71,13 @@ impl Workspaces {
                     tries += 1;
                     sleep(Duration::from_millis(rand::random_range(5..20 * u64::from(tries)))).await;
                     let read = self.api.get(name).await;
-                    workspace = Arc::new(read.context(ApiSnafu {
+                    let read = read.context(ApiSnafu {
                         operation: "read",
                         name,
-                    })?);
+                    })?;
+                    // Another one of this name has nothing to do with these sessions.
+                    ensure!(read.uid() == workspace.uid(), DeletingSnafu { name });
+                    workspace = Arc::new(read);
                 }
                 Err(source) => {
                     return Err(source).context(ApiSnafu {
@@ -92,13 +95,11 @@ impl Workspaces {
     /// When the API server refuses.
     pub async fn register(&self, name: &str, session: &Session, now: Timestamp) -> Result<(), EnsureError> {
         let noted = |entries: &mut Vec<SignIn>| {
-            let known = entries.len();
-            entry(entries, session);
-            if entries.len() == known {
-                Change::Leave(())
-            } else {
-                Change::Write(())
+            if known(entries, session).is_some() {
+                return Change::Leave(());
             }
+            entry(entries, session);
+            Change::Write(())
         };
         let ((), workspace) = self.change_sign_ins(name, now, noted).await?;
         let tidied = tidied(workspace.annotations(), self.session_rules.lifetime, now);
@@ -122,7 +123,7 @@ impl Workspaces {
     ) -> Result<(), EnsureError> {
         let noted = |entries: &mut Vec<SignIn>| {
             // One that is over has none any more.
-            let Some(entry) = entries.iter_mut().find(|entry| entry.id == session.id) else {
+            let Some(entry) = known(entries, session) else {
                 return Change::Leave(());
             };
             entry.last_active = Some(Time(used)).max(entry.last_active.take());
@@ -163,6 +164,11 @@ impl Workspaces {
             name,
         })
     }
+}
+
+/// The entry of a session, unless that is over, or was of an earlier Workspace of the same name.
+pub fn known<'a>(entries: &'a mut [SignIn], session: &Session) -> Option<&'a mut SignIn> {
+    entries.iter_mut().find(|entry| entry.id == session.id)
 }
 
 /// The entry of a session, made when there is none.

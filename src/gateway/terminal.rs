@@ -114,6 +114,8 @@ async fn prepare(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Prepared, Reje
     }
     let backend = dialled.map_err(|_| Rejection::WorkspaceNotReady)?;
     let recording = recording::begin(gateway, asked, &caller, &name).await?;
+    // It may be another one since.
+    let container = container_of(gateway.workspaces.get(&name).as_deref().unwrap_or(&workspace));
     let session = Box::new(session(asked, caller.session_id(), &gateway.workspaces.pod_name));
     let terminal = Box::new(Terminal {
         gateway: Arc::clone(gateway),
@@ -121,7 +123,7 @@ async fn prepare(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Prepared, Reje
         id: session.id.clone(),
         is_page: handshake::is_page(gateway, asked),
         stays_awake_by_output: workspace.spec.lifecycle.keep_alive == KeepAlive::Output,
-        container: container_of(&workspace),
+        container,
         caller,
         workspace: name,
         _place: place,

@@ -22,6 +22,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use snafu::{ResultExt, Snafu, ensure};
+use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -117,8 +118,11 @@ impl Workspaces {
         let follow = cluster::watch::follow(&api, |change| {
             match change {
                 Change::All(objects) => {
+                    let names: HashSet<String> = objects.iter().map(ResourceExt::name_any).collect();
                     let workspaces = objects.into_iter().filter_map(readable).collect();
-                    self.write(|index| self.depart(index.replace(workspaces)));
+                    // What can't be read is there all the same.
+                    let is_gone = |workspace: &Arc<Workspace>| !names.contains(&workspace.name_any());
+                    self.write(|index| self.depart(index.replace(workspaces).into_iter().filter(is_gone)));
                 }
                 Change::Applied(object) => {
                     if let Some(workspace) = readable(object) {
@@ -160,7 +164,7 @@ impl Workspaces {
     fn depart(&self, deleted: impl IntoIterator<Item = Arc<Workspace>>) {
         let now = self.clock.now();
         for owner in deleted.into_iter().filter_map(|workspace| recorded_owner(&workspace)) {
-            self.departures.note(Whose::Owner(owner), now, Over::Gone, now);
+            self.departures.note(Whose::Deleted(owner), now, Over::Gone, now);
         }
     }
 
@@ -381,7 +385,15 @@ impl Workspaces {
         match later_than(done, written_at) {
             // The operator's is ahead as well.
             same if same == at => Ok(()),
-            earlier => write(earlier).await.map(drop),
+            earlier => {
+                let corrected = write(earlier).await.map(drop);
+                if corrected.is_err() {
+                    // Nothing may come of it later.
+                    let nothing = json!({"metadata": {"annotations": {what: null}}});
+                    let _ = self.api.patch(name, &as_gateway(), &Patch::Merge(nothing)).await;
+                }
+                corrected
+            }
         }
     }
 

@@ -5,13 +5,13 @@
 // lost nothing by that.
 
 /** Between two beats, in milliseconds. */
-const EVERY = 900;
+const EVERY = 850;
 /** How long after keys were sent it is asked whether they arrived. */
 const AFTER_INPUT = 250;
 /** Between two beats that a large paste waits for, at the least. */
 const SOON = 20;
 /** Silence that is shown: within 3 seconds of the loss, whenever in between two beats that is. */
-const QUIET_AFTER = 1_900;
+const QUIET_AFTER = 1_750;
 /** Silence that a connection is not believed to come back from. */
 const LOST_AFTER = 12_000;
 /** After the network came back: the old connection seldom does. */
