@@ -59,7 +59,7 @@ pub fn remediation(reason: Reason) -> &'static str {
             "Check that the ConfigMaps and Secrets that workspace.pod of the settings names are there with the entries that it names, and what the message says of the container."
         }
         Reason::PodNotReadyToStartContainers => {
-            "Read the pod's events: a volume, ConfigMap or Secret that it mounts is missing or can't be mounted, or its node's network plugin gives it no address. It goes on by itself when that is put right."
+            "Read the pod's events: a volume, ConfigMap or Secret that it mounts is missing or can't be mounted, its node's network plugin gives it no address, or, before Kubernetes 1.36, the image is still being pulled. It goes on by itself when that is put right."
         }
         Reason::Forbidden => {
             "Check the operator's Role, and the namespace's LimitRange, Pod Security level and, on OpenShift, SecurityContextConstraints, for what the message names."

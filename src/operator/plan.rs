@@ -341,8 +341,10 @@ fn keep(
         PodState::Starting {
             overdue_at: Some(due), ..
         } if since.now >= due => {
-            let message = "the node has not got the pod's volumes and network ready".to_owned();
-            plan.state = failed(plan.state, Reason::PodNotReadyToStartContainers, message);
+            // Before Kubernetes 1.36 the node says so no sooner than the image is pulled, which may take as long as it takes.
+            state.reason = Reason::PodNotReadyToStartContainers;
+            "The node has not said that volumes and network are ready, nor pulled the image"
+                .clone_into(&mut state.message);
         }
         PodState::Starting {
             reason,

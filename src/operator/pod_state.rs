@@ -103,15 +103,17 @@ pub fn of(pod: &Pod) -> PodState {
     }
 }
 
-/// For volumes and network, before any image is pulled. A node mounts within seconds; to bring a volume from another node takes up to a minute or two.
+/// A node mounts within seconds; to bring a volume from another node takes up to a minute or two.
 const SET_UP_WITHIN: SignedDuration = SignedDuration::from_mins(3);
 
-/// Since when the node has the pod, and its volumes and network are not ready (Kubernetes API: the pod condition
-/// `PodReadyToStartContainers`). The kubelet tells why in Events alone.
+/// Since when the node has the pod, and has not said that its volumes and network are ready (Kubernetes API: the pod condition
+/// `PodReadyToStartContainers`, which kubelets before 1.36 set when the image is pulled, too). The kubelet tells why in Events alone.
 fn not_set_up_since(pod: &Pod) -> Option<Timestamp> {
-    condition(pod, "PodReadyToStartContainers").filter(|ready| ready.status == "False")?;
+    let ready = condition(pod, "PodReadyToStartContainers").filter(|ready| ready.status == "False")?;
     let scheduled = condition(pod, "PodScheduled").filter(|scheduled| scheduled.status == "True")?;
-    scheduled.last_transition_time.as_ref().map(|time| time.0)
+    // The later one: a node that was started anew sets up a pod that it has had for days.
+    let times = [ready, scheduled].map(|condition| condition.last_transition_time.as_ref().map(|time| time.0));
+    times.into_iter().flatten().max()
 }
 
 /// Whether the scheduler has found a node.
@@ -338,17 +340,20 @@ mod tests {
 
     #[test]
     fn a_pod_that_its_node_can_t_set_up_is_overdue_after_a_while() {
-        let overdue_at = |ready: &str| {
-            let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let overdue_at = |scheduled_on: &str, ready: &str| {
+            let condition = |kind: &str, status: &str, day: &str| json!({"type": kind, "status": status, "lastTransitionTime": format!("{day}T00:00:00Z")});
             let status = json!({"phase": "Pending", "conditions": [
-                condition("PodScheduled", "True"), condition("PodReadyToStartContainers", ready)]});
+                condition("PodScheduled", "True", scheduled_on), condition("PodReadyToStartContainers", ready, "2026-01-01")]});
             match state(status) {
                 PodState::Starting { overdue_at, .. } => overdue_at,
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(overdue_at("False"), Some("2026-01-01T00:03:00Z".parse().unwrap()));
-        assert_eq!(overdue_at("True"), None, "an image may take as long as it takes");
+        for scheduled_on in ["2026-01-01", "2025-12-01"] {
+            let expected = "2026-01-01T00:03:00Z".parse().unwrap();
+            assert_eq!(overdue_at(scheduled_on, "False"), Some(expected), "{scheduled_on}");
+        }
+        assert_eq!(overdue_at("2026-01-01", "True"), None);
     }
 
     #[test]

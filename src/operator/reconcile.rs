@@ -30,7 +30,7 @@ use crate::labels;
 use crate::names::PodName;
 use crate::render::{desired, endpoint, policy_names};
 use crate::telemetry::metrics::{ReconcileStage, TimedStage};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::runtime::controller::Action;
 use kube::{Client, Resource, ResourceExt};
 use serde_json::json;
@@ -87,6 +87,9 @@ const SOONEST_AGAIN: Duration = Duration::from_secs(1);
 
 /// Leaves time to tell of it: a webhook may keep the API server waiting for longer (Kubernetes: up to 30 s).
 const LONGEST_APPLY: Duration = Duration::from_secs(15);
+
+/// Between two looks at whether progress may be told.
+const LONGEST_SILENCE: SignedDuration = SignedDuration::from_secs(30);
 
 /// One pass over one Workspace.
 ///
@@ -446,7 +449,8 @@ async fn write_status(
         let busy = ctx.memory.starting() + ctx.queue.waiting();
         let tell_at = last + status::progress_after(busy);
         if now < tell_at {
-            return Ok(Some(tell_at));
+            // Those that are waited for now may be done much sooner.
+            return Ok(Some(tell_at.min(now + LONGEST_SILENCE)));
         }
     }
     let status = &patch["status"];

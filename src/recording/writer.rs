@@ -27,6 +27,8 @@ use tokio::sync::oneshot;
 const TICK: Duration = Duration::from_millis(500);
 /// How often the ends of sessions are tried again that the disk did not take.
 const ENDINGS_TRIED_EVERY: Duration = Duration::from_secs(5);
+/// And for how long at once.
+const ENDINGS_TRIED_FOR: Duration = Duration::from_millis(500);
 /// Of so many sessions. Those before them stay without an end.
 const MOST_ENDINGS: usize = 1000;
 /// What is written of one session at once, at most, in bytes.
@@ -362,6 +364,10 @@ impl Writer {
             self.endings.push_back(ending);
             if self.endings.len() > MOST_ENDINGS {
                 self.endings.pop_front();
+                (self.tell)(
+                    Trouble::Manifest,
+                    "too many sessions wait for their end to be written, and the first has none",
+                );
             }
             return None;
         }
@@ -395,10 +401,13 @@ impl Writer {
         true
     }
 
-    /// A disk that was full when they ended may have room now. Where one still has none, the others are not tried.
+    /// A disk that was full when they ended may have room now. Where one still has none, the others are not tried; and where all have, what is
+    /// said meanwhile is not kept waiting for all of them.
     fn try_endings(&mut self) {
         self.endings_tried_at = Instant::now();
-        while let Some(mut ending) = self.endings.pop_front() {
+        while self.endings_tried_at.elapsed() < ENDINGS_TRIED_FOR
+            && let Some(mut ending) = self.endings.pop_front()
+        {
             // As abandoned, it may have been removed meanwhile.
             if !ending.files.records().exists() && !ending.files.compressed().exists() {
                 continue;

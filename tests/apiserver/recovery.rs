@@ -24,7 +24,7 @@ async fn is_told(site: &Site, name: &str, expected: Reason) {
     let status = told.status.unwrap();
     let hint = hint::remediation(expected);
     assert_eq!(status.remediation_hint, hint);
-    let starting = expected == Reason::Unschedulable;
+    let starting = matches!(expected, Reason::Unschedulable | Reason::PodNotReadyToStartContainers);
     assert_eq!(
         status.phase,
         Some(if starting { Phase::Creating } else { Phase::Failed })

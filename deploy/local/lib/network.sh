@@ -16,6 +16,11 @@ decide_families() {
   # A kernel that begins to forward forgets the routes that a router has told it (Linux, ip-sysctl: accept_ra).
   elif [ "$(cat /proc/sys/net/ipv6/conf/all/forwarding)" = 0 ] && [ -n "$(ip -6 route show proto ra)" ]; then
     why='this machine has its own routes from a router, and would lose them'
+  elif [ "$(cat /proc/sys/net/ipv6/conf/all/forwarding)" = 0 ] && [ -n "$(ip -6 -o address show scope global dynamic)" ]; then
+    why='this machine has an address from a router, and would lose it'
+  # The setting for all is written to each: none could be put back as it was.
+  elif [ "$(cat /proc/sys/net/ipv6/conf/*/forwarding | sort -u | wc -l)" != 1 ]; then
+    why='the interfaces of this machine forward differently, and would not any more'
   fi
   [ -z "$why" ] || note "without IPv6: $why"
   IPV6=yes

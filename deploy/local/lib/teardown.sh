@@ -110,7 +110,8 @@ check_nothing_left() {
     # shellcheck disable=SC2086
     ! nft list table $table >/dev/null 2>&1 || left+=("nftables table: $table")
   done
-  for name in "$SERVICE_CIDR" "$SERVICE_CIDR6"; do [ -z "$(ip route show "$name")" ] || left+=("route: $name"); done
+  [ -z "$(ip route show "$SERVICE_CIDR")" ] || left+=("route: $SERVICE_CIDR")
+  [ -z "$(ip -6 route show "$SERVICE_CIDR6" 2>/dev/null)" ] || left+=("route: $SERVICE_CIDR6")
   [ ! -e "$STATE" ] || left+=("directory: $STATE")
   [ ! -e "$RUN" ] || left+=("directory: $RUN")
   [ ${#left[@]} -eq 0 ] || fail "left behind: $(printf '%s; ' "${left[@]}")" "stop what still uses it, then run the same command again"

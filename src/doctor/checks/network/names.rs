@@ -5,6 +5,7 @@ use super::super::super::context::Context;
 use super::super::super::reading::{Read, judged};
 use crate::api::egress::Dns;
 use crate::connectivity::resolver;
+use crate::units::cidr;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
 use std::collections::BTreeMap;
@@ -262,7 +263,11 @@ fn known_caches(known: &[IpAddr], of_pods: Option<Vec<String>>, asked: Option<Ip
     if !addresses.is_empty() && addresses.iter().all(is_known) {
         return Status::pass(told(addresses.join(", ")));
     }
-    let fix = if addresses.is_empty() {
+    let fix = if asked.is_some_and(cidr::is_metadata) {
+        Fix::words(
+            "pods ask the cloud's metadata address for names, which workspaces may never reach: give the cluster a DNS of its own, or NodeLocal DNSCache",
+        )
+    } else if addresses.is_empty() {
         Fix::words("set workspace.dns.nodeLocal to the addresses that node-local-dns listens on")
     } else {
         Fix::values(format!(
