@@ -22,6 +22,7 @@ mod session;
 mod session_file;
 mod tap;
 pub mod transcript;
+mod unseen;
 pub mod verify;
 mod writer;
 

@@ -33,7 +33,7 @@ impl Default for Size {
 }
 
 /// A size that a client sent is whatever it liked to send: what no screen has is brought to what one can have.
-const SMALLEST: Size = Size { columns: 2, rows: 2 };
+const SMALLEST: Size = Size { columns: 4, rows: 2 };
 const LARGEST: Size = Size {
     columns: 1000,
     rows: 500,
@@ -143,7 +143,7 @@ pub(super) mod tests {
                 What::Resize(Size { columns: 100, rows: 30 }),
                 What::Output(b"$ ".to_vec()),
                 What::Input(b"ls\r".to_vec()),
-                What::Resize(Size { columns: 2, rows: 500 }),
+                What::Resize(Size { columns: 4, rows: 500 }),
             ]
         );
     }

@@ -283,6 +283,78 @@ fn resident_kib(gateway: &Gateway) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+/// The sessions of a directory, and how large their records are.
+fn records(directory: &Path) -> Vec<(Files, u64)> {
+    let sessions = Contents::of(directory).unwrap().sessions;
+    let files = sessions.iter().map(|id| Files::new(directory, id));
+    files
+        .map(|files| {
+            (
+                files.clone(),
+                fs::metadata(files.records()).map_or(0, |file| file.len()),
+            )
+        })
+        .collect()
+}
+
+/// SIGKILL while two terminals are written: what is on disk verifies, with its signatures.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_gateway_that_is_killed_leaves_verifies_with_its_signatures() {
+    let site = Site::new("killed").await;
+    let (directory, keys) = (tempfile::tempdir().unwrap(), keys());
+    let settings = [
+        ("SESSION_RECORDING_MODE", "full"),
+        ("SESSION_RECORDING_CHECKPOINT_RECORDS", "20"),
+        ("SESSION_RECORDING_KEY_FILE", keys.private.as_str()),
+    ];
+    let gateway = recording_gateway(&site, directory.path(), &settings).await;
+    let _ttyd = ttyd("127.0.7.27");
+    site.create_running("dev1", "127.0.7.27").await;
+    let browser = Browser::default();
+    browser.sign_in(&site.origin(), "dev1").await;
+    let mut terminals = vec![];
+    for _ in 0..2 {
+        let mut terminal = browser.own_shell(&site.origin()).await;
+        terminal.type_keys("while :; do seq 500; done\r").await;
+        terminals.push(tokio::spawn(async move {
+            while terminal
+                .socket
+                .read_frame()
+                .await
+                .is_ok_and(|frame| frame.opcode != OpCode::Close)
+            {}
+        }));
+    }
+    let is_written = || {
+        records(directory.path())
+            .iter()
+            .filter(|(_, bytes)| *bytes > 1 << 18)
+            .count()
+            == 2
+    };
+    assert!(eventually(async || is_written()).await);
+    let killed = std::process::Command::new("kill")
+        .args(["-s", "KILL", &gateway.pid().to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+    for terminal in terminals {
+        timeout(Duration::from_secs(30), terminal).await.unwrap().unwrap();
+    }
+    let verdict = verify::directory(directory.path(), &keys.trusted).unwrap();
+    assert!(verdict.is_sound(), "{verdict:?}");
+    assert_eq!(verdict.sessions.len(), 2);
+    for session in &verdict.sessions {
+        assert!(
+            !session.is_closed() && session.sealed > 20 && session.records >= session.sealed,
+            "{session:?}"
+        );
+        assert!(
+            session.notes.iter().all(|note| !note.contains("not checked")),
+            "{session:?}"
+        );
+    }
+}
+
 /// More than the queue takes.
 const MUCH: &str = "head -c 48000000 /dev/zero | tr '\\0' x; echo; echo e$((1+1))d\r";
 
@@ -309,16 +381,18 @@ async fn a_disk_that_takes_nothing_blocks_no_terminal_and_what_is_lost_is_told()
     assert!(metrics.contains(&counted), "{metrics}");
 
     // The disk is there again, and so is the recording, with what it lacks.
+    let root = format!("/proc/{}/root", it.gateway.pid());
+    let recordings = Path::new(&root).join(it.directory.path().strip_prefix("/").unwrap());
+    let written = || records(&recordings).iter().map(|(_, bytes)| bytes).sum::<u64>();
+    let before = written();
     drop(frozen);
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(eventually(async || written() > before).await);
     it.terminal.screen.clear();
     it.terminal.type_keys("echo $((7*7))\r").await;
     it.terminal.until("\r49\r").await;
     drop(it.terminal);
     assert!(eventually(async || it.gateway.audited("ws.session.end").len() == 1).await);
     assert!(it.gateway.audited("ws.session.end")[0]["recordingFinalHash"].is_string());
-    let root = format!("/proc/{}/root", it.gateway.pid());
-    let recordings = Path::new(&root).join(it.directory.path().strip_prefix("/").unwrap());
     let verdict = verify::directory(&recordings, &it.keys.trusted).unwrap();
     assert!(verdict.is_sound(), "{verdict:?}");
     let notes = verdict.sessions[0].notes.join("\n");

@@ -15,6 +15,15 @@ def violations(schema, line):
     for key in schema["required"]:
         if key not in line:
             yield f"{key} is missing"
+    for rule in schema["allOf"]:
+        if line.get("devplane.event") != rule["if"]["properties"]["devplane.event"]["const"]:
+            continue
+        for key in rule["then"]["required"]:
+            if key not in line:
+                yield f"{key} is missing in this event"
+        component = rule["then"].get("properties", {}).get("devplane.component", {}).get("const")
+        if component not in (None, line.get("devplane.component")):
+            yield f"the component is not {component}"
     for key, value in line.items():
         if key not in properties:
             yield f"{key} is not in the schema"
