@@ -65,6 +65,8 @@ async fn every_message_is_on_disk_and_the_user_is_told() {
     assert_eq!(terminal.recorded, json!({"bar": true, "title": true, "container": ""}));
     terminal.type_keys("read -rs secret\r").await;
     terminal.until("secret\r\n").await;
+    // The next prompt is to come: what is typed before may be lost.
+    terminal.screen.clear();
     terminal.type_keys("planted-password\r").await;
     terminal.until("$ ").await;
     terminal.type_keys("echo $((6*7))\r").await;
