@@ -40,8 +40,12 @@ before(async () => {
 
 after(() => browser?.close());
 
+/** What was typed has been confirmed: it takes a heartbeat, which the page shows nowhere. */
+const confirmed = () => page.waitForTimeout(2_000);
+
 beforeEach(async () => {
   await user.state('open');
+  await confirmed();
   await user.focus();
 });
 
@@ -63,6 +67,7 @@ test('keys that were typed for programs that have ended are asked about before o
     assert.doesNotMatch(await user.screen(), /echo/);
     await page.getByRole('button', { name: answer, exact: true }).click();
     await user.see(new RegExp(`echo after-${container} >> ran`));
+    await confirmed();
   }
   const ran = () => readFile(join(home, 'ran'), 'utf8').catch(() => '');
   await eventually(async () => (await ran()).includes('after-third'), 'the last line was not run');
