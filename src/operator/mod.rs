@@ -36,7 +36,7 @@ mod start;
 mod state;
 mod status;
 mod terminal_authorities;
-mod validate;
+pub mod validate;
 mod volume;
 mod wanted;
 mod watches;

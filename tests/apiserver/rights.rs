@@ -1,7 +1,9 @@
 //! What the identities of an installation may do, asked of a real API server for every verb of every resource under the chart's rights. The
-//! answers are in `snapshots/apiserver__rights__rights.snap`: a right more or less is a diff to review.
+//! answers are in `snapshots/apiserver__rights__*.snap`, for the least that is installed and for the most: a right more or less is a diff to review.
 
+use crate::apiserver::{self, ApiServer};
 use crate::chart;
+use crate::cilium_definition::definition;
 use crate::operator::{Site, spec};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::authorization::v1::{
@@ -12,8 +14,13 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-const WORKSPACES: &str = "rights-workspaces";
-const SYSTEM: &str = "rights-system";
+/// An installation of the chart, by a set of values of its own tests and what is set beside them.
+struct Installation {
+    values: &'static str,
+    others: &'static [&'static str],
+    workspaces: &'static str,
+    system: &'static str,
+}
 
 const VERBS: &[&str] = &[
     "create",
@@ -141,11 +148,12 @@ fn names(objects: &[Value]) -> BTreeSet<(String, String, String)> {
 }
 
 fn questions(
+    places: [&str; 5],
     resources: &[Resource],
     names: &BTreeSet<(String, String, String)>,
 ) -> Vec<(Question, SubjectAccessReviewSpec)> {
     let mut questions = Vec::new();
-    for place in [WORKSPACES, SYSTEM, "kube-system", "default", ""] {
+    for place in places {
         // What is in no namespace is asked of the cluster alone, and what is in one, also of the cluster as a whole.
         for Resource { group, name, verbs, .. } in resources
             .iter()
@@ -267,11 +275,17 @@ fn table(who: &str, rights: &BTreeSet<Question>) -> String {
     text
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_identity_may_do_what_is_written_down_and_nothing_else() {
-    let site = Site::new(WORKSPACES).await;
-    site.server.kubectl_ok(&["create", "namespace", SYSTEM], None);
-    let objects = chart::rendered(site.server, "minimal", SYSTEM, WORKSPACES);
+/// A table for each of its accounts.
+async fn rights(server: &'static ApiServer, installation: &Installation) -> String {
+    let Installation {
+        values,
+        others,
+        workspaces,
+        system,
+    } = installation;
+    let site = Site::at(server, workspaces).await;
+    server.kubectl_ok(&["create", "namespace", system], None);
+    let objects = chart::rendered_with(server, values, system, workspaces, others);
     let rbac = chart::of_kinds(
         &objects,
         &[
@@ -282,9 +296,9 @@ async fn every_identity_may_do_what_is_written_down_and_nothing_else() {
             "ClusterRoleBinding",
         ],
     );
-    site.server.kubectl_ok(&["apply", "-f", "-"], Some(&rbac.to_string()));
+    server.kubectl_ok(&["apply", "-f", "-"], Some(&rbac.to_string()));
     // The accounts of workspaces are as the operator makes them.
-    let classes = r#"[{"name": "helped", "rights": ["readWorkspace", "readPod", "restartPod", "readVolume"]}]"#;
+    let classes = r#"[{"name": "helped", "rights": ["readWorkspace", "readPod", "restartPod", "readVolume"], "pod": {"automountServiceAccountToken": true}}]"#;
     let operator = site.operator(&[("WORKSPACE_CLASSES", classes)]);
     let mut names = names(&objects);
     for (id, class) in [("dev1", ""), ("dev2", "helped")] {
@@ -306,7 +320,8 @@ async fn every_identity_may_do_what_is_written_down_and_nothing_else() {
     operator.assert_never_forbidden();
     drop(operator);
 
-    let questions = questions(&resources(&site.client).await, &names);
+    let places = [workspaces, system, "kube-system", "default", ""];
+    let questions = questions(places, &resources(&site.client).await, &names);
     assert!(questions.len() > 2000, "{} questions", questions.len());
     let everyone = allowed(
         &site.client,
@@ -315,32 +330,58 @@ async fn every_identity_may_do_what_is_written_down_and_nothing_else() {
         &questions,
     )
     .await;
-    let mut text =
-        "What may be done in an installation of the chart without clusterCIDRs; whatever is not here is refused.\n\n"
-            .to_owned();
+    let mut text = format!(
+        "What may be done in an installation with tests/chart/values/{values}.yaml and [{}]; whatever is not here is refused.\n\n",
+        others.join(", ")
+    );
     text.push_str(&table(
         "everyone who is known to the API server, by Kubernetes' own roles",
         &everyone,
     ));
-    for (who, namespace, account) in [
-        ("the operator", SYSTEM, "workspace-operator"),
-        ("the gateway", SYSTEM, "workspace-gateway"),
-        ("a workspace, dev1", WORKSPACES, "dev1-workspace"),
-        (
-            "a workspace of a class with every right, dev2",
-            WORKSPACES,
-            "dev2-workspace",
-        ),
-    ] {
-        let rights = allowed(
-            &site.client,
-            &format!("system:serviceaccount:{namespace}:{account}"),
-            namespace,
-            &questions,
-        )
-        .await;
+    let of_chart: BTreeSet<(String, &str, String)> = objects
+        .iter()
+        .filter(|object| object["kind"] == "ServiceAccount")
+        .map(|account| {
+            let [name, namespace] = ["name", "namespace"].map(|field| account["metadata"][field].as_str().unwrap());
+            (format!("the account {name}"), namespace, name.to_owned())
+        })
+        .collect();
+    let of_workspaces = [
+        ("a workspace, dev1", "dev1-workspace"),
+        ("a workspace of a class with every right, dev2", "dev2-workspace"),
+    ];
+    let of_workspaces = of_workspaces.map(|(who, account)| (who.to_owned(), *workspaces, account.to_owned()));
+    for (who, namespace, account) in of_chart.into_iter().chain(of_workspaces) {
+        let user = format!("system:serviceaccount:{namespace}:{account}");
+        let rights = allowed(&site.client, &user, namespace, &questions).await;
         let more = rights.difference(&everyone).cloned().collect();
         text.push_str(&format!("\n{}", table(&format!("{who}, besides"), &more)));
     }
-    insta::assert_snapshot!("rights", text);
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_identity_may_do_what_is_written_down_and_nothing_else() {
+    let minimal = Installation {
+        values: "minimal",
+        others: &[],
+        workspaces: "rights-workspaces",
+        system: "rights-system",
+    };
+    insta::assert_snapshot!("rights", rights(apiserver::shared(), &minimal).await);
+}
+
+/// What the chart can be told to do besides, all at once: a cluster whose ranges are found, Cilium, recording, and the doctor after each change, who
+/// sees all of the cluster.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_everything_switched_on_too() {
+    let server: &'static ApiServer = Box::leak(Box::new(ApiServer::start()));
+    server.kubectl_ok(&["create", "-f", "-"], Some(&definition()));
+    let full = Installation {
+        values: "full",
+        others: &["clusterCIDRs=null", "doctor.hook=true", "doctor.clusterWide=true"],
+        workspaces: "rights-workspaces",
+        system: "rights-system",
+    };
+    insta::assert_snapshot!("rights_with_everything", rights(server, &full).await);
 }

@@ -1,4 +1,4 @@
-//! Cilium's own definition of its policies, out of its Go module.
+//! Cilium's own definition of its policies, out of the Go module that `tests/cilium-oracle` is made of.
 
 use serde_json::Value;
 use std::path::Path;
@@ -6,12 +6,17 @@ use std::process::Command;
 
 /// A CustomResourceDefinition in YAML.
 pub fn definition() -> String {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/harness/cilium");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cilium-oracle");
     let module = "github.com/cilium/cilium";
     let required = std::fs::read_to_string(directory.join("go.mod")).unwrap();
     let version = required
         .lines()
-        .find_map(|line| line.strip_prefix(&format!("require {module} ")))
+        .find_map(|line| {
+            line.trim_start_matches("require")
+                .trim()
+                .strip_prefix(module)?
+                .strip_prefix(' ')
+        })
         .unwrap();
     let output = Command::new("go")
         .args(["mod", "download", "-json", &format!("{module}@{version}")])

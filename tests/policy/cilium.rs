@@ -2,13 +2,13 @@
 
 use crate::evaluator::{Labels, Traffic, allows};
 use crate::site::*;
-use devplane::api::egress::Fqdn;
+use devplane::api::egress::{Fqdn, PolicyBackend};
 use devplane::labels::NAMESPACE_NAME;
-use devplane::policy::cilium::{self, CiliumNetworkPolicySpec, EgressRule, POD_NAMESPACE, Selector};
-use devplane::policy::{self, Egress, never};
+use devplane::policy::cilium::{CiliumNetworkPolicySpec, EgressRule, POD_NAMESPACE, Selector};
+use devplane::policy::{Egress, never};
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::{
-    IPBlock, NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+    IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -80,7 +80,21 @@ fn selector(match_labels: Labels) -> LabelSelector {
 }
 
 fn by_cilium(settings: &Egress) -> CiliumNetworkPolicySpec {
-    cilium::egress(&workspace_labels("dev1"), settings)
+    workspace("dev1", settings, PolicyBackend::Cilium)
+        .cilium_policy
+        .unwrap()
+        .spec
+}
+
+/// All that polices dev1 by Cilium's backend, in the words of `networking.k8s.io/v1`.
+fn policies_by_cilium(settings: &Egress) -> Vec<NetworkPolicy> {
+    let rendered = workspace("dev1", settings, PolicyBackend::Cilium);
+    let cilium = rendered.cilium_policy.unwrap();
+    let translated = NetworkPolicy {
+        metadata: cilium.metadata.clone(),
+        spec: Some(translated(&cilium.spec)),
+    };
+    rendered.policies.into_iter().chain([translated]).collect()
 }
 
 fn named(settings: Egress) -> Egress {
@@ -114,8 +128,8 @@ proptest! {
         port in 1u16..,
         udp in any::<bool>(),
     ) {
-        let backends = [policy::egress(&workspace_labels("dev1"), &settings), translated(&by_cilium(&settings))];
-        let [kubernetes, cilium] = backends.map(|spec| [policy_of_dev1(spec)]);
+        let kubernetes = workspace("dev1", &settings, PolicyBackend::Kubernetes).policies;
+        let cilium = policies_by_cilium(&settings);
         let same = |traffic: Traffic| {
             prop_assert_eq!(allows(&kubernetes, &traffic), allows(&cilium, &traffic), "{:?}", traffic);
             Ok(())

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod central;
 mod cilium;
 mod evaluator;
 mod oracle;

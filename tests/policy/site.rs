@@ -1,18 +1,22 @@
 //! Two users' policies in one namespace, as the operator renders them, and random settings and traffic for them.
 
+use crate::central::{configured, rendered};
 use crate::evaluator::{End, Labels, Pod, Traffic};
-use devplane::api::egress::{Dns, EgressNamespace};
+use devplane::api::egress::{Dns, EgressNamespace, PolicyBackend};
+use devplane::config::operator::{WorkspaceDefaults, WorkspaceSettings};
 use devplane::labels;
-use devplane::policy::{self, Egress, never};
+use devplane::policy::{Egress, never};
+use devplane::render::Desired;
 use ipnet::IpNet;
-use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicySpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use serde_json::json;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::sync::LazyLock;
 
 pub const WORKSPACES: &str = "workspaces";
 pub const SYSTEM: &str = "workspace-operator-system";
@@ -51,36 +55,36 @@ pub fn dev(user: &str) -> End {
     pod(WORKSPACES, workspace_labels(user), "10.244.0.7")
 }
 
-/// One policy of dev1.
-pub fn policy_of_dev1(spec: NetworkPolicySpec) -> NetworkPolicy {
-    NetworkPolicy {
-        metadata: ObjectMeta {
-            name: Some("dev1-workspace".to_owned()),
-            namespace: Some(WORKSPACES.to_owned()),
-            ..ObjectMeta::default()
-        },
-        spec: Some(spec),
-    }
+/// Every object of a workspace that asks for nothing, where the settings of all are `egress`.
+pub fn workspace(user: &str, egress: &Egress, policy_backend: PolicyBackend) -> Desired {
+    static DEFAULTS: LazyLock<WorkspaceDefaults> = LazyLock::new(|| configured(&[]).workspace.common);
+    let Egress {
+        dns,
+        namespaces,
+        ports,
+        cidrs,
+        fqdns,
+        cluster_cidrs,
+    } = egress.clone();
+    let common = WorkspaceDefaults {
+        dns,
+        egress_namespaces: namespaces,
+        egress_ports: ports,
+        egress_cidrs: cidrs,
+        egress_fqdns: fqdns,
+        policy_backend,
+        ..DEFAULTS.clone()
+    };
+    let settings = WorkspaceSettings {
+        common,
+        classes: vec![],
+    };
+    rendered(user, &settings, "", &json!({}), &cluster_cidrs)
 }
 
 /// The policies of dev1, who may reach what `egress` says, and of dev2, who may reach nothing.
 pub fn policies(egress: &Egress) -> Vec<NetworkPolicy> {
-    let of = |user: &str, egress: &Egress| {
-        let pod = workspace_labels(user);
-        let named = |name: &str, spec: NetworkPolicySpec| NetworkPolicy {
-            metadata: ObjectMeta {
-                name: Some(format!("{user}-workspace-{name}")),
-                namespace: Some(WORKSPACES.to_owned()),
-                ..ObjectMeta::default()
-            },
-            spec: Some(spec),
-        };
-        [
-            named("deny-all", policy::deny_all(&pod)),
-            named("egress", policy::egress(&pod, egress)),
-            named("ingress-gateway", policy::ingress_gateway(&pod, SYSTEM)),
-        ]
-    };
+    let of = |user, egress| workspace(user, egress, PolicyBackend::Kubernetes).policies;
     let nothing = Egress {
         namespaces: vec![],
         ports: vec![],
@@ -153,6 +157,10 @@ pub fn any_namespaces() -> impl Strategy<Value = Vec<EgressNamespace>> {
     )
 }
 
+pub fn any_ports() -> impl Strategy<Value = Vec<NonZeroU16>> {
+    vec(any_port(), 0..5)
+}
+
 pub fn any_ranges() -> impl Strategy<Value = Vec<IpNet>> {
     vec(any_net(), 0..5)
 }
@@ -174,7 +182,7 @@ prop_compose! {
     pub fn any_egress()(
         dns in any_dns(),
         namespaces in any_namespaces(),
-        ports in vec(any_port(), 0..5),
+        ports in any_ports(),
         open in any::<bool>(),
         cidrs in any_ranges(),
         cluster in vec(any_net(), 0..6),
