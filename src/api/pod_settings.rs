@@ -4,6 +4,7 @@
 use k8s_openapi::api::core::v1::{Affinity, PodDNSConfig, Toleration};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 /// Names and forms are those of the Kubernetes API's PodSpec, where it has the field.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -41,6 +42,10 @@ pub struct PodSettings {
     /// What is requested of the scheduler; the limits, which a Workspace sets, where it says nothing or more than they do.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub requests: BTreeMap<String, String>,
+    /// What device plugins offer, such as `nvidia.com/gpu`: whole numbers, request and limit alike (Kubernetes, "Extended resources"). No field of a
+    /// Workspace asks for it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub extended_resources: BTreeMap<String, NonZeroU32>,
     /// Mounts the token of the workspace's own service account, which has no rights but those of a class; with such rights it is mounted anyway.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub automount_service_account_token: bool,

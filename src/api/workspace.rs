@@ -227,7 +227,7 @@ pub enum KeepAlive {
 /// When a running pod is replaced because what it was made from has changed.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum UpdatePolicy {
-    /// When no terminal is open and nobody has typed for five minutes, or at the next start.
+    /// When no terminal is open and nobody has typed for five minutes (the operator's `UPDATE_WHEN_IDLE_FOR`), or at the next start.
     #[default]
     WhenIdle,
     /// At once.

@@ -256,6 +256,7 @@ mod tests {
     use super::*;
     use crate::api::egress::{Dns, EgressNamespace};
     use crate::api::pod_settings::PodSettings;
+    use std::time::Duration;
 
     fn common() -> WorkspaceDefaults {
         WorkspaceDefaults {
@@ -269,6 +270,7 @@ mod tests {
             egress_ceilings: ceilings(r#"{"egressPorts": [22, 443]}"#).unwrap().1,
             dns: Dns::default(),
             idle_timeout: None,
+            update_when_idle_for: Duration::from_secs(300),
             gateway_namespace: "system".into(),
             ca_bundle_config_map: None,
             pip_index_url: None,

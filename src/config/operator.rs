@@ -85,6 +85,8 @@ pub struct WorkspaceDefaults {
     pub dns: Dns,
     /// `None` never stops a workspace.
     pub idle_timeout: Option<std::time::Duration>,
+    /// With `updatePolicy: WhenIdle`, how long no terminal must have been open and nobody have typed.
+    pub update_when_idle_for: std::time::Duration,
     /// Where the gateway's pods run.
     pub gateway_namespace: String,
     pub ca_bundle_config_map: Option<String>,
@@ -158,6 +160,9 @@ pub const TERMINAL_TLS: Setting = setting("TERMINAL_TLS", "workspace.terminalTLS
 pub const IDLE_TIMEOUT: Setting = setting("IDLE_TIMEOUT", "workspace.idleTimeout")
     .default("0")
     .help("stop a workspace after this long without input, such as 30m or 8h; 0 never");
+pub const UPDATE_WHEN_IDLE_FOR: Setting = setting("UPDATE_WHEN_IDLE_FOR", "workspace.updateWhenIdleFor")
+    .default("5m")
+    .help("replace a pod that was made from older settings when no terminal has been open and nobody has typed for this long, unless the Workspace says otherwise");
 pub const GATEWAY_NAMESPACE: Setting = setting("GATEWAY_NAMESPACE", "gatewayNamespace")
     .default("workspace-operator-system")
     .help("the namespace of the gateway's pods, the only ones that may reach a terminal");
@@ -171,7 +176,7 @@ pub const NPM_REGISTRY: Setting =
     setting("NPM_REGISTRY", "workspace.npm.registry").help("the npm registry of the workspaces");
 pub const WORKSPACE_POD: Setting = setting("WORKSPACE_POD", "workspace.pod")
     .default("{}")
-    .help("more for every workspace's pod, as JSON: imagePullSecrets, nodeSelector, tolerations, affinity, priorityClassName, runtimeClassName, dnsConfig, labels, annotations, env, proxy, mounts, requests, automountServiceAccountToken, tmpSizeLimit");
+    .help("more for every workspace's pod, as JSON: imagePullSecrets, nodeSelector, tolerations, affinity, priorityClassName, runtimeClassName, dnsConfig, labels, annotations, env, proxy, mounts, requests, extendedResources, automountServiceAccountToken, tmpSizeLimit");
 pub const WORKSPACE_CEILINGS: Setting = setting("WORKSPACE_CEILINGS", "workspace.ceilings")
     .default("{}")
     .help("the most that a workspace gets, as JSON: {cpu, memory, storage} as quantities, and the lists {egressNamespaces, egressPorts, egressCIDRs}");
@@ -202,6 +207,7 @@ pub const SETTINGS: &[Setting] = &[
     DNS_NODE_LOCAL,
     TERMINAL_TLS,
     IDLE_TIMEOUT,
+    UPDATE_WHEN_IDLE_FOR,
     DEFAULT_CA_BUNDLE_CONFIGMAP,
     PIP_INDEX_URL,
     PIP_TRUSTED_HOST,
@@ -249,9 +255,8 @@ impl OperatorConfig {
             let cluster_cidrs = r.list(&CLUSTER_CIDRS, cidr::parse);
             let terminal_tls = r.parse(&TERMINAL_TLS, syntax::boolean);
             let dns = dns(&mut r);
-            let idle_timeout = r.parse(&IDLE_TIMEOUT, |text| {
-                text.parse::<GoDuration>().map_err(|error| error.to_string())
-            });
+            let idle_timeout = r.parse(&IDLE_TIMEOUT, duration);
+            let update_when_idle_for = r.parse(&UPDATE_WHEN_IDLE_FOR, duration);
             let gateway_namespace = r.parse(&GATEWAY_NAMESPACE, syntax::dns_label);
             let ca_bundle_config_map = r.optional(&DEFAULT_CA_BUNDLE_CONFIGMAP, syntax::dns_subdomain);
             let pip_index_url = r.optional(&PIP_INDEX_URL, syntax::http_url);
@@ -274,7 +279,8 @@ impl OperatorConfig {
                     egress_ceilings,
                     policy_backend: policy_backend?,
                     dns: dns?,
-                    idle_timeout: idle_timeout.map(|idle| (!idle.0.is_zero()).then_some(idle.0))?,
+                    idle_timeout: idle_timeout.map(|idle| (!idle.is_zero()).then_some(idle))?,
+                    update_when_idle_for: update_when_idle_for?,
                     gateway_namespace: gateway_namespace?,
                     ca_bundle_config_map: ca_bundle_config_map?,
                     pip_index_url: pip_index_url?,
@@ -318,6 +324,11 @@ impl OperatorConfig {
         })();
         r.finish(config)
     }
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let parsed = text.parse::<GoDuration>();
+    parsed.map(|duration| duration.0).map_err(|error| error.to_string())
 }
 
 fn dns(r: &mut Reader<'_>) -> Option<Dns> {

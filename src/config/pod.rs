@@ -19,6 +19,15 @@ const OWN_ENVIRONMENT: &[&str] = &[
 ];
 const OWN_LABELS: &[&str] = &["app", "managed-by", "user"];
 const OWN_DOMAIN: &str = "workspace.devplane.io/";
+/// Domains, and beginnings, of the annotations by which the kubelet and container runtimes take what a container may do: profiles of AppArmor and
+/// seccomp (Kubernetes' own from before there were fields, and CRI-O's), devices and namespaces (CRI-O, crun).
+const SECURITY_DOMAINS: &[&str] = &[
+    "container.apparmor.security.beta.kubernetes.io",
+    "container.seccomp.security.alpha.kubernetes.io",
+    "seccomp.security.alpha.kubernetes.io",
+    "seccomp-profile.kubernetes.cri-o.io",
+];
+const SECURITY_BEGINNINGS: &[&str] = &["io.kubernetes.cri-o.", "run.oci."];
 /// Directories that are the workspace's own; nothing may lie over them.
 const OWN_DIRECTORIES: &[&str] = &["/workspace", "/tmp", "/etc/ssl/certs/custom", "/etc/devplane"];
 
@@ -86,6 +95,7 @@ fn check(settings: &PodSettings) -> Result<(), String> {
         env,
         mounts,
         requests,
+        extended_resources,
         tmp_size_limit,
         ..
     } = settings;
@@ -96,6 +106,11 @@ fn check(settings: &PodSettings) -> Result<(), String> {
         if OWN_LABELS.contains(&key.as_str()) || key.starts_with(OWN_DOMAIN) {
             return Err(format!("no label or annotation {key}: it is the operator's own"));
         }
+    }
+    if let Some(key) = annotations.keys().find(|key| changes_security(key)) {
+        return Err(format!(
+            "no annotation {key}: it would change the security context, which is the operator's own"
+        ));
     }
     for name in env.keys() {
         let is_name = !name.is_empty() && !name.contains('=') && name.bytes().all(|byte| byte.is_ascii_graphic());
@@ -113,12 +128,45 @@ fn check(settings: &PodSettings) -> Result<(), String> {
     for (name, amount) in requests {
         if !["cpu", "memory", "ephemeral-storage"].contains(&name.as_str()) {
             return Err(format!(
-                "requests for cpu, memory or ephemeral-storage, not for {name:?}"
+                "requests for cpu, memory or ephemeral-storage, not for {name:?}: what devices offer is asked for by extendedResources"
             ));
         }
         check_quantity(amount)?;
     }
+    for name in extended_resources.keys() {
+        check_extended_resource(name)?;
+    }
     tmp_size_limit.as_deref().map_or(Ok(()), check_quantity)
+}
+
+fn changes_security(annotation: &str) -> bool {
+    let domain = annotation.split_once('/').map_or(annotation, |(domain, _)| domain);
+    SECURITY_DOMAINS.contains(&domain)
+        || SECURITY_BEGINNINGS
+            .iter()
+            .any(|beginning| annotation.starts_with(beginning))
+}
+
+/// Kubernetes' `IsExtendedResourceName`: a qualified name with a domain that is not Kubernetes' own, and that can stand in a quota behind `requests.`.
+fn check_extended_resource(name: &str) -> Result<(), String> {
+    let is_extended = |(domain, rest): (&str, &str)| {
+        let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+        let bytes = rest.as_bytes();
+        let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+        let of_kubernetes = name.contains("kubernetes.io/") || name.starts_with("requests.");
+        !of_kubernetes
+            && syntax::dns_subdomain(&format!("requests.{domain}")).is_ok()
+            && bytes.len() <= 63
+            && edge(bytes.first())
+            && edge(bytes.last())
+            && bytes.iter().all(fits)
+    };
+    if name.split_once('/').is_some_and(is_extended) {
+        return Ok(());
+    }
+    Err(format!(
+        "names with the domain of their maker, such as nvidia.com/gpu, in extendedResources, unlike {name:?}"
+    ))
 }
 
 fn check_directory(path: &str) -> Result<(), String> {
@@ -151,7 +199,7 @@ mod tests {
             "affinity": {"nodeAffinity": {}}, "priorityClassName": "low", "runtimeClassName": "gvisor", "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]},
             "labels": {"team": "a"}, "annotations": {"example.test/a": "b"}, "env": {"GOPROXY": "https://nexus.test/go"},
             "proxy": {"https": "http://proxy.test:3128", "no": ".svc"}, "mounts": [{"path": "/etc/corp", "configMap": "corp"}, {"path": "/etc/keys", "secret": "keys"}],
-            "requests": {"cpu": "100m"}, "tmpSizeLimit": "2Gi"
+            "requests": {"cpu": "100m"}, "extendedResources": {"nvidia.com/gpu": 1, "smarter-devices/fuse": 2}, "tmpSizeLimit": "2Gi"
         }"#;
         let settings = parse(text).unwrap();
         assert_eq!(settings.mounts[1].source, MountSource::Secret("keys".into()));
@@ -175,6 +223,30 @@ mod tests {
                 r#"{"annotations": {"workspace.devplane.io/template-hash": "x"}}"#,
                 "template-hash",
             ),
+            (
+                r#"{"annotations": {"container.apparmor.security.beta.kubernetes.io/workspace": "unconfined"}}"#,
+                "no annotation container.apparmor.security.beta.kubernetes.io/workspace: it would change the security context",
+            ),
+            (
+                r#"{"annotations": {"seccomp.security.alpha.kubernetes.io/pod": "unconfined"}}"#,
+                "the security context",
+            ),
+            (
+                r#"{"annotations": {"container.seccomp.security.alpha.kubernetes.io/workspace": "unconfined"}}"#,
+                "the security context",
+            ),
+            (
+                r#"{"annotations": {"seccomp-profile.kubernetes.cri-o.io/POD": "registry.test/p:1"}}"#,
+                "the security context",
+            ),
+            (
+                r#"{"annotations": {"io.kubernetes.cri-o.Devices": "/dev/fuse"}}"#,
+                "the security context",
+            ),
+            (
+                r#"{"annotations": {"run.oci.keep_original_groups": "1"}}"#,
+                "the security context",
+            ),
             (r#"{"env": {"USER_ID": "x"}}"#, "USER_ID"),
             (r#"{"env": {"A=B": "x"}}"#, "A=B"),
             (
@@ -186,6 +258,27 @@ mod tests {
             (r#"{"mounts": [{"path": "/a/../tmp", "secret": "a"}]}"#, "absolute path"),
             (r#"{"mounts": [{"path": "/a", "secret": "A b"}]}"#, "A b"),
             (r#"{"requests": {"gpu": "1"}}"#, "gpu"),
+            (r#"{"requests": {"nvidia.com/gpu": "1"}}"#, "extendedResources"),
+            (r#"{"extendedResources": {"gpu": 1}}"#, "such as nvidia.com/gpu"),
+            (r#"{"extendedResources": {"hugepages-2Mi": 1}}"#, "hugepages-2Mi"),
+            (
+                r#"{"extendedResources": {"kubernetes.io/gpu": 1}}"#,
+                "kubernetes.io/gpu",
+            ),
+            (
+                r#"{"extendedResources": {"node.kubernetes.io/gpu": 1}}"#,
+                "node.kubernetes.io/gpu",
+            ),
+            (
+                r#"{"extendedResources": {"requests.nvidia.com/gpu": 1}}"#,
+                "requests.nvidia.com/gpu",
+            ),
+            (r#"{"extendedResources": {"nvidia.com/": 1}}"#, "nvidia.com/"),
+            (r#"{"extendedResources": {"nvidia.com/a/b": 1}}"#, "nvidia.com/a/b"),
+            (r#"{"extendedResources": {"Nvidia.com/gpu": 1}}"#, "Nvidia.com/gpu"),
+            (r#"{"extendedResources": {"nvidia.com/gpu": 0}}"#, "nonzero"),
+            (r#"{"extendedResources": {"nvidia.com/gpu": 1.5}}"#, "1.5"),
+            (r#"{"extendedResources": {"nvidia.com/gpu": "500m"}}"#, "500m"),
             (r#"{"requests": {"cpu": "lots"}}"#, "lots"),
             (r#"{"tmpSizeLimit": "0"}"#, "positive"),
             (r#"{"imagePullSecrets": ["A"]}"#, "imagePullSecrets"),

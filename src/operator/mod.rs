@@ -264,7 +264,7 @@ async fn work(
         queue: Arc::clone(&queue),
         reporter: Reporter { recorder, metrics },
     });
-    let (changed, gone) = (Arc::clone(&queue), queue);
+    let (changed, gone) = (queue, Arc::clone(&context));
     let changes = stream::select(changes, all_change).inspect(move |workspace| changed.add(&workspace.name));
     Controller::for_stream(workspace_stream, workspaces)
         .with_config(
@@ -281,7 +281,13 @@ async fn work(
             match result {
                 // A failed pass was logged by `backoff`.
                 Ok(_) | Err(controller::Error::ReconcilerFailed(..)) => {}
-                Err(controller::Error::ObjectNotFound(workspace)) => gone.forget(&workspace.name),
+                Err(controller::Error::ObjectNotFound(workspace)) => {
+                    gone.queue.forget(&workspace.name);
+                    // Where someone else took our finalizer off, no pass has forgotten it.
+                    if let Some(uid) = &workspace.extra.uid {
+                        gone.memory.forget(uid);
+                    }
+                }
                 Err(controller::Error::QueueError(error)) => {
                     tracing::warn!(%error, "a watch failed and is started again");
                 }

@@ -27,9 +27,6 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 /// Watches do not tell of objects that are not ours, so a conflict of names is looked at again after this long. It costs no request.
 const LOOK_AT_CONFLICT_AFTER: SignedDuration = SignedDuration::from_secs(10);
 
-/// With [`UpdatePolicy::WhenIdle`], how long nobody must have typed.
-const UPDATE_WHEN_IDLE_FOR: SignedDuration = SignedDuration::from_mins(5);
-
 /// How long after the end of its grace period a pod may still be there.
 const LOST_WHEN_OVERDUE_FOR: SignedDuration = SignedDuration::from_mins(1);
 
@@ -288,8 +285,8 @@ fn keep(
     // Behind a gate nothing is due; when it opens, all are looked at.
     let waits_for_idleness = workspace.update_policy == UpdatePolicy::WhenIdle && state.sessions.is_empty();
     if waits_for_idleness && !state.outdated.is_empty() && since.gate == Gate::Open {
-        let due = quiet_since(state, since) + UPDATE_WHEN_IDLE_FOR;
-        plan.look_again_at = earlier(plan.look_again_at, Some(due).filter(|due| *due > since.now));
+        let due = update_due_at(workspace, state, since);
+        plan.look_again_at = earlier(plan.look_again_at, due.filter(|due| *due > since.now));
     }
     let if_told = |reason| Some(reason).filter(|reason| last.stop_reason == Some(*reason));
     // What could not start again goes on.
@@ -398,15 +395,19 @@ fn update_is_due(workspace: &ValidWorkspace, last: &WorkspaceStatus, state: &Sta
         || match workspace.update_policy {
             UpdatePolicy::Immediate => true,
             UpdatePolicy::WhenIdle => {
-                state.sessions.is_empty() && since.now >= quiet_since(state, since) + UPDATE_WHEN_IDLE_FOR
+                let due = update_due_at(workspace, state, since);
+                state.sessions.is_empty() && due.is_some_and(|due| since.now >= due)
             }
             UpdatePolicy::Manual => false,
         }
 }
 
-/// Since when nobody has typed nor been connected. A terminal that was open a moment ago is open again in another.
-fn quiet_since(state: &State, since: Since) -> Timestamp {
-    state.last_connected.map_or(since.active, |at| at.max(since.active))
+/// From when on nobody has typed nor been connected for long enough. A terminal that was open a moment ago is open again in another. `None`: longer than
+/// time goes.
+fn update_due_at(workspace: &ValidWorkspace, state: &State, since: Since) -> Option<Timestamp> {
+    let quiet_since = state.last_connected.map_or(since.active, |at| at.max(since.active));
+    let quiet_for = SignedDuration::try_from(workspace.update_when_idle_for).ok()?;
+    quiet_since.checked_add(quiet_for).ok()
 }
 
 /// The earlier of two times, either of which may be never.

@@ -70,6 +70,7 @@ fn spec(workspace: &ValidWorkspace) -> PodSpec {
         proxy: _,
         mounts: _,
         requests: _,
+        extended_resources: _,
         automount_service_account_token,
         tmp_size_limit: _,
     } = &workspace.platform.pod;
@@ -122,13 +123,14 @@ fn container(workspace: &ValidWorkspace) -> Container {
             requests.insert(name.clone(), amount);
         }
     }
+    // The same in both, as Kubernetes wants it of extended resources: they can't be overcommitted.
+    let devices = &workspace.platform.pod.extended_resources;
     let to_api = |amounts: &BTreeMap<String, Quantity>| {
-        Some(
-            amounts
-                .iter()
-                .map(|(name, amount)| (name.clone(), amount.to_api()))
-                .collect(),
-        )
+        let amounts = amounts.iter().map(|(name, amount)| (name.clone(), amount.to_api()));
+        let devices = devices
+            .iter()
+            .map(|(name, count)| (name.clone(), ApiQuantity(count.to_string())));
+        Some(amounts.chain(devices).collect())
     };
     Container {
         name: CONTAINER.to_owned(),

@@ -31,6 +31,8 @@ pub struct ValidWorkspace {
     pub idle_timeout: Option<Duration>,
     pub keep_alive: KeepAlive,
     pub update_policy: UpdatePolicy,
+    /// How long nobody must have been there for [`UpdatePolicy::WhenIdle`].
+    pub update_when_idle_for: Duration,
     pub reclaim_policy: ReclaimPolicy,
     /// The id of the recorded owner, when one is recorded.
     pub owner: Option<UserId>,

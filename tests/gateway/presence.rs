@@ -116,7 +116,7 @@ async fn a_page_that_connects_again_and_again_by_itself_is_no_use() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_prints_on_keeps_a_workspace_awake_that_asks_for_it() {
     let site = Site::new("presence-output").await;
-    let (gateway, origin) = (site.gateway(&[]).await, site.origin());
+    let (mut gateway, origin) = (site.gateway(&[]).await, site.origin());
     let _ttyd = ttyd_with("127.0.7.12", &["bash", "-c", "while echo tick; do sleep 1; done"]);
     let name = site.name("dev1");
     site.create_running("dev1", "127.0.7.12").await;
@@ -143,4 +143,11 @@ async fn what_prints_on_keeps_a_workspace_awake_that_asks_for_it() {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     assert!(status(&site, &name).await.sessions.is_empty(), "nobody is there");
+
+    // A gateway that stops tells of the last that it has heard, however soon that is: the workspace has its idle time from then on.
+    let heard = status(&site, &name).await.last_accessed.unwrap().0;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    gateway.terminate();
+    assert_eq!(gateway.exit_code(), Some(0));
+    assert!(status(&site, &name).await.last_accessed.unwrap().0 > heard);
 }

@@ -43,6 +43,7 @@ fn plain() -> ValidWorkspace {
         idle_timeout: Some(Duration::from_secs(3600)),
         keep_alive: KeepAlive::default(),
         update_policy: UpdatePolicy::default(),
+        update_when_idle_for: Duration::from_secs(300),
         reclaim_policy: ReclaimPolicy::default(),
         owner: None,
         limited: vec![],
@@ -70,7 +71,7 @@ const EVERY_POD_SETTING: &str = r#"{
     "labels": {"team": "platform"}, "annotations": {"example.test/scrape": "no"}, "env": {"GOPROXY": "https://nexus.test/go"},
     "proxy": {"http": "http://proxy.test:3128", "https": "http://proxy.test:3128", "no": ".svc,.cluster.local"},
     "mounts": [{"path": "/etc/corp", "configMap": "corp"}, {"path": "/etc/keys", "secret": "keys"}],
-    "requests": {"cpu": "100m", "memory": "64Gi"}, "tmpSizeLimit": "2Gi", "automountServiceAccountToken": true
+    "requests": {"cpu": "100m", "memory": "64Gi"}, "extendedResources": {"nvidia.com/gpu": 1}, "tmpSizeLimit": "2Gi", "automountServiceAccountToken": true
 }"#;
 
 fn everything() -> ValidWorkspace {

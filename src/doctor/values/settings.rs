@@ -58,6 +58,7 @@ const OPERATOR: &[Rule] = &[
     ("DNS_PORT", "workspace.dns.port", Text),
     ("DNS_NODE_LOCAL", "workspace.dns.nodeLocal", Joined(",")),
     ("IDLE_TIMEOUT", "workspace.idleTimeout", Text),
+    ("UPDATE_WHEN_IDLE_FOR", "workspace.updateWhenIdleFor", Text),
     (
         "DEFAULT_CA_BUNDLE_CONFIGMAP",
         "workspace.defaultCABundle.configMapName",
