@@ -108,7 +108,6 @@ async fn names_are_policed_by_cilium_and_nothing_starts_where_it_is_not_there() 
             .is_some_and(|there| there.spec == policy.spec)
     });
     assert!(back.await, "{}", operator.log());
-    operator.assert_never_forbidden();
 }
 
 /// As an earlier operator has made it, or somebody else.
@@ -160,6 +159,7 @@ async fn what_cilium_s_backend_has_left_goes_and_what_is_others_stays() {
     site.create_objects(&others);
 
     // Without the right nothing is taken away, and that is told.
+    site.forbids();
     allow(&site, &["get"]);
     let unable = site.operator(&[]);
     site.apply("dev2", &spec("dev2"));
@@ -203,5 +203,4 @@ async fn what_cilium_s_backend_has_left_goes_and_what_is_others_stays() {
     );
     let is_running = |workspace: &Workspace| phase(workspace) == Some(Phase::Running);
     site.until("dev1", "Running", is_running).await;
-    operator.assert_never_forbidden();
 }

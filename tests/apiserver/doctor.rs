@@ -55,6 +55,7 @@ async fn a_sound_installation_passes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_right_is_named() {
     let site = Site::new("doctor-rights").await;
+    site.forbids();
     site.server
         .kubectl_ok(&["delete", "rolebinding", "operator", "-n", "doctor-rights"], None);
     let output = doctor(&site, "operator");

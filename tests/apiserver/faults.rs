@@ -314,6 +314,7 @@ async fn a_namespace_can_be_deleted_while_workspaces_are_made_in_it() {
     let work = [1, 5, 10].map(async |number| {
         let namespace = format!("gone-{number}");
         let Lane { site, proxy } = Lane::new(&namespace).await;
+        site.forbids();
         let operator = operator(&site, &proxy);
         let mut stopped = spec("dev2");
         stopped["suspended"] = json!(true);
@@ -348,6 +349,7 @@ async fn a_namespace_with_nothing_but_settled_workspaces_can_be_deleted() {
         let site = Site::new(&namespace).await;
         site.server.collect_garbage();
         let operator = site.operator(&[]);
+        site.forbids();
         for id in ["stopped", "kept", "running"] {
             let mut given = spec(id);
             given["suspended"] = json!(id == "stopped");
@@ -382,6 +384,7 @@ async fn a_namespace_with_nothing_but_settled_workspaces_can_be_deleted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_that_is_made_anew_is_served() {
     let site = Site::new("made-anew").await;
+    site.forbids();
     site.server.collect_garbage();
     let operator = site.operator(&[("LEADER_ELECT", "false")]);
     site.create("dev1", &spec("dev1")).await;
@@ -400,6 +403,7 @@ async fn a_namespace_that_is_made_anew_is_served() {
         operator.log()
     );
     let anew = Site::at(site.server, "made-anew").await;
+    anew.forbids();
     anew.create("dev2", &spec("dev2")).await;
     // The authority of its terminal went with the namespace: a pod that was made before there is another is replaced.
     let runs = async || {

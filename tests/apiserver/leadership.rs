@@ -79,5 +79,4 @@ async fn the_other_one_finishes_what_the_leader_began() {
     let twice: Vec<_> = made.iter().filter(|(_, times)| **times != 1).collect();
     assert!(twice.is_empty(), "made more than once: {twice:?}");
     assert_eq!(made.len(), WORKSPACES * OBJECTS);
-    second.assert_never_forbidden();
 }

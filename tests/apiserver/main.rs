@@ -20,7 +20,9 @@ mod egress;
 #[path = "../harness/eventually.rs"]
 mod eventually;
 mod faults;
+mod idle;
 mod leadership;
+mod metrics;
 #[path = "../harness/openmetrics.rs"]
 mod openmetrics;
 mod operator;

@@ -12,12 +12,15 @@ use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A namespace with the CustomResourceDefinition installed and the operator's Role in it.
+/// A namespace with the CustomResourceDefinition installed and the operator's Role in it. The Role, which is the chart's, must suffice: a test fails
+/// when it ends and the API server has forbidden the operator anything in there, unless [`Site::forbids`] says so.
 pub struct Site {
     pub server: &'static ApiServer,
     pub namespace: String,
     pub client: Client,
+    forbids: AtomicBool,
 }
 
 pub struct Operator {
@@ -45,7 +48,13 @@ impl Site {
             server,
             namespace: namespace.to_owned(),
             client: server.client("admin").await,
+            forbids: AtomicBool::new(false),
         }
+    }
+
+    /// In this test the API server forbids something by intent.
+    pub fn forbids(&self) {
+        self.forbids.store(true, Ordering::Relaxed);
     }
 
     pub fn workspaces(&self) -> Api<Workspace> {
@@ -227,21 +236,24 @@ impl Operator {
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         self.child.wait().unwrap().code()
     }
-
-    /// The chart's Role must suffice: the API server never said no.
-    pub fn assert_never_forbidden(&self) {
-        let log = self.log();
-        assert!(!log.contains("forbidden") && !log.contains("Forbidden"), "{log}");
-    }
 }
 
 impl Drop for Operator {
     fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
         if !std::thread::panicking() {
             audit_schema::check(&self.log());
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if !std::thread::panicking() && !self.forbids.load(Ordering::Relaxed) {
+            let forbidden = self.server.forbidden("operator", &self.namespace);
+            assert!(forbidden.is_empty(), "forbidden in {}: {forbidden:#?}", self.namespace);
+        }
     }
 }
 

@@ -34,6 +34,7 @@ start() {
   '{b}/kube-apiserver' --bind-address=127.0.0.1 --advertise-address=127.0.0.1 --secure-port={a} --cert-dir='{d}/certs' \
     --etcd-servers=http://127.0.0.1:{e} --service-cluster-ip-range=10.96.0.0/16 --authorization-mode=RBAC --allow-privileged=true \
     --service-account-issuer=https://kubernetes.default.svc --service-account-key-file='{d}/sa.pub' --service-account-signing-key-file='{d}/sa.key' \
+    --audit-policy-file='{d}/audit-policy.yaml' --audit-log-path='{d}/audit.log' \
     --token-auth-file='{d}/tokens.csv' --disable-admission-plugins=ServiceAccount --endpoint-reconciler-type=none >>'{d}/apiserver.log' 2>&1 </dev/null & api=$!
 }
 # Not by SIGTERM: an API server whose etcd goes first never ends by itself.
@@ -55,6 +56,10 @@ stop; wait 2>/dev/null; rm -rf '{d}'
 
 const TOKENS: &str = "admin-token,admin,1,system:masters\noperator-token,operator,2\ngateway-token,gateway,3\n";
 
+/// What it notes of requests: those of ours, when they are answered.
+const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived", "ResponseStarted"],
+"rules": [{"level": "Metadata", "users": ["operator", "gateway"]}, {"level": "None"}]}"#;
+
 /// The one server of this process.
 pub fn shared() -> &'static ApiServer {
     static SERVER: OnceLock<ApiServer> = OnceLock::new();
@@ -71,6 +76,7 @@ impl ApiServer {
             .unwrap()
             .keep();
         std::fs::write(directory.join("tokens.csv"), TOKENS).unwrap();
+        std::fs::write(directory.join("audit-policy.yaml"), AUDIT_POLICY).unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
         std::fs::write(directory.join("sa.key"), key.serialize_pem()).unwrap();
         std::fs::write(directory.join("sa.pub"), key.public_key_pem()).unwrap();
@@ -208,6 +214,28 @@ impl ApiServer {
     fn order(&self, order: &str) {
         let mut owner = self.owner.lock().unwrap();
         writeln!(owner.stdin.as_mut().unwrap(), "{order}").unwrap();
+    }
+
+    /// Requests of `user` in `namespace` that it has answered with 403, from the beginning: `verb resource name: message`.
+    pub fn forbidden(&self, user: &str, namespace: &str) -> Vec<String> {
+        // Nothing was asked yet where there is none.
+        let log = std::fs::read_to_string(self.directory.join("audit.log")).unwrap_or_default();
+        let refused = log.lines().filter(|line| line.contains("\"code\":403"));
+        let requests = refused.filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let theirs = requests.filter(|request| {
+            request["user"]["username"] == user
+                && request["objectRef"]["namespace"] == namespace
+                && request["responseStatus"]["code"] == 403
+        });
+        let told = theirs.map(|request| {
+            let object = &request["objectRef"];
+            let message = &request["responseStatus"]["message"];
+            format!(
+                "{} {} {}: {message}",
+                request["verb"], object["resource"], object["name"]
+            )
+        });
+        told.collect()
     }
 
     /// SIGKILL for etcd and the API server. What they have stored stays.
