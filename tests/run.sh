@@ -73,7 +73,10 @@ failures() { # LOG
   grep -aE '^(FAILED |test .* FAILED$|error(\[|:)|not ok )' "$1" | head -n 20 | cut -c-300 | sed 's/^/           /' || true
 }
 
-summary=() failed=0 passed=0
+# And those that say what was not shown, with the reason.
+left_out() { grep -a '^skipped ' "$1" | head -n 20 | cut -c-300 | sed 's/^/           /' || true; }
+
+summary=() failed=0 passed=0 skipped=0
 for tier in "${chosen[@]}"; do
   log=$logs/$tier.log
   printf '== %s (log: %s)\n' "$tier" "$log"
@@ -84,13 +87,15 @@ for tier in "${chosen[@]}"; do
   status=${PIPESTATUS[0]}
   set -e
   took=$((SECONDS - started))
-  if [ "$status" = 0 ]; then
-    passed=$((passed + 1)) && summary+=("$(printf '%-10s passed in %ds' "$tier" "$took")")
-  else
-    failed=$((failed + 1)) && summary+=("$(printf '%-10s FAILED in %ds' "$tier" "$took" && failures "$log")")
-  fi
+  case $status in
+    0) passed=$((passed + 1)) && summary+=("$(printf '%-10s passed in %ds\n' "$tier" "$took" && left_out "$log")") ;;
+    # Nothing has failed, and something that the tier is there for was not shown.
+    77) skipped=$((skipped + 1)) && summary+=("$(printf '%-10s SKIPPED in part, in %ds\n' "$tier" "$took" && left_out "$log")") ;;
+    *) failed=$((failed + 1)) && summary+=("$(printf '%-10s FAILED in %ds\n' "$tier" "$took" && failures "$log")") ;;
+  esac
 done
 printf '\n'
 printf '%s\n' "${summary[@]}"
-printf 'tiers: %d passed, %d failed\n' "$passed" "$failed"
-[ "$failed" = 0 ]
+printf 'tiers: %d passed, %d failed%s\n' "$passed" "$failed" "$([ "$skipped" = 0 ] || printf ', %d skipped' "$skipped")"
+[ "$failed" = 0 ] || exit 1
+[ "$skipped" = 0 ] || exit 77

@@ -31,7 +31,7 @@ while [ $# -gt 0 ]; do
 done
 [ $cache = no ] || [ $purge = yes ] || { printf 'error: --cache goes with --purge\n' >&2; exit 64; }
 
-for library in settings log process network runtime teardown; do
+for library in settings log process network runtime outside teardown; do
   # shellcheck source=/dev/null
   . "$here/lib/$library.sh"
 done

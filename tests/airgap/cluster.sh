@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 repo=$PWD
 . tests/harness/cluster.sh
+. tests/cluster/lib.sh
 # shellcheck source=../chart/lib.sh
 . tests/chart/lib.sh
 work=$(mktemp -d "${TMPDIR:-/tmp}/devplane-closed-XXXXXX")
@@ -100,12 +101,6 @@ eval "$(deploy/local/env.sh)"
 comes_up() { kubectl -n workspace-operator-system rollout status deployment workspace-operator --timeout=60s && kubectl -n workspace-operator-system rollout status deployment workspace-gateway --timeout=60s; }
 claim "the cluster and DevPlane come up all the same" comes_up
 
-phase() { [ "$(kubectl -n workspaces get workspace "$1" -o 'jsonpath={.status.phase}')" = "$2" ]; }
-eventually() { # SECONDS COMMAND...
-  local deadline=$((SECONDS + $1))
-  shift
-  until "$@" >/dev/null 2>&1; do [ "$SECONDS" -lt "$deadline" ] && sleep 1 || return 1; done
-}
 kubectl apply --validate=strict -f deploy/local/workspace.yaml >/dev/null
 claim "a workspace starts" eventually 240 phase dev1 Running
 answers() { kubectl -n workspaces exec dev1-workspace-pod -- timeout 120 opencode run 'say something' | grep -q 'fixed answer'; }

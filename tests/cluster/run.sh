@@ -5,36 +5,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . tests/harness/cluster.sh
-passed=0 failed=0
-
-check() { # TITLE COMMAND...
-  local title=$1
-  shift
-  if "$@"; then
-    printf 'ok      %s\n' "$title"
-    passed=$((passed + 1))
-  else
-    printf 'FAILED  %s\n' "$title"
-    failed=$((failed + 1))
-  fi
-}
-
-# eventually SECONDS COMMAND...: true as soon as COMMAND is.
-eventually() {
-  local deadline=$((SECONDS + $1))
-  shift
-  until "$@" >/dev/null 2>&1; do
-    [ "$SECONDS" -lt "$deadline" ] || return 1
-    sleep 1
-  done
-}
+. tests/cluster/lib.sh
 
 with_cluster
 
-workspace() { # ID [CPU]
-  sed "s/dev1/$1/g; s/cpu: 500m/cpu: ${2-500m}/" deploy/local/workspace.yaml | kubectl apply --validate=strict -f -
-}
-phase() { [ "$(kubectl -n workspaces get workspace "$1" -o 'jsonpath={.status.phase}')" = "$2" ]; }
 inside() { # ID COMMAND: in the workspace's container
   kubectl -n workspaces exec "$1-workspace-pod" -- bash -c "$2"
 }
@@ -80,12 +54,16 @@ check "with what was on it" screen dev1 seen-23
 
 . tests/cluster/probes.sh
 
+# counted EXIT-CODE: how many have passed, failed and been skipped with one command that ends so.
+counted() { (passed=0 failed=0 skipped=0 && check 'a command' sh -c "exit $1" >/dev/null && printf '%s %s %s' "$passed" "$failed" "$skipped"); }
+tells_apart() { [ "$(counted 0), $(counted 1), $(counted 77)" = '1 0 0, 0 1 0, 0 0 1' ]; }
+check "what can show nothing is skipped, and has not passed" tells_apart
 check "who reaches what is as in connectivity/matrix.txt" tests/cluster/connectivity/run.sh
 
 # Two workspaces and the canary.
 kubectl -n workspaces create quota full --hard=pods=3 >/dev/null
-counted() { [ "$(kubectl -n workspaces get quota full -o 'jsonpath={.status.used.pods}')" = 3 ]; }
-eventually 30 counted
+is_full() { [ "$(kubectl -n workspaces get quota full -o 'jsonpath={.status.used.pods}')" = 3 ]; }
+eventually 30 is_full
 workspace dev3 100m
 said() { kubectl -n workspaces get workspace "$1" -o 'jsonpath={.status.message}' | grep -q "$2"; }
 check "a workspace that a quota leaves no room for says so" eventually 60 said dev3 'exceeded quota'
@@ -101,5 +79,4 @@ check "every audit line is as its schema says" audit_lines_fit
 
 . tests/cluster/releases.sh
 
-printf '%d passed, %d failed\n' "$passed" "$failed"
-[ "$failed" = 0 ]
+outcome

@@ -24,7 +24,9 @@ audit_lines_fit() {
 }
 
 remove_cluster() {
-  local status=$?
+  local status=$? job
+  # Of this very shell: what still watches the cluster.
+  for job in $(jobs -p); do kill "$job" 2>/dev/null || true; done
   if [ "$status" != 0 ]; then
     kubectl get workspaces,pods,pvc,events -n workspaces || true
     kubectl -n workspace-operator-system logs deploy/workspace-operator --tail=30 || true

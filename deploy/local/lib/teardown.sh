@@ -68,6 +68,7 @@ remove_everything() {
     # shellcheck disable=SC2086
     nft delete table $table 2>/dev/null || true
   done
+  remove_outside
   for link in "$POD_BRIDGE" "$NODE_BRIDGE"; do ip link delete "$link" 2>/dev/null || true; done
   if [ -s "$STATE/sysctl-before" ]; then
     while read -r setting; do sysctl -qw "$setting" 2>/dev/null || true; done <"$STATE/sysctl-before"
@@ -112,6 +113,7 @@ check_nothing_left() {
   done
   [ -z "$(ip route show "$SERVICE_CIDR")" ] || left+=("route: $SERVICE_CIDR")
   [ -z "$(ip -6 route show "$SERVICE_CIDR6" 2>/dev/null)" ] || left+=("route: $SERVICE_CIDR6")
+  [ -z "$(outside_left)" ] || left+=("$(outside_left | paste -sd ';')")
   [ ! -e "$STATE" ] || left+=("directory: $STATE")
   [ ! -e "$RUN" ] || left+=("directory: $RUN")
   [ ${#left[@]} -eq 0 ] || fail "left behind: $(printf '%s; ' "${left[@]}")" "stop what still uses it, then run the same command again"

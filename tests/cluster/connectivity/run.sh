@@ -4,30 +4,32 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo=$(cd "$here/../../.." && pwd)
-for library in settings log process addons; do
+cd "$repo"
+for library in settings log process outside addons; do
   # shellcheck source=/dev/null
-  . "$repo/deploy/local/lib/$library.sh"
+  . "deploy/local/lib/$library.sh"
 done
-eval "$("$repo/deploy/local/env.sh")"
+# shellcheck source=../lib.sh
+. tests/cluster/lib.sh
+eval "$(deploy/local/env.sh)"
 
 # Hosts outside the cluster, in a network namespace of ours; the addresses are for documentation (RFC 5737, RFC 3849), but for those of the clouds' metadata
 # service.
-OUTSIDE=devplane-outside
 ALLOWED=198.51.100.10 OTHER=198.51.100.20 METADATA=169.254.169.254
 ALLOWED6=2001:db8::10 OTHER6=2001:db8::20 METADATA6=fd00:ec2::254
-TABLE=7681
 ATTEMPTS=10000
 
 outside_up() {
+  # A test that was killed may have left its own.
+  remove_outside
   ip netns add "$OUTSIDE"
-  # The local cluster lets pods' packets out to interfaces of this name only.
-  ip link add devplane-out type veth peer name inner netns "$OUTSIDE"
-  ip address add 198.51.100.1/24 dev devplane-out
-  ip link set devplane-out up
+  ip link add "$OUTSIDE_LINK" type veth peer name inner netns "$OUTSIDE"
+  ip address add 198.51.100.1/24 dev "$OUTSIDE_LINK"
+  ip link set "$OUTSIDE_LINK" up
   # For pods alone: this machine may have a metadata service of its own, and answers come back where no other route leads.
-  ip rule add from "$POD_CIDR" to "$METADATA" lookup "$TABLE"
-  ip route add "$METADATA/32" dev devplane-out table "$TABLE"
-  sysctl -qw net.ipv4.conf.devplane-out.rp_filter=2
+  ip rule add from "$POD_CIDR" to "$METADATA" lookup "$OUTSIDE_TABLE"
+  ip route add "$METADATA/32" dev "$OUTSIDE_LINK" table "$OUTSIDE_TABLE"
+  sysctl -qw "net.ipv4.conf.$OUTSIDE_LINK.rp_filter=2"
   ip -n "$OUTSIDE" link set lo up
   ip -n "$OUTSIDE" link set inner up
   local address
@@ -37,9 +39,9 @@ outside_up() {
   # By UDP an answer must come from the address that was asked.
   listens+=("UDP4-LISTEN:53,bind=$ALLOWED" "UDP4-LISTEN:53,bind=$METADATA")
   if [ "$IPV6" = yes ]; then
-    ip address add 2001:db8::1/64 dev devplane-out nodad
-    ip -6 rule add from "$POD_CIDR6" to "$METADATA6" lookup "$TABLE"
-    ip -6 route add "$METADATA6/128" dev devplane-out table "$TABLE"
+    ip address add 2001:db8::1/64 dev "$OUTSIDE_LINK" nodad
+    ip -6 rule add from "$POD_CIDR6" to "$METADATA6" lookup "$OUTSIDE_TABLE"
+    ip -6 route add "$METADATA6/128" dev "$OUTSIDE_LINK" table "$OUTSIDE_TABLE"
     for address in "$ALLOWED6/64" "$OTHER6/64" "$METADATA6/128"; do ip -n "$OUTSIDE" address add "$address" dev inner nodad; done
     ip -6 -n "$OUTSIDE" route add default via 2001:db8::1
     listens+=({TCP6-LISTEN:443,TCP6-LISTEN:25,TCP6-LISTEN:80},ipv6only "UDP6-LISTEN:53,bind=[$ALLOWED6]" "UDP6-LISTEN:53,bind=[$METADATA6]")
@@ -52,16 +54,13 @@ outside_up() {
 clean_up() {
   local status=$?
   trap - EXIT
-  # Also those that answer one question each by UDP, and go on when the listener has ended.
-  ip netns pids "$OUTSIDE" 2>/dev/null | xargs -r kill 2>/dev/null || true
-  ip rule delete from "$POD_CIDR" to "$METADATA" lookup "$TABLE" 2>/dev/null || true
-  ip -6 rule delete from "$POD_CIDR6" to "$METADATA6" lookup "$TABLE" 2>/dev/null || true
-  ip link delete devplane-out 2>/dev/null || true
-  ip netns delete "$OUTSIDE" 2>/dev/null || true
+  remove_outside
   running netpol || start_policies
   kubectl delete namespace connectivity --wait=false --ignore-not-found >/dev/null
   kubectl -n "$SYSTEM_NS" delete pod as-operator as-gateway --wait=false --ignore-not-found >/dev/null
   kubectl -n "$WORKSPACES_NS" patch workspace dev1 --type merge -p '{"spec":{"aiConfig":{"egressCIDRs":null}}}' >/dev/null || true
+  kubectl -n "$WORKSPACES_NS" delete workspace "$LATE" --wait=false --ignore-not-found >/dev/null || true
+  hold_new_workspaces false || true
   rm -rf "$work"
   exit "$status"
 }
@@ -150,36 +149,40 @@ INTERVAL=30
 # What the canary has found, by the condition of a workspace.
 enforced() { kubectl -n "$WORKSPACES_NS" get workspace dev1 -o 'jsonpath={.status.conditions[?(@.type=="PolicyEnforced")].status}'; }
 
-# found STATUS SECONDS: whether the canary finds it within so many seconds; prints how many it took.
+# The state that the metric of the operator that began last tells, and that alone.
+measured() {
+  local pod
+  pod=$(kubectl -n "$SYSTEM_NS" get pods -l app=workspace-operator,app.kubernetes.io/name --sort-by=.metadata.creationTimestamp -o 'jsonpath={.items[-1:].metadata.name}')
+  kubectl get --raw "/api/v1/namespaces/$SYSTEM_NS/pods/$pod:8080/proxy/metrics" |
+    sed -n 's/^devplane_operator_policy_enforcement{state="\([a-z_]*\)"} 1$/\1/p'
+}
+
+# found STATUS STATE SECONDS: whether the condition and the metric say it within so many seconds; prints how many it took.
 found() {
   local began=$SECONDS
-  until [ "$(enforced)" = "$1" ]; do
-    [ $((SECONDS - began)) -lt "$2" ] || return 1
+  until [ "$(enforced)" = "$1" ] && [ "$(measured)" = "$2" ]; do
+    [ $((SECONDS - began)) -lt "$3" ] || { printf 'after %s s the condition says %s and the metric %s\n' "$3" "$(enforced)" "$(measured)" && return 1; }
     sleep 0.5
   done
   printf '%s\n' $((SECONDS - began))
 }
 
-# The state that the metric tells, and that alone.
-measured() {
-  local pod
-  pod=$(kubectl -n "$SYSTEM_NS" get pods -l app=workspace-operator,app.kubernetes.io/name -o 'jsonpath={.items[0].metadata.name}')
-  kubectl get --raw "/api/v1/namespaces/$SYSTEM_NS/pods/$pod:8080/proxy/metrics" |
-    sed -n 's/^devplane_operator_policy_enforcement{state="\([a-z_]*\)"} 1$/\1/p'
-}
-
 # An Event is written after the condition.
-told_by_event() { within 20 has_event; }
+told_by_event() { eventually 20 has_event; }
 has_event() { kubectl -n "$WORKSPACES_NS" get events --field-selector reason=PoliciesNotEnforced -o name | grep -q .; }
 
-# within SECONDS COMMAND...: true as soon as COMMAND is.
-within() {
-  local deadline=$((SECONDS + $1))
-  shift
-  until "$@" >/dev/null 2>&1; do
-    [ "$SECONDS" -lt "$deadline" ] || return 1
-    sleep 0.2
-  done
+# A workspace that is to start while no policy is enforced.
+LATE=late
+
+# Whether nothing starts while policies are not known to be enforced. An operator that is told so begins anew.
+hold_new_workspaces() { kubectl -n "$SYSTEM_NS" set env deployment/workspace-operator "POLICY_ENFORCEMENT_REQUIRED=$1" >/dev/null; }
+held() {
+  [ "$(kubectl -n "$WORKSPACES_NS" get workspace "$LATE" -o 'jsonpath={.status.phase} {.status.conditions[?(@.type=="Ready")].reason}')" = 'Failed PoliciesNotEnforced' ] &&
+    [ -z "$(kubectl -n "$WORKSPACES_NS" get pods -l "user=$LATE" -o name)" ]
+}
+# The workspaces that were there before: each pod, and how often it was started.
+early() {
+  kubectl -n "$WORKSPACES_NS" get pods -l "app=workspace,user!=$LATE" -o 'jsonpath={range .items[*]}{.metadata.uid} {.status.phase} {.status.containerStatuses[*].restartCount}{"\n"}{end}'
 }
 
 # Whether the engine is there, and its tables hold each of these addresses.
@@ -230,14 +233,19 @@ tried() {
   for family in "${FAMILIES[@]}"; do cat "$1.$family"; done >"$1"
 }
 
+# shown NAME: whether a policy has refused anything.
+shown() { grep -q ' refused refused$' "$1"; }
+
 work=$(mktemp -d "${TMPDIR:-/tmp}/devplane-connectivity-XXXXXX")
 trap clean_up EXIT
+hold_new_workspaces true
 outside_up
 stranger_up
 control_plane_up
 kubectl -n "$WORKSPACES_NS" exec dev2-workspace-pod -- sh -c 'python3 -m http.server 8000 --directory /tmp >/dev/null 2>&1 &'
 kubectl -n "$WORKSPACES_NS" exec dev1-workspace-pod -- sh -c 'python3 -m http.server 8000 --directory /tmp >/dev/null 2>&1 &'
 kubectl -n "$WORKSPACES_NS" patch workspace dev1 --type merge -p "{\"spec\":{\"aiConfig\":{\"egressCIDRs\":[\"$ALLOWED/32\",\"$ALLOWED6/128\"]}}}" >/dev/null
+kubectl -n "$SYSTEM_NS" rollout status deployment workspace-operator --timeout=120s >/dev/null
 # What is policed, and the change that was just made.
 policed=("$ALLOWED")
 for family in "${FAMILIES[@]}"; do
@@ -247,30 +255,38 @@ for family in "${FAMILIES[@]}"; do
   done
 done
 [ "$IPV6" = no ] || policed+=("$ALLOWED6")
-! engine_has || within 60 engine_has "${policed[@]}" || { printf 'error: after 60 s the policies are not applied to all of %s\n' "${policed[*]}" >&2 && exit 1; }
+! engine_has || eventually 60 engine_has "${policed[@]}" || { printf 'error: after 60 s the policies are not applied to all of %s\n' "${policed[*]}" >&2 && exit 1; }
 tried "$work/with" policed
-if ! grep -q ' refused refused$' "$work/with"; then
-  printf 'skipped  this cluster enforces no NetworkPolicies: every line of the matrix is reached, and nothing is shown\n'
+if ! shown "$work/with"; then
+  printf 'skipped this cluster enforces no NetworkPolicies: every line of the matrix is reached, and nothing is shown\n'
   exit 77
 fi
-canary_on=$(found True $((3 * INTERVAL)) && measured) || canary_on="$(enforced) after $((3 * INTERVAL)) s"
+canary_on=$(found True enforced $((3 * INTERVAL))) || true
 probed >"$work/probed-on" || true
+early >"$work/early"
 stop netpol
 for family in ip ip6; do nft delete table "$family" devplane-netpol; done
 # What is found within the interval is told a moment later: the operator still has to write it, and this to ask for it.
-canary_off=$(found False $((INTERVAL + 10)) && measured && told_by_event) || canary_off="$(enforced), the metric says $(measured)"
+if canary_off=$(found False not_enforced $((INTERVAL + 10))); then told_by_event || canary_off='no Event tells of it'; fi
+workspace "$LATE" 100m >/dev/null
+held_at_once=$(eventually 30 held && echo yes) || true
 tried "$work/without" not-policed
 probed >"$work/probed-off" || true
 # What is left when no policy is enforced: each side's certificate.
 kubectl -n "$WORKSPACES_NS" exec -i dev2-workspace-pod -- python3 - "$(address_of ipv4 dev1)" "$ATTEMPTS" <"$here/terminal.py" >"$work/attempts"
+held_to_the_end=$(held && echo yes) || true
+early >"$work/early-goes-on"
 start_policies
-canary_again=$(found True $((2 * INTERVAL)) && measured) || canary_again="$(enforced) after $((2 * INTERVAL)) s"
+canary_again=$(found True enforced $((2 * INTERVAL))) || true
+starts_again=$(eventually 120 phase "$LATE" Running && echo yes) || true
+kubectl -n "$WORKSPACES_NS" delete workspace "$LATE" --timeout=60s >/dev/null
 
 # A pod whose own policies are gone, as while it is being deleted.
 kubectl -n "$SYSTEM_NS" scale deployment workspace-operator --replicas=0 >/dev/null
 kubectl -n "$SYSTEM_NS" wait --for=delete pod -l app=workspace-operator,app.kubernetes.io/name --timeout=60s >/dev/null
+hold_new_workspaces false
 kubectl -n "$WORKSPACES_NS" delete networkpolicies -l user=dev1 >/dev/null
-within 60 engine_has_not "$ALLOWED" || { printf 'error: after 60 s the policies that were deleted are still applied\n' >&2 && exit 1; }
+eventually 60 engine_has_not "$ALLOWED" || { printf 'error: after 60 s the policies that were deleted are still applied\n' >&2 && exit 1; }
 orphan=ok
 for family in "${FAMILIES[@]}"; do
   for target in "allowed-host 443" "dns 53" "stranger 8000"; do
@@ -282,21 +298,25 @@ done
 kubectl -n "$SYSTEM_NS" scale deployment workspace-operator --replicas=1 >/dev/null
 kubectl -n "$SYSTEM_NS" rollout status deployment workspace-operator --timeout=120s >/dev/null
 
-failed=0
 if [ "$orphan" = ok ]; then
   printf 'ok      %s\n' "a workspace whose own policies are gone reaches nothing, and nobody reaches it"
 else
   printf 'FAILED  without its own policies %s\n' "$orphan" && failed=$((failed + 1))
 fi
-canary() { # TITLE EXPECTED GOT: what was measured, behind the seconds that it took
-  case $3 in
-    [0-9]*$'\n'"$2") printf 'ok      %s (%s s)\n' "$1" "${3%%$'\n'*}" ;;
-    *) printf 'FAILED  %s: %s\n' "$1" "$3" && failed=$((failed + 1)) ;;
+canary() { # TITLE GOT: the seconds that it took
+  case $2 in
+    *[!0-9]* | '') printf 'FAILED  %s: %s\n' "$1" "$2" && failed=$((failed + 1)) ;;
+    *) printf 'ok      %s (%s s)\n' "$1" "$2" ;;
   esac
 }
-canary 'the canary finds that policies are enforced' enforced "$canary_on"
-canary "it finds within its interval of $INTERVAL s that they are not, and a condition, an Event and the metric say so" not_enforced "$canary_off"
-canary 'it finds that they are enforced again' enforced "$canary_again"
+canary 'the canary finds that policies are enforced' "$canary_on"
+canary "it finds within its interval of $INTERVAL s that they are not, and a condition, an Event and the metric say so" "$canary_off"
+canary 'it finds that they are enforced again' "$canary_again"
+check "with canary.holdNewWorkspaces a new workspace is not made meanwhile, and says so" [ "$held_at_once $held_to_the_end" = 'yes yes' ]
+check "those that are there go on" cmp "$work/early" "$work/early-goes-on"
+check "and the new one is made once policies are enforced again" [ "$starts_again" = yes ]
+without_is_skipped() { ! shown "$work/without"; }
+check "without policies this very test is skipped, as it shows nothing" without_is_skipped
 probe() { # TITLE STATUS FIELD FILE: the doctor has found STATUS, and FIELD tells of each line
   local told line missing=
   told=$(python3 -c 'import json, sys; f = json.load(open(sys.argv[1]))["findings"][0]; print(f["status"], f.get("evidence"), f.get("failure", {}).get("found"))' "$4")
@@ -322,6 +342,6 @@ while read -r from to port family expected got _ _ _ _ _ open; do
     printf 'ok      %s\n' "$line"
   fi
 done < <(paste -d' ' "$work/with" "$work/without")
-[ "$IPV6" = yes ] || printf 'skipped  by IPv6: the pods of this cluster have no addresses of it\n'
+[ "$IPV6" = yes ] || printf 'skipped by IPv6: the pods of this cluster have no addresses of it\n'
 printf 'connectivity: %d lines, %d failed\n' "$(wc -l <"$work/with")" "$failed"
 [ "$failed" = 0 ]
