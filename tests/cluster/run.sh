@@ -75,6 +75,8 @@ kubectl -n workspaces delete workspace dev1 --wait=true >/dev/null
 check "what a deleted Workspace owned goes with it" eventually 120 gone dev1
 check "another user's objects stay" phase dev2 Running
 
+. tests/cluster/life.sh
+
 check "every audit line is as its schema says" audit_lines_fit
 
 . tests/cluster/releases.sh
