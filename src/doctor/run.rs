@@ -140,3 +140,106 @@ fn finding(check: &Check, status: Status, took: Duration) -> Finding {
         took,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::Claim;
+    use super::super::installation::{Installation, OidcSource};
+    use super::super::probe::Probes;
+    use super::super::values::Values;
+    use super::*;
+    use crate::cluster::client::ConnectError;
+    use jiff::Timestamp;
+    use rustls_pki_types::InvalidDnsNameError;
+    use std::future::pending;
+
+    const CHECKS: &[Check] = &[
+        Claim::error("DP9901", "silent").check(|_| Box::pin(pending())),
+        Claim::error("DP9902", "silent for longer")
+            .patience(25)
+            .check(|_| Box::pin(pending())),
+        Claim::error("DP9903", "fine").check(|_| Box::pin(async { Status::pass("it answers") })),
+        Claim::error("DP9904", "after silence")
+            .needs(&["DP9901"])
+            .check(|_| Box::pin(async { Status::pass("never") })),
+    ];
+
+    fn all() -> Selection {
+        let checks = CHECKS.iter().map(|check| Selected {
+            check,
+            kind: Kind::Wanted,
+        });
+        Selection {
+            checks: checks.collect(),
+        }
+    }
+
+    fn context() -> Arc<Context> {
+        let values = Values::try_from("{}").unwrap();
+        let nowhere = ConnectError::ServerName {
+            name: String::new(),
+            source: InvalidDnsNameError,
+        };
+        Arc::new(Context::new(
+            Installation::of_values(values, "control", OidcSource::Values),
+            Err(nowhere),
+            Probes::new(false, "run".to_owned()),
+            Timestamp::UNIX_EPOCH,
+        ))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_answer_is_given_up_and_keeps_nobody_waiting() {
+        let begin = Instant::now();
+        let mut events = Vec::new();
+        let findings = run(&all(), &context(), &CancellationToken::new(), |event| {
+            let at = begin.elapsed().as_secs();
+            events.push(match event {
+                Event::Started(check) => (at, "starts", check.claim.code),
+                Event::Finished(finding, _) => (at, "ends", finding.claim.code),
+            });
+        });
+        let findings = findings.await;
+        assert_eq!(
+            events,
+            [
+                (0, "starts", "DP9901"),
+                (0, "starts", "DP9902"),
+                (0, "starts", "DP9903"),
+                (0, "ends", "DP9903"),
+                (10, "ends", "DP9901"),
+                (10, "ends", "DP9904"),
+                (25, "ends", "DP9902"),
+            ]
+        );
+        let Status::Fail(failure) = &findings[1].status else {
+            panic!("{findings:?}")
+        };
+        assert_eq!(
+            (failure.problem.as_str(), failure.found.as_str()),
+            ("the check did not come to an end", "no answer within 25 s")
+        );
+        assert_eq!(findings[2].status, Status::pass("it answers"));
+        assert_eq!(findings[3].status, Status::skip("DP9901 failed"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_through_at_an_interruption_is_skipped() {
+        let stop = CancellationToken::new();
+        let findings = run(&all(), &context(), &stop, |event| {
+            if let Event::Finished(_, _) = event {
+                stop.cancel();
+            }
+        });
+        let findings = findings.await;
+        let interrupted = Status::skip("the run was interrupted");
+        for (finding, expected) in
+            findings
+                .iter()
+                .zip([&interrupted, &interrupted, &Status::pass("it answers"), &interrupted])
+        {
+            assert_eq!(&finding.status, expected, "{}", finding.claim.code);
+        }
+        assert_eq!(findings.len(), CHECKS.len());
+    }
+}

@@ -110,6 +110,16 @@ kubectl patch pv trial --type merge -p '{"metadata":{"finalizers":null}}' >/dev/
 kubectl delete pv trial >/dev/null
 "#;
 
+/// As a run leaves it that is killed, or one that goes on.
+pub const LEFT_BY_ANOTHER_RUN: &str = r"
+kubectl create secret generic devplane-doctor-left -n workspaces >/dev/null
+kubectl label secret devplane-doctor-left -n workspaces workspace.devplane.io/doctor-probe=another >/dev/null
+";
+
+pub const IS_THERE: &str = "kubectl get secret devplane-doctor-left -n workspaces >/dev/null";
+
+pub const IS_REMOVED: &str = "! kubectl get secret devplane-doctor-left -n workspaces 2>/dev/null";
+
 pub const NO_VOLUMES: &str = "kubectl create quota no-volumes -n workspaces --hard=persistentvolumeclaims=0 >/dev/null";
 
 const fn row(name: &'static str, code: &'static str, fault: &'static str) -> Row {

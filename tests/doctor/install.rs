@@ -2,6 +2,7 @@
 //! the chart; without any one of them the doctor says so.
 
 use crate::apiserver::ApiServer;
+use crate::doctor_report;
 use crate::site::{failure, failures};
 use devplane::doctor::rights::install::{Presence, Standing, to_install};
 use devplane::doctor::rights::{manifest, unbounded};
@@ -92,7 +93,8 @@ impl Site {
             .arg(self.values())
             .output()
             .unwrap();
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+        assert!(!output.stdout.is_empty(), "{output:?}");
+        doctor_report::read(&output.stdout)
     }
 
     fn helm(&self, user: &str, arguments: &[&str]) {

@@ -12,15 +12,23 @@ mod authority;
 #[path = "../harness/cilium.rs"]
 mod cilium_definition;
 mod cluster;
+#[path = "../harness/doctor_report.rs"]
+mod doctor_report;
 mod install;
 mod outside;
 #[allow(dead_code, reason = "other tiers do more with it")]
 #[path = "../harness/registry.rs"]
 mod registry;
 mod site;
+mod way_to_api_server;
 
-use serde_json::Value;
-use site::{Site, examine, failures};
+use devplane::clock::{Clock, SystemClock};
+use hyper::Response;
+use hyper::body::Bytes;
+use hyper::header::{DATE, HeaderValue};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use site::{Site, examine, failure, failures};
 
 /// Groups that say something about the cluster alone.
 const GROUPS: &str = "DP01,DP02,DP03,DP04,DP08,DP11";
@@ -33,6 +41,21 @@ fn unread(report: &Value) -> Vec<String> {
     failures(report).into_iter().chain(skipped).collect()
 }
 
+/// As an API server of long ago calls itself.
+fn is_too_old(answer: &mut Response<Bytes>) {
+    let mut version: Value = serde_json::from_slice(answer.body()).unwrap();
+    version["minor"] = json!("26+");
+    version["gitVersion"] = json!("v1.26.15-site");
+    *answer.body_mut() = Bytes::from(version.to_string());
+}
+
+/// An API server when what is made now is older than any run of the doctor lasts.
+fn is_later(answer: &mut Response<Bytes>) {
+    let later: Timestamp = SystemClock.now() + SignedDuration::from_mins(20);
+    let date = later.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    answer.headers_mut().insert(DATE, HeaderValue::from_str(&date).unwrap());
+}
+
 #[test]
 fn each_fault_in_the_cluster_is_found_and_mended() {
     let site = Site::new("cluster", cluster::VALUES);
@@ -41,6 +64,11 @@ fn each_fault_in_the_cluster_is_found_and_mended() {
     site.settle();
     site.expect_healthy(GROUPS);
     assert_eq!(unread(&site.doctor_in_the_cluster(GROUPS)), Vec::<String>::new());
+    let report = site.doctor_at(site.api_server_that(|_| ()).kubeconfig(), GROUPS, &[]);
+    assert_eq!(failures(&report), Vec::<String>::new(), "the way in changes nothing");
+    let report = site.doctor_at(site.api_server_that(is_too_old).kubeconfig(), GROUPS, &[]);
+    assert_eq!(failures(&report), ["DP0201"], "{report:#}");
+    assert_eq!(failure(&report, "DP0201")["found"], "v1.26.15-site");
     assert_eq!(site.interrupt_probe(), "", "what a probe has made is removed on Ctrl-C");
     assert_eq!(
         failures(&site.try_volume(cluster::KEEPING_DRIVER)),
@@ -48,7 +76,12 @@ fn each_fault_in_the_cluster_is_found_and_mended() {
     );
     site.script(cluster::IS_LET_GO);
     site.script(cluster::NO_VOLUMES);
+    site.script(cluster::LEFT_BY_ANOTHER_RUN);
     assert_eq!(failures(&site.try_volume("")), ["DP0406"], "a quota without volumes");
+    site.script(cluster::IS_THERE);
+    let later = site.api_server_that(is_later);
+    assert_eq!(failures(&site.try_volume_at(later.kubeconfig())), ["DP0406"]);
+    site.script(cluster::IS_REMOVED);
     site.script("kubectl delete quota no-volumes -n workspaces >/dev/null");
     let failed: Vec<_> = cluster::ROWS
         .iter()

@@ -1,11 +1,15 @@
 //! The chart, installed on a real API server, and what stands in for the controllers that it has not.
 
 use crate::apiserver::{self, ApiServer};
+use crate::doctor_report;
+use crate::way_to_api_server::WayIn;
 use devplane::clock::{Clock, SystemClock};
+use hyper::Response;
+use hyper::body::Bytes;
 use serde_json::Value;
 use std::cell::Cell;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -250,8 +254,14 @@ impl Site {
 
     /// What the doctor reports, with values over those of the site.
     pub fn doctor(&self, groups: &str, more: &[PathBuf]) -> Value {
+        self.doctor_at(&self.server.kubeconfig("admin"), groups, more)
+    }
+
+    /// The same by another way to the API server.
+    pub fn doctor_at(&self, kubeconfig: &Path, groups: &str, more: &[PathBuf]) -> Value {
         let mut command = self.command(env!("CARGO_BIN_EXE_devplane"));
         command
+            .env("KUBECONFIG", kubeconfig)
             .args([
                 "doctor",
                 "--only",
@@ -267,8 +277,8 @@ impl Site {
             command.arg("--values").arg(path);
         }
         let output = command.output().unwrap();
-        let report: Value = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|_| panic!("no report: {}", String::from_utf8_lossy(&output.stderr)));
+        assert!(!output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report = doctor_report::read(&output.stdout);
         let is_sound = report["summary"]["failed"] == 0;
         assert_eq!(output.status.code(), Some(i32::from(!is_sound)), "{report}");
         report
@@ -300,7 +310,7 @@ impl Site {
             .arg(&self.base)
             .output()
             .unwrap();
-        serde_json::from_slice(&output.stdout).unwrap()
+        doctor_report::read(&output.stdout)
     }
 
     /// The doctor with the one probe that makes a volume.
@@ -337,12 +347,27 @@ impl Site {
         let doctor = self.trial_volume().args(["-o", "json"]).spawn().unwrap();
         self.script(provisioner);
         let output = doctor.wait_with_output().unwrap();
-        serde_json::from_slice(&output.stdout).unwrap()
+        doctor_report::read(&output.stdout)
     }
 
+    /// The same where no volume is made, by another way to the API server.
+    pub fn try_volume_at(&self, kubeconfig: &Path) -> Value {
+        let mut doctor = self.trial_volume();
+        let output = doctor.env("KUBECONFIG", kubeconfig).args(["-o", "json"]).output();
+        doctor_report::read(&output.unwrap().stdout)
+    }
+
+    /// The real API server, with what it says of its version and time changed.
+    pub fn api_server_that(&self, change: impl Fn(&mut Response<Bytes>) + Send + Sync + 'static) -> WayIn {
+        WayIn::new(self.server, change)
+    }
+
+    /// Nothing is wrong, and that is known within the time that is promised.
     pub fn expect_healthy(&self, groups: &str) {
+        let begin = Instant::now();
         let report = self.doctor(groups, &[]);
         assert_eq!(failures(&report), Vec::<String>::new(), "{report:#}");
+        assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
     }
 }
 

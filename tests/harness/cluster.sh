@@ -17,10 +17,15 @@ with_cluster() {
 
 # Whether every audit line of operator and gateway is one.
 audit_lines_fit() {
+  local validator=$DEVPLANE_CACHE/jsonschema
+  if ! python3 -c 'import jsonschema' 2>/dev/null && [ ! -d "$validator" ]; then
+    rm -rf "$validator.new"
+    python3 -m pip install -q --target "$validator.new" jsonschema && mv "$validator.new" "$validator"
+  fi
   {
     kubectl -n workspace-operator-system logs deploy/workspace-operator --tail=-1
     kubectl -n workspace-operator-system logs -l app=workspace-gateway --tail=-1
-  } | tests/harness/audit-lines.py
+  } | PYTHONPATH=$validator tests/harness/audit-lines.py
 }
 
 remove_cluster() {

@@ -240,7 +240,7 @@ impl Policed {
 }
 
 /// Of a Service's name as pods resolve it: `NAME.NAMESPACE.svc`, with the cluster's domain or without.
-fn namespace_of(host: &str) -> Option<&str> {
+pub fn namespace_of(host: &str) -> Option<&str> {
     let mut labels = host.split('.').skip(1);
     let namespace = labels.next()?;
     (labels.next()? == "svc").then_some(namespace)

@@ -6,11 +6,14 @@ mod silence;
 use super::super::check::{Check, Claim, Fix, Status};
 use super::super::context::Context;
 use super::super::outside::provider::{Contact, Seen};
-use super::super::outside::public;
+use super::super::outside::public::{self, Handshake};
 use super::super::values::Values;
 use super::images::SOON;
 use crate::clock::{Clock, SystemClock};
+use crate::proxy::Close;
 use crate::tls::facts::Facts;
+use hyper::Response;
+use hyper::body::Bytes;
 use rustls::CertificateError;
 use std::sync::Arc;
 use url::Url;
@@ -58,8 +61,9 @@ const WEBSOCKET: Claim = Claim::error("DP0705", "WebSockets get through to the g
     .why("The page opens, and its terminal never does.")
     .needs(&["DP0704"])
     .docs(
-        "A handshake for `/ws` without any credentials (RFC 6455, section 4). The gateway looks at the handshake before it asks who it is: 401 \
-         tells that it came through whole, 426 that something on the way took the upgrade out, 400 the subprotocol.",
+        "A WebSocket is opened at the public address (RFC 6455), as the page does it, and without any credentials: the gateway switches protocols, and closes it with \
+         4401, since nobody is signed in. The gateway looks at the handshake before it asks who it is: 426 tells that something on the way took the upgrade out, 400 the \
+         subprotocol. Skipped where the handshake comes through and the gateway refuses it by HTTP, as it does under another address than its own.",
     );
 
 const TIME_OUTS: Claim = Claim::warning("DP0706", "the way in lets silent terminals stay open")
@@ -293,33 +297,48 @@ async fn websocket(context: Arc<Context>) -> Status {
         Ok((url, _)) => url,
         Err(why) => return Status::skip(why),
     };
-    let answer = match public::handshake(&context, url).await {
-        Ok(answer) => answer,
-        Err(error) => {
-            return Status::fail(
-                format!("a WebSocket handshake at {url}ws is not answered: {error}"),
-                error.to_string(),
-                "an answer of the gateway",
-                Fix::words("let every proxy on the way pass WebSockets on"),
-            );
+    let (lost, found) = match public::handshake(&context, url).await {
+        Ok(Handshake::Closed(code)) => {
+            return Status::pass(format!("one is opened, and the gateway closes it with {code}"));
         }
-    };
-    let code = serde_json::from_slice::<serde_json::Value>(answer.body()).unwrap_or_default();
-    let code = code["error"].as_str().unwrap_or("no error of the gateway");
-    let lost = match (answer.status().as_u16(), code) {
-        (401, "unauthorized") => return Status::pass("a handshake comes through whole"),
-        (426, "upgrade_required") => "something on the way takes the headers Upgrade and Connection out",
-        (400, "bad_request") => "something on the way takes Sec-WebSocket headers out",
-        _ => "something on the way answers instead of the gateway",
+        Ok(Handshake::Cut) => (
+            "something on the way answers the upgrade and passes nothing on",
+            "101, and nothing after it".to_owned(),
+        ),
+        Ok(Handshake::Answered(answer)) => match answered(&answer) {
+            Ok(lost) => lost,
+            Err(status) => return status,
+        },
+        Err(error) => ("a handshake is not answered", error.to_string()),
     };
     Status::fail(
         format!("WebSockets do not get through to {url}ws: {lost}"),
-        format!("HTTP status {}, {code}", answer.status()),
-        "401, unauthorized",
+        found,
+        format!("one that the gateway closes with {}", Close::SIGNED_OUT.code),
         Fix::words(
             "let every proxy on the way pass WebSockets on: HTTP/1.1 with Upgrade and Connection to the gateway, and all Sec-WebSocket headers",
         ),
     )
+}
+
+/// What was lost on the way to the gateway, and what was found of it, by an answer that is no WebSocket.
+///
+/// # Errors
+/// Nothing was, as far as can be known.
+fn answered(answer: &Response<Bytes>) -> Result<(&'static str, String), Status> {
+    let code = serde_json::from_slice::<serde_json::Value>(answer.body()).unwrap_or_default();
+    let code = code["error"].as_str().unwrap_or("no error of the gateway");
+    let lost = match (answer.status().as_u16(), code) {
+        (401, "unauthorized") => {
+            return Err(Status::skip(
+                "a handshake comes through whole, and the gateway refuses it by HTTP: this is not the address that it was set to have, or it refuses many others at the moment",
+            ));
+        }
+        (426, "upgrade_required") => "something on the way takes the headers Upgrade and Connection out",
+        (400, "bad_request") => "something on the way takes Sec-WebSocket headers out",
+        _ => "something on the way answers instead of the gateway",
+    };
+    Ok((lost, format!("HTTP status {}, {code}", answer.status())))
 }
 
 async fn time_outs(context: Arc<Context>) -> Status {

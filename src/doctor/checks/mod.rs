@@ -14,4 +14,5 @@ pub mod oidc;
 mod outcome;
 pub mod permissions;
 mod pods;
+mod provider_admitted;
 pub mod upgrade;

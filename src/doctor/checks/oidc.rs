@@ -3,6 +3,7 @@
 use super::super::check::{Check, Claim, Fix, Status};
 use super::super::context::Context;
 use super::super::outside::provider::{Contact, Provider, Seen};
+use super::provider_admitted::ADMITTED;
 use crate::config::gateway::OidcConfig;
 use crate::oidc::survey::{ClientAnswer, Discovered, Document, SignInAnswer, SurveyError};
 use crate::tls::facts::Facts;
@@ -28,6 +29,7 @@ pub const CHECKS: &[Check] = &[
     CLOCK.check(|context| Box::pin(seen(context, clock))),
     REFRESH.check(|context| Box::pin(seen(context, refresh))),
     LOGOUT.check(|context| Box::pin(seen(context, logout))),
+    ADMITTED,
 ];
 
 /// For all exchanges with the provider together; each has its own limit.
@@ -37,7 +39,7 @@ const REACHED: Claim = Claim::error("DP0601", "the identity provider is reached"
     .why("Nobody can sign in, and gateways never get ready.")
     .needs(&["DP0101", "DP0501"])
     .patience(PATIENCE)
-    .docs("A connection to the issuer's host, with TLS where it is https, from where the doctor runs: run it in the cluster to see what gateways see.");
+    .docs("A connection to the issuer's host, with TLS where it is https, from where the doctor runs: run it in the cluster to see what its pods see. What the gateway's own policy lets out is DP0613.");
 
 const TRUSTED: Claim = Claim::error("DP0602", "the identity provider's certificate is trusted by the gateway")
     .why("The gateway does not talk to a provider whose certificate it does not trust.")

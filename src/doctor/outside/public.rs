@@ -4,13 +4,17 @@ use super::provider::{Contact, contact};
 use crate::clock::{Clock, SystemClock};
 use crate::doctor::context::Context;
 use crate::http_client::{HttpClient, HttpError, Limits};
+use crate::proxy::SUBPROTOCOL;
+use fastwebsockets::{OpCode, Role, WebSocket};
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{CONNECTION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
-use hyper::{Request, Response};
+use hyper::header::{CONNECTION, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 use std::time::Duration;
+use tokio::time::timeout;
 use url::Url;
 
 const LIMITS: Limits = Limits {
@@ -18,7 +22,7 @@ const LIMITS: Limits = Limits {
     bytes: 1 << 20,
 };
 const DEPLOYMENT: &str = "workspace-gateway";
-/// Any 16 bytes (RFC 6455, section 4.1): no connection comes of it.
+/// Any 16 bytes (RFC 6455, section 4.1): nobody is in between who could mistake it for another's.
 const KEY: &str = "ZGV2cGxhbmUtZG9jdG9yLQ==";
 
 /// Where browsers reach the gateway.
@@ -84,19 +88,47 @@ pub async fn health(context: &Context, url: &Url) -> Result<Response<Bytes>, Htt
     ask(context, Request::get(target)).await
 }
 
-/// The answer to a terminal's handshake of nobody in particular.
+/// What becomes of a handshake.
+pub enum Handshake {
+    /// No WebSocket.
+    Answered(Response<Bytes>),
+    /// A WebSocket, which the gateway has closed with this code.
+    Closed(u16),
+    /// 101, and nothing of a WebSocket after it.
+    Cut,
+}
+
+/// A terminal's handshake by a page that nobody is signed in at: the gateway tells such a page by the WebSocket that it closes.
 ///
 /// # Errors
 /// When no answer comes.
-pub async fn handshake(context: &Context, url: &Url) -> Result<Response<Bytes>, HttpError> {
-    let target = format!("{}/ws", url.origin().ascii_serialization());
-    let request = Request::get(target)
+pub async fn handshake(context: &Context, url: &Url) -> Result<Handshake, HttpError> {
+    let origin = url.origin().ascii_serialization();
+    let request = Request::get(format!("{origin}/ws?client=page"))
+        .header(ORIGIN, &origin)
         .header(CONNECTION, "Upgrade")
         .header(UPGRADE, "websocket")
         .header(SEC_WEBSOCKET_VERSION, "13")
         .header(SEC_WEBSOCKET_KEY, KEY)
-        .header(SEC_WEBSOCKET_PROTOCOL, "tty");
-    ask(context, request).await
+        .header(SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
+    let answer = ask(context, request).await?;
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(Handshake::Answered(answer));
+    }
+    let code = timeout(LIMITS.time, close_code(answer)).await;
+    Ok(code.ok().flatten().map_or(Handshake::Cut, Handshake::Closed))
+}
+
+/// By which a WebSocket is closed (RFC 6455, section 5.5.1).
+async fn close_code(answer: Response<Bytes>) -> Option<u16> {
+    let upgraded = hyper::upgrade::on(answer).await.ok()?;
+    let mut socket = WebSocket::after_handshake(TokioIo::new(upgraded), Role::Client);
+    loop {
+        let frame = socket.read_frame().await.ok()?;
+        if frame.opcode == OpCode::Close {
+            return frame.payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+        }
+    }
 }
 
 async fn ask(context: &Context, request: http::request::Builder) -> Result<Response<Bytes>, HttpError> {

@@ -113,14 +113,31 @@ mod tests {
                 took: Duration::from_millis(1500),
             })
             .collect();
-        let report = report(&findings);
-        assert!(report.contains(
-            "<testsuites name=\"devplane doctor\" tests=\"3\" failures=\"1\" errors=\"0\" skipped=\"1\" time=\"4.500\">"
-        ));
-        assert!(
-            report.contains("message=\"&quot;quoted&quot; &amp; \u{fffd}[1m\""),
-            "{report}"
+        let report = junit_parser::from_reader(report(&findings).as_bytes()).unwrap();
+        assert_eq!(
+            (
+                report.name.as_str(),
+                report.tests,
+                report.failures,
+                report.errors,
+                report.skipped,
+                report.time
+            ),
+            ("devplane doctor", 3, 1, 0, 1, 4.5)
         );
-        assert!(report.contains("a &lt; b") && report.contains("because DP0101 failed"));
+        let cases: Vec<_> = report.suites.iter().flat_map(|suite| &suite.cases).collect();
+        for (case, finding) in cases.iter().zip(&findings) {
+            assert_eq!(
+                case.original_name,
+                format!("{} {}", finding.claim.code, finding.claim.title)
+            );
+            assert_eq!(case.time, 1.5);
+        }
+        assert_eq!(cases[0].system_out.as_deref(), Some("a < b"));
+        let failure = cases[1].status.failure_as_ref();
+        assert_eq!(failure.failure_type, findings[1].claim.code);
+        assert_eq!(failure.message, "\"quoted\" & \u{fffd}[1m");
+        assert_eq!(failure.text, "found: x\ny\nexpected: z\nfix: do it");
+        assert_eq!(cases[2].status.skipped_as_ref().message, "because DP0101 failed");
     }
 }

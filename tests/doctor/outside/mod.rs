@@ -1,15 +1,17 @@
 //! Faults outside the API server: images, the identity provider, the way in, language models and mirrors.
 
-mod servers;
-mod site;
+pub mod servers;
+pub mod site;
 
 use crate::authority::Authority;
 use crate::registry::{Access, PASSWORD, Registry};
+use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::header::{CONNECTION, DATE, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use serde_json::{Value, json};
 use site::{CLIENT_SECRET, PAGES, Site, start_provider};
 use std::net::TcpListener;
+use std::process::Command;
 use url::Url;
 
 /// All that says something of a site whose chart is not installed yet, and of what is outside the cluster.
@@ -332,6 +334,58 @@ async fn the_identity_provider() {
     );
 }
 
+/// Of this machine, and not loopback.
+fn own_address() -> String {
+    let listed = Command::new("ip")
+        .args(["-4", "-o", "address", "show", "scope", "global"])
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let range = listed.split_whitespace().nth(3).unwrap();
+    range.split('/').next().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_the_gateway_s_policy_keeps_it_from() {
+    let site = Site::new("doctor-policed").await;
+    let directory = tempfile::tempdir().unwrap();
+    let (address, [port]) = (own_address(), crate::apiserver::free_ports());
+    let served = site.authority.serve(&[&address], directory.path());
+    let issuer = format!("https://{address}:{port}");
+    let _provider = start_provider(
+        &directory.path().join("provider.json"),
+        &json!({
+            "issuer": issuer, "listen": [format!("{address}:{port}")], "users": {"dev1": {}},
+            "tls": {"cert": served.certificate, "key": served.key},
+            "clients": [{"id": "devplane", "secret": CLIENT_SECRET, "redirectUris": ["https://dev.example.test/callback"]}],
+        }),
+    );
+    let with = |policy: Value| {
+        let mut changes = oidc(json!({"issuerURL": issuer}));
+        changes["networkPolicy"] = policy;
+        changes
+    };
+    let elsewhere = json!({"cidrs": ["192.0.2.1/32"]});
+    let faults = vec![
+        (
+            "a policy for another port",
+            with(json!({"oidc": {"ports": [443]}})),
+            "DP0613",
+        ),
+        (
+            "a policy for another address",
+            with(json!({"oidc": {"to": [{"cidr": "192.0.2.7/32"}]}, "apiServer": elsewhere})),
+            "DP0613",
+        ),
+    ];
+    each_is_found(&site, GROUPS, faults).await;
+    for fine in [json!({}), json!({"enabled": false, "oidc": {"ports": [443]}})] {
+        let report = site.doctor(GROUPS, &with(fine), &[]).await;
+        assert_eq!(report.failed(), Vec::<&str>::new(), "{:#}", report.0);
+        assert_eq!(report.of("DP0613")["status"], "ok", "{:#}", report.of("DP0613"));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn models_and_mirrors() {
     let site = Site::new("doctor-models").await;
@@ -354,6 +408,11 @@ async fn models_and_mirrors() {
         ("a wrong index for pip", mirrors(&empty, &closed), "DP1003"),
         ("a wrong registry for npm", mirrors(&closed, &empty), "DP1004"),
         ("an index of an unknown authority", mirrors(&foreign, &closed), "DP1003"),
+        (
+            "a mirror that was left out",
+            workspace(json!({"pod": {"env": {"GOPROXY": "https://proxy.golang.org"}}})),
+            "DP0509",
+        ),
     ];
     each_is_found(&site, GROUPS, faults).await;
     // What pip is told to trust is not looked at.
@@ -404,9 +463,24 @@ async fn the_way_in() {
     let gateway = format!("http://localhost:{}", site.gateway_port);
     let report = site.doctor("DP07", &at(&gateway), &[]).await;
     assert_eq!(report.failed(), Vec::<&str>::new(), "{:#}", report.0);
-    assert_eq!(report.of("DP0705")["status"], "ok", "{:#}", report.0);
+    let opened = &report.of("DP0705")["evidence"];
+    assert_eq!(
+        opened, "one is opened, and the gateway closes it with 4401",
+        "{:#}",
+        report.0
+    );
+    // Whoever browses to another address than the gateway's own is refused there.
+    let elsewhere = servers::between(gateway.clone(), &[], |_, _, _| ()).await;
+    let report = site.doctor("DP07", &at(&elsewhere), &[]).await;
+    assert_eq!(report.of("DP0705")["status"], "skipped", "{:#}", report.0);
     let no_upgrade = servers::between(gateway.clone(), &[UPGRADE, CONNECTION], |_, _, _| ()).await;
     let no_subprotocol = servers::between(gateway.clone(), &[SEC_WEBSOCKET_PROTOCOL], |_, _, _| ()).await;
+    let cut = servers::between(gateway.clone(), &[], |path, _, answer| {
+        if path == "/ws" {
+            *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        }
+    })
+    .await;
     let something_else = servers::pages(None, &[("/health", "fine")]).await;
     let expired = servers::pages(Some(servers::tls(&site.authority, 2020)), &[]).await;
     let unknown = servers::pages(Some(servers::tls(&Authority::new("unknown"), 2099)), &[]).await;
@@ -415,6 +489,7 @@ async fn the_way_in() {
     let faults = vec![
         ("a proxy without upgrades", at(&no_upgrade), "DP0705"),
         ("a proxy without subprotocols", at(&no_subprotocol), "DP0705"),
+        ("a proxy that passes nothing on", at(&cut), "DP0705"),
         ("another server", at(&something_else), "DP0704"),
         ("nothing at all", at("http://localhost:1"), "DP0702"),
         ("an expired certificate", at(&expired), "DP0702"),

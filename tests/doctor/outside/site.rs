@@ -4,6 +4,7 @@
 use super::servers;
 use crate::apiserver::{ApiServer, free_ports};
 use crate::authority::Authority;
+use crate::doctor_report;
 use crate::registry::{Access, PASSWORD, Registry};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -25,7 +26,7 @@ pub const PAGES: &[(&str, &str)] = &[
 ];
 
 /// A process that ends with the test.
-pub struct Process(Child);
+pub struct Process(pub Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -260,8 +261,8 @@ impl Site {
         let output = output.await.unwrap().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(!text.contains("planted"), "a secret is told:\n{text}");
-        let report = serde_json::from_str(&text);
-        Report(report.unwrap_or_else(|error| panic!("{error}: {text} {}", String::from_utf8_lossy(&output.stderr))))
+        assert!(!text.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        Report(doctor_report::read(text.as_bytes()))
     }
 }
 

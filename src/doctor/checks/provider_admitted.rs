@@ -1,0 +1,363 @@
+//! What the gateway's NetworkPolicy lets out becomes the claim that the identity provider is among it.
+
+use super::super::check::{Check, Claim, Fix, Status};
+use super::super::context::Context;
+use super::super::outside::provider::{Provider, Seen};
+use super::super::values::Values;
+use super::admitted::namespace_of;
+use super::outcome;
+use crate::oidc::survey::Discovered;
+use ipnet::IpNet;
+use k8s_openapi::api::networking::v1::{NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::lookup_host;
+use tokio::time::timeout;
+use url::Url;
+
+const RESOLVED_WITHIN: Duration = Duration::from_secs(5);
+
+pub const ADMITTED: Check = Claim::error(
+    "DP0613",
+    "the gateway's NetworkPolicy lets it reach the identity provider",
+)
+.why("The provider may answer where the doctor runs, and yet gateways never get ready.")
+.needs(&["DP0101"])
+// To see the provider, and to resolve three names.
+.patience(40)
+.docs(
+    "The policy that the chart makes of these values for the gateway's pods (`networkPolicy`), against the addresses that the hosts of issuer, token endpoint and key set \
+     have where the doctor runs, and their ports. It is judged, and not tried: a pod that it selects would have the gateway's label, and with it be one of its Service's. Other \
+     policies of that namespace are not looked at. Skipped are Services of the cluster, of which policies see the pods and their ports, and names that are this machine.",
+)
+.check(|context| Box::pin(admitted(context)));
+
+async fn admitted(context: Arc<Context>) -> Status {
+    let Some(values) = &context.installation.values else {
+        return Status::skip("the gateway's policy is known from --values only");
+    };
+    if !values.is_true("networkPolicy.enabled") {
+        return Status::pass("the chart makes no policy for the gateway (networkPolicy.enabled)");
+    }
+    let provider = match context.provider().await {
+        Seen::Unknown { why } => return Status::skip(why.as_str()),
+        Seen::Provider(provider) => provider,
+    };
+    let rules = match rules(values) {
+        Ok(rules) => rules,
+        Err(error) => return Status::skip(format!("networkPolicy is not as Kubernetes has it: {error}")),
+    };
+    let operator = context.installation.operator();
+    let policed = Policed {
+        rules,
+        cluster: operator.map_or_else(Vec::new, |operator| operator.cluster_cidrs.clone()),
+    };
+    let (mut statuses, mut closed) = (Vec::new(), Vec::new());
+    for (host, port) in endpoints(provider) {
+        match policed.judge(&host, port).await {
+            Verdict::Told(status) => statuses.push(status),
+            Verdict::Closed(address) => closed.push((host, address, port)),
+        }
+    }
+    if closed.is_empty() {
+        return outcome::all(statuses, "the issuer names no host");
+    }
+    refused(values, &closed)
+}
+
+fn refused(values: &Values, closed: &[(String, IpAddr, u16)]) -> Status {
+    let told = |(host, address, port): &(String, IpAddr, u16)| format!("{host} ({address}), port {port}");
+    let told = closed.iter().map(told).collect::<Vec<_>>().join("; ");
+    let (mut ports, mut to) = (ports(values), values.get("networkPolicy.oidc.to").clone());
+    let found = format!("networkPolicy.oidc: ports {ports:?}, to {to}");
+    for (_, address, port) in closed {
+        if !ports.contains(&i32::from(*port)) {
+            ports.push(i32::from(*port));
+        }
+        if let Some(peers) = to.as_array_mut().filter(|peers| !peers.is_empty()) {
+            let own = json!({"cidr": IpNet::from(*address).to_string()});
+            if !peers.contains(&own) {
+                peers.push(own);
+            }
+        }
+    }
+    Status::fail(
+        format!("the gateway's NetworkPolicy does not let it reach {told}"),
+        found,
+        told,
+        Fix::values(format!(
+            "networkPolicy:\n  oidc:\n    ports: {}\n    to: {to}\n",
+            json!(ports)
+        )),
+    )
+}
+
+/// What the gateway asks: hosts and ports of the issuer, and of what it names.
+fn endpoints(provider: &Provider) -> BTreeSet<(String, u16)> {
+    let mut urls = vec![provider.settings.issuer.as_str()];
+    if let Some(Ok(Discovered { document, .. })) = &provider.discovered
+        && document.issuer == provider.settings.issuer
+    {
+        urls.extend(document.token_endpoint.as_deref());
+        urls.extend(document.jwks_uri.as_deref());
+    }
+    let parsed = urls.into_iter().filter_map(|url| Url::parse(url).ok());
+    parsed
+        .filter_map(|url| {
+            let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
+            Some((host, url.port_or_known_default()?))
+        })
+        .collect()
+}
+
+/// The rules by which the gateway's pods get to addresses outside the cluster, as the chart has them (`templates/network-policies.yaml`).
+fn rules(values: &Values) -> serde_json::Result<Vec<NetworkPolicyEgressRule>> {
+    let rule = |ports: &[i32], peers: Vec<Value>| {
+        let ports = ports.iter().map(|port| json!({"protocol": "TCP", "port": port}));
+        let mut rule = json!({"ports": ports.collect::<Vec<_>>()});
+        if !peers.is_empty() {
+            rule["to"] = json!(peers);
+        }
+        rule
+    };
+    let list = |path: &str| values.get(path).as_array().cloned().unwrap_or_default();
+    let cidrs = list("networkPolicy.apiServer.cidrs").into_iter();
+    let api_server = cidrs.map(|cidr| json!({"ipBlock": {"cidr": cidr}})).collect();
+    let provider = list("networkPolicy.oidc.to").iter().map(peer).collect();
+    let mut rules = vec![rule(&numbers(values, "networkPolicy.apiServer.ports"), api_server)];
+    rules.extend(list("networkPolicy.extraEgress"));
+    rules.push(rule(&ports(values), provider));
+    serde_json::from_value(Value::from(rules))
+}
+
+fn peer(entry: &Value) -> Value {
+    if let Some(cidr) = entry["cidr"].as_str().filter(|cidr| !cidr.is_empty()) {
+        return json!({"ipBlock": {"cidr": cidr}});
+    }
+    let labels = match entry["namespaceLabels"].as_object() {
+        Some(labels) if !labels.is_empty() => json!(labels),
+        _ => json!({"kubernetes.io/metadata.name": entry["namespace"]}),
+    };
+    let mut peer = json!({"namespaceSelector": {"matchLabels": labels}});
+    if entry["podLabels"].as_object().is_some_and(|labels| !labels.is_empty()) {
+        peer["podSelector"] = json!({"matchLabels": entry["podLabels"]});
+    }
+    peer
+}
+
+/// Those of the provider: without any, that of the issuer, which the chart does not know when it is in a Secret.
+fn ports(values: &Values) -> Vec<i32> {
+    let given = numbers(values, "networkPolicy.oidc.ports");
+    if !given.is_empty() {
+        return given;
+    }
+    let is_known = values.text("gateway.oidc.existingSecret").is_empty();
+    let issuer = Url::parse(&values.text("gateway.oidc.issuerURL"))
+        .ok()
+        .filter(|_| is_known);
+    let port = issuer.and_then(|issuer| issuer.port_or_known_default());
+    vec![i32::from(port.unwrap_or(443))]
+}
+
+fn numbers(values: &Values, path: &str) -> Vec<i32> {
+    values.texts(path).iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+struct Policed {
+    rules: Vec<NetworkPolicyEgressRule>,
+    /// The cluster's own ranges; empty when they are not known.
+    cluster: Vec<IpNet>,
+}
+
+enum Verdict {
+    Told(Status),
+    /// Nothing lets it out to this address, or any other of the host.
+    Closed(IpAddr),
+}
+
+impl Policed {
+    async fn judge(&self, host: &str, port: u16) -> Verdict {
+        let skip = |why: String| Verdict::Told(Status::skip(why));
+        if namespace_of(host).is_some() {
+            return skip(format!(
+                "{host} is a Service, of which policies see the pods and their ports"
+            ));
+        }
+        let addresses: Vec<IpAddr> = match timeout(RESOLVED_WITHIN, lookup_host((host, port))).await {
+            Ok(Ok(addresses)) => addresses.map(|address| address.ip()).collect(),
+            Ok(Err(_)) | Err(_) => return skip(format!("{host} does not resolve here")),
+        };
+        let Some(first) = addresses.first() else {
+            return skip(format!("{host} has no address here"));
+        };
+        if addresses.iter().any(IpAddr::is_loopback) {
+            return skip(format!("{host} is this machine here"));
+        }
+        if addresses.iter().any(|address| self.is_inside(*address)) {
+            return skip(format!(
+                "{host} is in the cluster, of which policies see the pods and their ports"
+            ));
+        }
+        let mut is_known = true;
+        for (address, rule) in addresses
+            .iter()
+            .flat_map(|address| self.rules.iter().map(move |rule| (address, rule)))
+        {
+            match admits(rule, *address, port, !self.cluster.is_empty()) {
+                Some(true) => return Verdict::Told(Status::pass(format!("{host} at {address}, port {port}"))),
+                Some(false) => {}
+                None => is_known = false,
+            }
+        }
+        if is_known {
+            Verdict::Closed(*first)
+        } else {
+            skip(format!(
+                "clusterCIDRs is empty, and whether {host} is a pod is not known from the settings"
+            ))
+        }
+    }
+
+    fn is_inside(&self, address: IpAddr) -> bool {
+        self.cluster.iter().any(|range| range.contains(&address))
+    }
+}
+
+/// Whether a rule lets TCP out to an address, which is known to be no pod's when it `is_outside`; `None` when that decides, and is not known.
+fn admits(rule: &NetworkPolicyEgressRule, address: IpAddr, port: u16, is_outside: bool) -> Option<bool> {
+    let (ports, to) = (
+        rule.ports.as_deref().unwrap_or_default(),
+        rule.to.as_deref().unwrap_or_default(),
+    );
+    if !ports.is_empty() && !ports.iter().any(|allowed| has(allowed, port.into())) {
+        return Some(false);
+    }
+    if to.is_empty() || to.iter().any(|peer| contains(peer, address)) {
+        return Some(true);
+    }
+    let is_of_addresses = to.iter().all(|peer| peer.ip_block.is_some());
+    (is_of_addresses || is_outside).then_some(false)
+}
+
+/// A port by name is a container's, which what is outside has none of.
+fn has(allowed: &NetworkPolicyPort, port: i32) -> bool {
+    let is_tcp = allowed.protocol.as_deref().unwrap_or("TCP") == "TCP";
+    is_tcp
+        && match (&allowed.port, allowed.end_port) {
+            (None, _) => true,
+            (Some(IntOrString::Int(first)), Some(last)) => (*first..=last).contains(&port),
+            (Some(IntOrString::Int(only)), None) => *only == port,
+            (Some(IntOrString::String(_)), _) => false,
+        }
+}
+
+fn contains(peer: &NetworkPolicyPeer, address: IpAddr) -> bool {
+    let within = |range: &String| range.parse::<IpNet>().is_ok_and(|range| range.contains(&address));
+    peer.ip_block
+        .as_ref()
+        .is_some_and(|block| within(&block.cidr) && !block.except.iter().flatten().any(within))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::networking::v1::NetworkPolicy;
+
+    #[test]
+    fn the_rules_are_those_of_the_chart() {
+        macro_rules! set {
+            ($name:literal) => {
+                (
+                    include_str!(concat!("../../../tests/chart/values/", $name, ".yaml")),
+                    include_str!(concat!("../../../tests/chart/golden/", $name, ".yaml")),
+                )
+            };
+        }
+        for (given, rendered) in [
+            set!("minimal"),
+            set!("full"),
+            set!("air-gapped"),
+            set!("existing-secret"),
+            set!("openshift"),
+        ] {
+            let of_gateway = |part: &&str| {
+                part.contains("\nkind: NetworkPolicy\n") && part.contains("\n  name: workspace-gateway\n")
+            };
+            let part = rendered.split("\n---\n").find(of_gateway).unwrap();
+            let policy: NetworkPolicy = serde_saphyr::from_str(part).unwrap();
+            let all = policy.spec.unwrap().egress.unwrap();
+            let values = Values::try_from(given).unwrap();
+            let ours = rules(&values).unwrap();
+            assert!(ours.iter().all(|rule| all.contains(rule)), "{ours:#?} {all:#?}");
+            let names = 1 + usize::from(!values.texts("workspace.dns.nodeLocal").is_empty());
+            let terminals = 1;
+            assert_eq!(all.len(), ours.len() + names + terminals, "{all:#?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_no_rule_lets_out_is_told_with_the_values_that_do() {
+        let judged = async |given: &str, host: &str, port| {
+            let values = Values::try_from(given).unwrap();
+            let policed = Policed {
+                rules: rules(&values).unwrap(),
+                cluster: vec!["10.96.0.0/12".parse().unwrap()],
+            };
+            match policed.judge(host, port).await {
+                Verdict::Told(status) => status,
+                Verdict::Closed(address) => refused(&values, &[(host.to_owned(), address, port)]),
+            }
+        };
+        let is_open = async |given: &str, host, port| matches!(judged(given, host, port).await, Status::Pass { .. });
+        let issuer = "gateway: {oidc: {issuerURL: 'https://192.0.2.7:8443/realms/a'}}";
+        assert!(is_open(issuer, "192.0.2.7", 8443).await);
+        // As the API server's rule has it, to which everything may be one.
+        assert!(is_open(issuer, "192.0.2.7", 443).await);
+        let narrow = "networkPolicy: {apiServer: {cidrs: [192.0.2.1/32]}, oidc: {to: [{namespace: keycloak}, {cidr: 198.51.100.0/24}]}}";
+        assert!(is_open(narrow, "198.51.100.9", 443).await);
+        let extra = "networkPolicy: {extraEgress: [{ports: [{port: 8000, endPort: 8100}], to: [{ipBlock: {cidr: 192.0.2.0/24, except: [192.0.2.8/32]}}]}]}";
+        assert!(is_open(extra, "192.0.2.7", 8050).await);
+        for (given, host, port, ports, to) in [
+            (
+                "gateway: {oidc: {existingSecret: client}}",
+                "192.0.2.7",
+                8443,
+                "[443,8443]",
+                "[]",
+            ),
+            (
+                narrow,
+                "192.0.2.7",
+                443,
+                "[443]",
+                r#"[{"namespace":"keycloak"},{"cidr":"198.51.100.0/24"},{"cidr":"192.0.2.7/32"}]"#,
+            ),
+            (extra, "192.0.2.8", 8050, "[443,8050]", "[]"),
+            (extra, "192.0.2.7", 8101, "[443,8101]", "[]"),
+        ] {
+            let Status::Fail(failure) = judged(given, host, port).await else {
+                panic!("{given} lets out to {host}")
+            };
+            let snippet = format!("networkPolicy:\n  oidc:\n    ports: {ports}\n    to: {to}\n");
+            assert_eq!(failure.fix, Fix::values(snippet.as_str()));
+            let texts = [("given".to_owned(), given.to_owned()), ("fix".to_owned(), snippet)];
+            let mended = rules(&Values::of(&texts).unwrap()).unwrap();
+            let address = host.parse().unwrap();
+            assert!(
+                mended
+                    .iter()
+                    .any(|rule| admits(rule, address, port, true) == Some(true))
+            );
+        }
+        for unknown in ["idp.keycloak.svc", "10.96.0.9", "localhost"] {
+            assert!(
+                matches!(judged(issuer, unknown, 8443).await, Status::Skip { .. }),
+                "{unknown}"
+            );
+        }
+    }
+}
