@@ -192,7 +192,8 @@ mod tests {
     async fn who_does_not_answer_is_given_up_and_keeps_nobody_waiting() {
         let begin = Instant::now();
         let mut events = Vec::new();
-        let findings = run(&all(), &context(), &CancellationToken::new(), |event| {
+        let (selection, context, stop) = (all(), context(), CancellationToken::new());
+        let findings = run(&selection, &context, &stop, |event| {
             let at = begin.elapsed().as_secs();
             events.push(match event {
                 Event::Started(check) => (at, "starts", check.claim.code),
@@ -225,8 +226,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_not_through_at_an_interruption_is_skipped() {
-        let stop = CancellationToken::new();
-        let findings = run(&all(), &context(), &stop, |event| {
+        let (selection, context, stop) = (all(), context(), CancellationToken::new());
+        let findings = run(&selection, &context, &stop, |event| {
             if let Event::Finished(_, _) = event {
                 stop.cancel();
             }
