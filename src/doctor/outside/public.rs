@@ -4,7 +4,6 @@ use super::provider::{Contact, contact};
 use crate::clock::{Clock, SystemClock};
 use crate::doctor::context::Context;
 use crate::http_client::{HttpClient, HttpError, Limits};
-use crate::proxy::SUBPROTOCOL;
 use fastwebsockets::{OpCode, Role, WebSocket};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -22,6 +21,8 @@ const LIMITS: Limits = Limits {
     bytes: 1 << 20,
 };
 const DEPLOYMENT: &str = "workspace-gateway";
+/// By which the gateway closes the terminal of a page that nobody is signed in at.
+pub const SIGNED_OUT: u16 = 4401;
 /// Any 16 bytes (RFC 6455, section 4.1): nobody is in between who could mistake it for another's.
 const KEY: &str = "ZGV2cGxhbmUtZG9jdG9yLQ==";
 
@@ -110,7 +111,7 @@ pub async fn handshake(context: &Context, url: &Url) -> Result<Handshake, HttpEr
         .header(UPGRADE, "websocket")
         .header(SEC_WEBSOCKET_VERSION, "13")
         .header(SEC_WEBSOCKET_KEY, KEY)
-        .header(SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
+        .header(SEC_WEBSOCKET_PROTOCOL, "tty");
     let answer = ask(context, request).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(Handshake::Answered(answer));
