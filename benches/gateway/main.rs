@@ -147,8 +147,10 @@ async fn terminal(browser: &Browser, address: &str, origin: &str) -> Terminal {
 async fn binary(terminal: &mut Terminal) -> usize {
     loop {
         let frame = terminal.socket.read_frame().await.unwrap();
-        if frame.opcode == OpCode::Binary {
-            return frame.payload.len();
+        match frame.opcode {
+            OpCode::Binary => return frame.payload.len(),
+            OpCode::Close => panic!("the terminal was closed: {:?}", frame.payload),
+            _ => {}
         }
     }
 }

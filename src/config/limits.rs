@@ -65,7 +65,7 @@ pub const GATEWAY_MAX_TERMINALS: Setting = setting("GATEWAY_MAX_TERMINALS", "lim
 pub const GATEWAY_MAX_TERMINALS_PER_USER: Setting =
     setting("GATEWAY_MAX_TERMINALS_PER_USER", "limits.terminalsPerUser")
         .default("32")
-        .help("terminals that one user has open, at all replicas together; 0 is unlimited");
+        .help("terminals that one user has open, at all replicas together as far as status.sessions lists them (256 of each); 0 is unlimited");
 
 impl RateLimits {
     pub(super) fn read(r: &mut Reader<'_>) -> Option<Self> {

@@ -51,7 +51,15 @@ impl SessionRules {
             watch_loss: watch_loss?,
         })
     }
+
+    /// How long a use is not noted after one that was: the idle lifetime is kept to this. Without one, no use matters.
+    pub fn use_noted_every(&self) -> Duration {
+        self.idle_lifetime.map_or(Duration::MAX, |idle| idle / NOTED)
+    }
 }
+
+/// How often in its idle lifetime the use of a session is noted, in its cookie or in its Workspace's status.
+const NOTED: u32 = 16;
 
 /// No longer than a year, so that a time and a duration always make a time.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);

@@ -21,10 +21,6 @@ use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use kube::ResourceExt;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How often in its idle lifetime a session that is used gets a newer cookie.
-const TOUCHES: u32 = 16;
 
 /// Who asks.
 #[derive(Debug)]
@@ -147,8 +143,7 @@ async fn keep(gateway: &Arc<Gateway>, asked: &Asked, mut session: Session) -> Re
     let mut is_newer = workspace
         .as_deref()
         .is_some_and(|workspace| catch_up(&mut session, workspace));
-    let touched_every = rules.idle_lifetime.map_or(Duration::MAX, |idle| idle / TOUCHES);
-    if is_use && after(seen, touched_every) <= now {
+    if is_use && after(seen, rules.use_noted_every()) <= now {
         session.seen = now;
         is_newer = true;
     }

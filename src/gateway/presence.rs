@@ -18,6 +18,8 @@ use tokio::time::sleep;
 
 /// Between two writes for a workspace that is in use, whichever gateway made the last one.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
+/// Terminals of one workspace that a gateway lists, the oldest first: what a list costs the API server grows faster than the list.
+const LISTED: usize = 256;
 /// After a write that failed: doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Writes that fail in a row before a workspace without terminals is forgotten.
@@ -152,7 +154,7 @@ impl Place {
                 ..occupant.session.clone()?
             })
         });
-        sessions.collect()
+        sessions.take(LISTED).collect()
     }
 }
 
@@ -186,6 +188,7 @@ async fn write(gateway: Arc<Gateway>, workspace: String, place: Arc<Place>) {
     let mut occupied = false;
     let mut left: Option<Timestamp> = None;
     let mut failures = 0;
+    let mut told: Option<Vec<TerminalSession>> = None;
     loop {
         let in_use = async {
             place.used.notified().await;
@@ -199,11 +202,11 @@ async fn write(gateway: Arc<Gateway>, workspace: String, place: Arc<Place>) {
                 _ => sleep(FIRST_PAUSE * 2u32.saturating_pow(failures - 1).min(32)).await,
             }
         };
-        tokio::select! {
-            _ = occupants.changed() => {}
-            () = in_use => {}
-            () = again => {}
-        }
+        let is_due = tokio::select! {
+            _ = occupants.changed() => failures > 0,
+            () = in_use => true,
+            () = again => true,
+        };
         let is_empty = occupants.borrow_and_update().is_empty();
         let used = time(&place.last_used);
         tried = used.map(|_| gateway.clock.now());
@@ -212,14 +215,17 @@ async fn write(gateway: Arc<Gateway>, workspace: String, place: Arc<Place>) {
             left = Some(gateway.clock.now());
         }
         occupied = !sessions.is_empty();
-        match workspaces.record_presence(&workspace, &sessions, used, left).await {
-            Ok(()) => failures = 0,
-            // Deleted meanwhile.
-            Err(error) if error.is_not_found() => failures = 0,
-            Err(error) => {
-                failures += 1;
-                tracing::warn!(workspace, %error, "can't write who uses a workspace; it may stop as idle");
+        if is_due || told.as_ref() != Some(&sessions) {
+            match workspaces.record_presence(&workspace, &sessions, used, left).await {
+                Ok(()) => failures = 0,
+                // Deleted meanwhile.
+                Err(error) if error.is_not_found() => failures = 0,
+                Err(error) => {
+                    failures += 1;
+                    tracing::warn!(workspace, %error, "can't write who uses a workspace; it may stop as idle");
+                }
             }
+            told = Some(sessions);
         }
         if is_empty && (failures == 0 || failures >= LAST_TRIES) && gateway.presence.leave(&workspace) {
             return;

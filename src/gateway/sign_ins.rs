@@ -110,7 +110,7 @@ impl Workspaces {
         self.annotate(name, annotations).await
     }
 
-    /// Notes that a session was used.
+    /// Notes that a session was used, unless that was done a moment ago: of many terminals that close together, one does.
     ///
     /// # Errors
     /// When the API server refuses.
@@ -121,11 +121,16 @@ impl Workspaces {
         used: Timestamp,
         now: Timestamp,
     ) -> Result<(), EnsureError> {
+        let noted_every = self.session_rules.use_noted_every();
         let noted = |entries: &mut Vec<SignIn>| {
             // One that is over has none any more.
             let Some(entry) = known(entries, session) else {
                 return Change::Leave(());
             };
+            let noted = entry.last_active.as_ref().or(entry.since.as_ref());
+            if noted.is_some_and(|noted| after(noted.0, noted_every) > used) {
+                return Change::Leave(());
+            }
             entry.last_active = Some(Time(used)).max(entry.last_active.take());
             Change::Write(())
         };
