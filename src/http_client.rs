@@ -90,7 +90,11 @@ impl HttpClient {
             .enable_http1()
             .build();
         Self {
-            client: Client::builder(TokioExecutor::new()).build(connector),
+            client: Client::builder(TokioExecutor::new())
+                // One that was kept may be closed by the server while a question is on its way (RFC 9112, section 9.5), and a code or a
+                // refresh token can't be sent twice.
+                .pool_max_idle_per_host(0)
+                .build(connector),
             limits,
         }
     }

@@ -188,7 +188,7 @@ async fn write(gateway: Arc<Gateway>, workspace: String, place: Arc<Place>) {
     let mut occupied = false;
     let mut left: Option<Timestamp> = None;
     let mut failures = 0;
-    let mut told: Option<Vec<TerminalSession>> = None;
+    let mut told: Option<(Vec<TerminalSession>, Option<Timestamp>)> = None;
     loop {
         let in_use = async {
             place.used.notified().await;
@@ -215,7 +215,8 @@ async fn write(gateway: Arc<Gateway>, workspace: String, place: Arc<Place>) {
             left = Some(gateway.clock.now());
         }
         occupied = !sessions.is_empty();
-        if is_due || told.as_ref() != Some(&sessions) {
+        let is_told = told.as_ref().is_some_and(|told| told.0 == sessions && told.1 == used);
+        if is_due || !is_told {
             match workspaces.record_presence(&workspace, &sessions, used, left).await {
                 Ok(()) => failures = 0,
                 // Deleted meanwhile.
@@ -225,7 +226,7 @@ async fn write(gateway: Arc<Gateway>, workspace: String, place: Arc<Place>) {
                     tracing::warn!(workspace, %error, "can't write who uses a workspace; it may stop as idle");
                 }
             }
-            told = Some(sessions);
+            told = Some((sessions, used));
         }
         if is_empty && (failures == 0 || failures >= LAST_TRIES) && gateway.presence.leave(&workspace) {
             return;

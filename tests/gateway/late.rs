@@ -44,7 +44,8 @@ async fn an_answer_that_is_late_and_can_not_be_written_at_once_signs_nobody_out(
     let confirmed = || counted([&first, &second], "session_refreshes", "confirmed");
     let before = confirmed().await;
     site.halt_provider(false);
-    assert!(eventually(async || confirmed().await > before).await);
+    let confirms = eventually(async || confirmed().await > before);
+    assert!(confirms.await, "{}{}", first.log(), second.log());
     sleep(Duration::from_secs(2)).await;
     wire.mend();
 
