@@ -63,9 +63,12 @@ async fn every_message_is_on_disk_and_the_user_is_told() {
 
     let mut terminal = browser.own_shell(&origin).await;
     assert_eq!(terminal.recorded, json!({"bar": true, "title": true, "container": ""}));
-    terminal.type_keys("read -rs secret\r").await;
-    terminal.until("secret\r\n").await;
-    // The next prompt is to come: what is typed before may be lost.
+    // What is typed while the shell changes how keys are read may be lost: the word comes when nothing is echoed any more.
+    terminal
+        .type_keys("stty -echo; echo re$((1))dy; read -r secret; stty echo\r")
+        .await;
+    terminal.until("re1dy").await;
+    // The next prompt is to come.
     terminal.screen.clear();
     terminal.type_keys("planted-password\r").await;
     terminal.until("$ ").await;
