@@ -11,7 +11,7 @@ use serde::Serialize;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(title = "The report of devplane doctor, schema version 1")]
 struct Report {
-    /// Of this form. A new field does not change it.
+    /// Of this form: one more field is another version.
     schema_version: u32,
     /// Of the executable.
     version: &'static str,
