@@ -203,6 +203,7 @@ test('every control is reached with Tab, is seen to have the keyboard, and lets 
   assert.deepEqual([...answers].sort(), ['Go on working', 'Restart']);
   await page.keyboard.press('Escape');
   await page.locator('#restart-dialog').waitFor({ state: 'hidden' });
+  await page.waitForFunction(() => document.activeElement?.matches('.xterm-helper-textarea'));
   await page.keyboard.type('clear; echo free-$((1+1))-');
   await page.keyboard.press('Enter');
   await user.see(/^free-2-$/m);
