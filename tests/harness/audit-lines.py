@@ -24,12 +24,13 @@ def audit_lines(log):
 
 def main():
     schema = json.loads(SCHEMA.read_text())
-    validator = validator_for(schema)
-    validator.check_schema(schema)
+    kind = validator_for(schema)
+    kind.check_schema(schema)
+    validator = kind(schema)
     count, wrong = 0, 0
     for line in audit_lines(sys.stdin):
         count += 1
-        for error in validator(schema).iter_errors(line):
+        for error in validator.iter_errors(line):
             wrong += 1
             print(f"{error.message}: {json.dumps(line)}")
     print(f"{count} audit lines, {wrong} violations")
