@@ -1,6 +1,7 @@
 //! The custom resource: what a Workspace asks for, and what became of it.
 
 pub mod account_right;
+pub mod close_code;
 pub mod egress;
 pub mod hint;
 pub mod pod_settings;

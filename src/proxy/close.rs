@@ -1,5 +1,7 @@
 //! How one side ended becomes the close frame of the other (RFC 6455, section 7.4).
 
+use crate::api::close_code;
+
 /// A close code and a reason for people, of at most 123 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Close {
@@ -17,20 +19,22 @@ impl Close {
     pub const RESTART: Self = Self::new(1012, "the gateway restarts");
     /// The client tries again later, when this or another replica knows again who may enter.
     pub const LOST_TOUCH: Self = Self::new(1013, "the gateway has lost touch with the cluster");
-    /// A code of this program's own: the session is over, sign in again.
-    pub const SIGNED_OUT: Self = Self::new(4401, "the session has ended; sign in again");
+    /// The session is over, sign in again.
+    pub const SIGNED_OUT: Self = Self::new(close_code::SIGNED_OUT, "the session has ended; sign in again");
     /// The same, as nobody has used it for long: who comes back says so, and not the page by itself.
-    pub const SESSION_IDLE: Self = Self::new(4401, "idle");
-    /// Another one: the user may not enter; our page says why when it is loaded again.
-    pub const FORBIDDEN: Self = Self::new(4403, "you may not enter; load the page again");
+    pub const SESSION_IDLE: Self = Self::new(close_code::SIGNED_OUT, "idle");
+    /// Our page says why when it is loaded again.
+    pub const FORBIDDEN: Self = Self::new(close_code::FORBIDDEN, "you may not enter; load the page again");
     /// The same, as an administrator has suspended the workspace.
-    pub const SUSPENDED: Self = Self::new(4403, "the workspace was suspended");
-
-    /// Another one: what is said can't be recorded, and must be.
-    pub const NOT_RECORDED: Self = Self::new(4503, "the session can't be recorded, so it was ended");
-
-    /// Another one: the user has too many terminals open.
-    pub const TOO_MANY: Self = Self::new(4429, "too many terminals of yours are open; close another one");
+    pub const SUSPENDED: Self = Self::new(close_code::FORBIDDEN, "the workspace was suspended");
+    pub const NOT_RECORDED: Self = Self::new(
+        close_code::NOT_RECORDED,
+        "the session can't be recorded, so it was ended",
+    );
+    pub const TOO_MANY: Self = Self::new(
+        close_code::TOO_MANY,
+        "too many terminals of yours are open; close another one",
+    );
     /// The gateway has no place for another terminal; the client tries again later.
     pub const FULL: Self = Self::new(1013, "as many terminals are open here as there may be");
 
@@ -40,9 +44,9 @@ impl Close {
     pub const RATE_LIMITED: Self = Self::new(1013, "terminals were opened too often; this takes a moment");
     pub const NO_PROVIDER: Self = Self::new(1013, "the identity provider can't be reached");
 
-    /// Another one: the workspace is being stopped; `word` says why, for programs.
+    /// The workspace is being stopped; `word` says why, for programs.
     pub const fn stopped(word: &'static str) -> Self {
-        Self::new(4410, word)
+        Self::new(close_code::STOPPED, word)
     }
 
     const fn new(code: u16, reason: &'static str) -> Self {

@@ -9,6 +9,7 @@ use super::super::outside::provider::{Contact, Seen};
 use super::super::outside::public::{self, Handshake};
 use super::super::values::Values;
 use super::images::SOON;
+use crate::api::close_code::SIGNED_OUT;
 use crate::clock::{Clock, SystemClock};
 use crate::tls::facts::Facts;
 use hyper::Response;
@@ -313,7 +314,7 @@ async fn websocket(context: Arc<Context>) -> Status {
     Status::fail(
         format!("WebSockets do not get through to {url}ws: {lost}"),
         found,
-        format!("one that the gateway closes with {}", public::SIGNED_OUT),
+        format!("one that the gateway closes with {SIGNED_OUT}"),
         Fix::words(
             "let every proxy on the way pass WebSockets on: HTTP/1.1 with Upgrade and Connection to the gateway, and all Sec-WebSocket headers",
         ),

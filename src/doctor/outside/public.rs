@@ -21,8 +21,6 @@ const LIMITS: Limits = Limits {
     bytes: 1 << 20,
 };
 const DEPLOYMENT: &str = "workspace-gateway";
-/// By which the gateway closes the terminal of a page that nobody is signed in at.
-pub const SIGNED_OUT: u16 = 4401;
 /// Any 16 bytes (RFC 6455, section 4.1): nobody is in between who could mistake it for another's.
 const KEY: &str = "ZGV2cGxhbmUtZG9jdG9yLQ==";
 
