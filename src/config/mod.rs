@@ -12,6 +12,7 @@ pub mod egress;
 pub mod entry;
 pub mod gateway;
 pub mod limits;
+mod metadata_key;
 pub mod operator;
 mod pod;
 pub mod reader;

@@ -1,6 +1,6 @@
 //! A JSON text becomes checked [`PodSettings`].
 
-use super::syntax;
+use super::{metadata_key, syntax};
 use crate::api::pod_settings::{Mount, MountSource, PodSettings};
 use crate::units::quantity::Quantity;
 use serde_json::Value;
@@ -17,17 +17,6 @@ const OWN_ENVIRONMENT: &[&str] = &[
     "USER_ID",
     "npm_config_registry",
 ];
-const OWN_LABELS: &[&str] = &["app", "managed-by", "user"];
-const OWN_DOMAIN: &str = "workspace.devplane.io/";
-/// Domains, and beginnings, of the annotations by which the kubelet and container runtimes take what a container may do: profiles of AppArmor and
-/// seccomp (Kubernetes' own from before there were fields, and CRI-O's), devices and namespaces (CRI-O, crun).
-const SECURITY_DOMAINS: &[&str] = &[
-    "container.apparmor.security.beta.kubernetes.io",
-    "container.seccomp.security.alpha.kubernetes.io",
-    "seccomp.security.alpha.kubernetes.io",
-    "seccomp-profile.kubernetes.cri-o.io",
-];
-const SECURITY_BEGINNINGS: &[&str] = &["io.kubernetes.cri-o.", "run.oci."];
 /// Directories that are the workspace's own; nothing may lie over them.
 const OWN_DIRECTORIES: &[&str] = &["/workspace", "/tmp", "/etc/ssl/certs/custom", "/etc/devplane"];
 
@@ -102,16 +91,8 @@ fn check(settings: &PodSettings) -> Result<(), String> {
     for name in image_pull_secrets {
         syntax::dns_subdomain(name).map_err(|expected| format!("{expected} in imagePullSecrets, not {name:?}"))?;
     }
-    for key in labels.keys().chain(annotations.keys()) {
-        if OWN_LABELS.contains(&key.as_str()) || key.starts_with(OWN_DOMAIN) {
-            return Err(format!("no label or annotation {key}: it is the operator's own"));
-        }
-    }
-    if let Some(key) = annotations.keys().find(|key| changes_security(key)) {
-        return Err(format!(
-            "no annotation {key}: it would change the security context, which is the operator's own"
-        ));
-    }
+    labels.keys().try_for_each(|key| metadata_key::label(key))?;
+    annotations.keys().try_for_each(|key| metadata_key::annotation(key))?;
     for name in env.keys() {
         let is_name = !name.is_empty() && !name.contains('=') && name.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_name || OWN_ENVIRONMENT.contains(&name.as_str()) {
@@ -139,34 +120,17 @@ fn check(settings: &PodSettings) -> Result<(), String> {
     tmp_size_limit.as_deref().map_or(Ok(()), check_quantity)
 }
 
-fn changes_security(annotation: &str) -> bool {
-    let domain = annotation.split_once('/').map_or(annotation, |(domain, _)| domain);
-    SECURITY_DOMAINS.contains(&domain)
-        || SECURITY_BEGINNINGS
-            .iter()
-            .any(|beginning| annotation.starts_with(beginning))
-}
-
 /// Kubernetes' `IsExtendedResourceName`: a qualified name with a domain that is not Kubernetes' own, and that can stand in a quota behind `requests.`.
 fn check_extended_resource(name: &str) -> Result<(), String> {
-    let is_extended = |(domain, rest): (&str, &str)| {
-        let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-        let bytes = rest.as_bytes();
-        let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
-        let of_kubernetes = name.contains("kubernetes.io/") || name.starts_with("requests.");
-        !of_kubernetes
-            && syntax::dns_subdomain(&format!("requests.{domain}")).is_ok()
-            && bytes.len() <= 63
-            && edge(bytes.first())
-            && edge(bytes.last())
-            && bytes.iter().all(fits)
-    };
-    if name.split_once('/').is_some_and(is_extended) {
-        return Ok(());
+    let of_kubernetes = name.contains("kubernetes.io/") || name.starts_with("requests.");
+    match syntax::qualified_name(name) {
+        Ok((Some(domain), _)) if !of_kubernetes && syntax::dns_subdomain(&format!("requests.{domain}")).is_ok() => {
+            Ok(())
+        }
+        _ => Err(format!(
+            "names with the domain of their maker, such as nvidia.com/gpu, in extendedResources, unlike {name:?}"
+        )),
     }
-    Err(format!(
-        "names with the domain of their maker, such as nvidia.com/gpu, in extendedResources, unlike {name:?}"
-    ))
 }
 
 fn check_directory(path: &str) -> Result<(), String> {
@@ -191,6 +155,9 @@ fn check_quantity(text: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+    use std::sync::LazyLock;
 
     #[test]
     fn every_field_is_taken() {
@@ -225,28 +192,10 @@ mod tests {
             ),
             (
                 r#"{"annotations": {"container.apparmor.security.beta.kubernetes.io/workspace": "unconfined"}}"#,
-                "no annotation container.apparmor.security.beta.kubernetes.io/workspace: it would change the security context",
+                "no annotation container.apparmor.security.beta.kubernetes.io/workspace: nodes might read from it what would change the security context",
             ),
-            (
-                r#"{"annotations": {"seccomp.security.alpha.kubernetes.io/pod": "unconfined"}}"#,
-                "the security context",
-            ),
-            (
-                r#"{"annotations": {"container.seccomp.security.alpha.kubernetes.io/workspace": "unconfined"}}"#,
-                "the security context",
-            ),
-            (
-                r#"{"annotations": {"seccomp-profile.kubernetes.cri-o.io/POD": "registry.test/p:1"}}"#,
-                "the security context",
-            ),
-            (
-                r#"{"annotations": {"io.kubernetes.cri-o.Devices": "/dev/fuse"}}"#,
-                "the security context",
-            ),
-            (
-                r#"{"annotations": {"run.oci.keep_original_groups": "1"}}"#,
-                "the security context",
-            ),
+            (r#"{"labels": {"a b": "x"}}"#, "a b"),
+            (r#"{"annotations": {"/a": "x"}}"#, "/a"),
             (r#"{"env": {"USER_ID": "x"}}"#, "USER_ID"),
             (r#"{"env": {"A=B": "x"}}"#, "A=B"),
             (
@@ -285,6 +234,91 @@ mod tests {
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(told), "{text}: {error}");
+        }
+    }
+
+    /// What the chart lets through, so that Helm tells it, and not an operator that does not start.
+    fn chart_takes(field: &str, settings: &Value) -> bool {
+        static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
+            let text = include_str!("../../chart/devplane/values.schema.json");
+            let mut schema: Value = serde_json::from_str(text).unwrap();
+            schema["properties"] = serde_json::json!({"pod": {"$ref": "#/definitions/podSettings"}});
+            jsonschema::validator_for(&schema).unwrap()
+        });
+        SCHEMA.is_valid(&serde_json::json!({"pod": {field: settings}}))
+    }
+
+    fn assert_alike(field: &str, settings: &Value) {
+        let told = parse(&serde_json::json!({field: settings}).to_string());
+        assert_eq!(
+            chart_takes(field, settings),
+            told.is_ok(),
+            "{field} {settings}: {told:?}"
+        );
+    }
+
+    /// The edges of every rule on names: domains of runtimes with something before or behind them, characters and lengths at their ends.
+    fn names() -> impl Strategy<Value = String> {
+        let domain = select(
+            metadata_key::known()
+                .map(str::to_owned)
+                .chain(["x.test", "requests", "a", "A.test", "-a", "a..b", ""].map(str::to_owned))
+                .chain([62, 63, 64].map(|length| "a".repeat(length)))
+                .chain([9, 10].map(|last| format!("{0}.{0}.{0}.{1}", "a".repeat(58), "a".repeat(58 + last))))
+                .collect::<Vec<_>>(),
+        );
+        let before = select(vec!["", "x.", "x", ".", "requests."]);
+        let between = select(vec!["", "/", "//", ".x/", "x/", ".", ".x"]);
+        let behind = prop_oneof![
+            select(vec![
+                "",
+                "POD",
+                "gpu",
+                "-",
+                "a b",
+                "user",
+                "app",
+                "safe-to-evict",
+                "egress-bandwidth",
+                "ü"
+            ])
+            .prop_map(str::to_owned),
+            "[a-zA-Z._-]{61,64}",
+        ];
+        (before, domain, between, behind)
+            .prop_map(|(before, domain, between, behind)| [before, &domain, between, &behind].concat())
+    }
+
+    proptest! {
+        #[test]
+        fn the_chart_refuses_what_the_operator_would(name in names(), number in 0..=u64::from(u32::MAX) + 1) {
+            for field in ["labels", "annotations", "env"] {
+                assert_alike(field, &serde_json::json!({&name: "x"}));
+            }
+            for number in [1, number] {
+                assert_alike("extendedResources", &serde_json::json!({&name: number}));
+            }
+        }
+    }
+
+    #[test]
+    fn the_chart_knows_the_names_that_are_the_operator_s_own_and_those_of_nodes() {
+        let own = OWN_ENVIRONMENT.iter().copied().chain(metadata_key::known());
+        for name in own.flat_map(|name| {
+            [
+                name.to_owned(),
+                format!("{name}/x"),
+                format!("x.{name}/x"),
+                format!("{name}x"),
+            ]
+        }) {
+            for field in ["labels", "annotations", "env"] {
+                assert_alike(field, &serde_json::json!({&name: "x"}));
+            }
+            assert_alike("extendedResources", &serde_json::json!({&name: 1}));
+        }
+        for number in [0, 1, u64::from(u32::MAX), u64::from(u32::MAX) + 1] {
+            assert_alike("extendedResources", &serde_json::json!({"nvidia.com/gpu": number}));
         }
     }
 }

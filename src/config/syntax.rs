@@ -56,6 +56,23 @@ pub fn dns_subdomain(text: &str) -> Result<String, String> {
     }
 }
 
+/// A key of labels, annotations and resources: a name, behind a domain and `/` or alone (Kubernetes' `IsQualifiedName`); returns both.
+pub fn qualified_name(text: &str) -> Result<(Option<&str>, &str), String> {
+    let (domain, name) = match text.split_once('/') {
+        Some((domain, name)) => (Some(domain), name),
+        None => (None, text),
+    };
+    let bytes = name.as_bytes();
+    let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    let is_name = bytes.len() <= 63 && edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(fits);
+    if is_name && domain.is_none_or(|domain| dns_subdomain(domain).is_ok()) {
+        Ok((domain, name))
+    } else {
+        Err("a name of at most 63 letters, digits, '-', '_' and '.', alone or behind a domain and '/'".to_owned())
+    }
+}
+
 pub fn http_url(text: &str) -> Result<String, String> {
     let expected = || "an http or https URL".to_owned();
     let url = Url::parse(text).map_err(|_| expected())?;
