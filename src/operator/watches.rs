@@ -56,16 +56,18 @@ pub fn start(
             |claim| Some(Arc::new(seen::claim(claim))),
             |claim: &PersistentVolumeClaim, _| {
                 // Its owner, or the one that has left it.
-                let left_by = || claim.annotations().get(labels::WORKSPACE_NAME);
-                let name = owner(claim).or_else(left_by);
-                name.map(|name| refer_to(claim, name)).into_iter().collect()
+                let left_by = || {
+                    let name = claim.annotations().get(labels::WORKSPACE_NAME)?;
+                    Some(ObjectRef::new(name).within(&claim.namespace().unwrap_or_default()))
+                };
+                owner(claim).or_else(left_by).into_iter().collect()
             },
         ),
         pods: watches.add(
             namespace,
             managed(),
             |pod| Some(Arc::new(SeenPod::of(&pod))),
-            |pod: &Pod, _| owners(pod),
+            |pod: &Pod, _| owner(pod).into_iter().collect(),
         ),
         config_maps: watches.add(
             namespace,
@@ -145,7 +147,9 @@ impl Watches<'_> {
         K: Decided + Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
     {
         let keep = move |object: K| Some(Arc::new(seen(&object)));
-        self.add(namespace, managed(), keep, |object, _| owners(object))
+        self.add(namespace, managed(), keep, |object, _| {
+            owner(object).into_iter().collect()
+        })
     }
 }
 
@@ -164,20 +168,11 @@ impl Watches<'_> {
     }
 }
 
-/// The name of the Workspace that it belongs to.
-fn owner<K: Resource>(object: &K) -> Option<&String> {
+/// The Workspace that it belongs to, with its uid: when it is gone, that is what the operator has remembered it by.
+fn owner<K: Resource>(object: &K) -> Option<WorkspaceRef> {
     let mut owners = object.owner_references().iter();
-    let owner = owners.find(|owner| owner.controller == Some(true) && owner.kind == Workspace::kind(&()))?;
-    Some(&owner.name)
-}
-
-fn owners<K: Resource>(object: &K) -> Vec<WorkspaceRef> {
-    owner(object).map(|name| refer_to(object, name)).into_iter().collect()
-}
-
-/// The Workspace of this name that is where `object` is.
-fn refer_to<K: Resource>(object: &K, name: &str) -> WorkspaceRef {
-    ObjectRef::new(name).within(&object.namespace().unwrap_or_default())
+    let controller = owners.find(|owner| owner.controller == Some(true))?;
+    ObjectRef::from_owner_ref(object.meta().namespace.as_deref(), controller, ())
 }
 
 /// An item for each change of what is known.
@@ -212,4 +207,23 @@ fn uses_ca_bundle(workspace: &Workspace, name: &str, settings: &WorkspaceSetting
 fn has_session_at(workspace: &Workspace, gateway: &str) -> bool {
     let sessions = workspace.status.iter().flat_map(|status| &status.sessions);
     sessions.into_iter().any(|session| session.gateway == gateway)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_change_concerns_the_workspace_that_controls_the_object() {
+        let referred = |kind: &str, controller: bool| {
+            let pod = json!({"metadata": {"namespace": "workspaces", "ownerReferences": [
+                {"apiVersion": "workspace.devplane.io/v1alpha1", "kind": kind, "name": "dev1", "uid": "u", "controller": controller}]}});
+            owner::<Pod>(&serde_json::from_value(pod).unwrap())
+        };
+        let workspace = referred("Workspace", true).unwrap();
+        assert_eq!(workspace, ObjectRef::new("dev1").within("workspaces"));
+        assert_eq!(workspace.extra.uid.as_deref(), Some("u"));
+        assert_eq!((referred("Workspace", false), referred("Other", true)), (None, None));
+    }
 }
