@@ -100,6 +100,9 @@ async fn idle_workspaces_cost_no_request_and_a_restart_no_write() {
     quiet(&operator, WORKSPACES).await;
 
     let before = counts(&site.client).await;
+    // The cluster's ranges are set (CLUSTER_CIDRS): of a node that joins the operator does not even hear.
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "joins"}, "spec": {"podCIDRs": ["10.244.7.0/24"]}});
+    site.server.kubectl_ok(&["create", "-f", "-"], Some(&node.to_string()));
     tokio::time::sleep(Duration::from_secs(15)).await;
     let idle = since(&before, &counts(&site.client).await);
     let others: Vec<String> = of_our_kinds(&idle)

@@ -100,7 +100,7 @@ impl Lane {
             "{id} leaves {:#?}",
             self.objects(id).await
         );
-        drop(operator);
+        operator.end().await;
         let made = proxy.made().into_iter();
         let made = made.map(|(object, times)| (object.replace(id, "ID"), times)).collect();
         (Outcome { objects, made }, proxy.writes().len())
@@ -169,12 +169,15 @@ fn operator(site: &Site, proxy: &Proxy) -> Operator {
     site.operator(&[("KUBECONFIG", proxy.kubeconfig().to_str().unwrap())])
 }
 
-/// Ends the operator, by SIGKILL, when it is dropped.
+/// An operator that is started again whenever it is killed.
 struct Supervised(JoinHandle<()>);
 
-impl Drop for Supervised {
-    fn drop(&mut self) {
+impl Supervised {
+    /// Kills the operator for good, and waits until it has ended: it must not go on in the next life. Panics when its audit lines are wrong.
+    async fn end(self) {
         self.0.abort();
+        let ended = self.0.await.unwrap_err();
+        assert!(ended.is_cancelled(), "{ended}");
     }
 }
 

@@ -1,5 +1,6 @@
-//! Two operators, and the one that leads is killed in the middle of its work.
+//! Two operators, and the one that leads is killed.
 
+use crate::eventually::eventually;
 use crate::operator::{Operator, Site, phase, spec};
 use crate::proxy::Proxy;
 use devplane::api::Phase;
@@ -79,4 +80,42 @@ async fn the_other_one_finishes_what_the_leader_began() {
     let twice: Vec<_> = made.iter().filter(|(_, times)| **times != 1).collect();
     assert!(twice.is_empty(), "made more than once: {twice:?}");
     assert_eq!(made.len(), WORKSPACES * OBJECTS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_two_operators_leads_and_the_other_takes_over() {
+    let site = Site::new("leader").await;
+    let leads = |name: &str| {
+        let holder = site.server.kubectl(
+            &[
+                "get",
+                "lease",
+                "workspace-operator",
+                "-n",
+                "leader",
+                "-o",
+                "jsonpath={.spec.holderIdentity}",
+            ],
+            None,
+        );
+        String::from_utf8_lossy(&holder.stdout) == name
+    };
+    let mut first = Some(site.operator(&[("LEADER_ELECT", "true"), ("POD_NAME", "first")]));
+    assert!(eventually(async || leads("first")).await);
+    let second = site.operator(&[("LEADER_ELECT", "true"), ("POD_NAME", "second")]);
+    site.apply("dev1", &spec("dev1"));
+    site.until("dev1", "made", |w| {
+        w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
+    })
+    .await;
+    assert!(!second.log().contains("leadership acquired"));
+    // SIGKILL: nothing is given up, the Lease has to run out.
+    drop(first.take());
+    assert!(eventually(async || leads("second")).await, "{}", second.log());
+    site.apply("dev2", &spec("dev2"));
+    site.until("dev2", "made", |w| {
+        w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
+    })
+    .await;
+    assert_eq!(second.stop(), Some(0));
 }

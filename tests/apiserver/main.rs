@@ -26,6 +26,7 @@ mod metrics;
 #[path = "../harness/openmetrics.rs"]
 mod openmetrics;
 mod operator;
+mod others;
 mod outage;
 mod pod_security;
 mod proxy;

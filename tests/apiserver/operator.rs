@@ -13,6 +13,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// A namespace with the CustomResourceDefinition installed and the operator's Role in it. The Role, which is the chart's, must suffice: a test fails
 /// when it ends and the API server has forbidden the operator anything in there, unless [`Site::forbids`] says so.
@@ -42,13 +43,56 @@ impl Site {
 
     /// In a namespace that is there already.
     pub async fn within(server: &'static ApiServer, namespace: &str) -> Self {
-        let roles = include_str!("roles.yaml").replace("NAMESPACE", namespace);
-        server.kubectl_ok(&["apply", "-f", "-"], Some(&roles));
-        Self {
+        let site = Self {
             server,
             namespace: namespace.to_owned(),
             client: server.client("admin").await,
             forbids: AtomicBool::new(false),
+        };
+        site.let_operator("list", "workspaces", true);
+        site
+    }
+
+    /// Takes a verb of a resource out of the operator's Role, or gives it back, and waits until that holds.
+    pub fn let_operator(&self, verb: &str, resource: &str, may: bool) {
+        let roles = include_str!("roles.yaml").replace("NAMESPACE", &self.namespace);
+        let mut lines: Vec<String> = roles.lines().map(str::to_owned).collect();
+        if !may {
+            let begins = format!("resources: [{resource}], verbs: [");
+            let rule = lines.iter_mut().find(|line| line.contains(&begins)).unwrap();
+            let (beginning, verbs) = rule.split_once("verbs: [").unwrap();
+            let others = verbs.trim_end_matches("]}").split(", ").filter(|other| *other != verb);
+            // Kubernetes wants one.
+            let others: Vec<&str> = others.chain(["get"]).collect();
+            *rule = format!("{beginning}verbs: [{}]}}", others.join(", "));
+        }
+        self.server.kubectl_ok(&["apply", "-f", "-"], Some(&lines.join("\n")));
+        self.wait_until_operator_may(verb, resource, may);
+    }
+
+    /// The API server's authorizer hears of Roles from a watch: later than whoever has written one.
+    fn wait_until_operator_may(&self, verb: &str, resource: &str, may: bool) {
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let group = if resource == "workspaces" {
+            "workspace.devplane.io"
+        } else {
+            ""
+        };
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+            "spec": {"user": "operator", "resourceAttributes": {
+                "namespace": self.namespace, "group": group, "resource": resource, "subresource": subresource, "verb": verb,
+            }},
+        });
+        let arguments = ["create", "-f", "-", "-o", "jsonpath={.status.allowed}"];
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.server.kubectl_ok(&arguments, Some(&review.to_string())) != may.to_string() {
+            assert!(
+                Instant::now() < deadline,
+                "{verb} {resource} in {}: not {may}",
+                self.namespace
+            );
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
 

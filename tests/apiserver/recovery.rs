@@ -130,16 +130,6 @@ fn wait_until_denied(site: &Site, user: &str) {
     }
 }
 
-fn operator_may_create_pods(site: &Site, may: bool) {
-    let roles = include_str!("roles.yaml").replace("NAMESPACE", &site.namespace);
-    let roles = if may {
-        roles
-    } else {
-        roles.replace("resources: [pods], verbs: [create, ", "resources: [pods], verbs: [")
-    };
-    site.server.kubectl_ok(&["apply", "-f", "-"], Some(&roles));
-}
-
 fn a_port_that_is_closed() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -167,8 +157,8 @@ const FAULTS: &[Fault] = &[
     Fault {
         id: "forbidden",
         reason: Reason::Forbidden,
-        make: |site, _| operator_may_create_pods(site, false),
-        mend: |site, _| operator_may_create_pods(site, true),
+        make: |site, _| site.let_operator("create", "pods", false),
+        mend: |site, _| site.let_operator("create", "pods", true),
     },
     Fault {
         id: "policy",

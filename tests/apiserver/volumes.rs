@@ -198,3 +198,66 @@ async fn a_volume_is_kept_though_something_else_in_the_spec_is_wrong() {
     );
     assert_eq!(left.labels()["workspace.devplane.io/reclaim-policy"], "Retain");
 }
+
+/// With the API server's own admission: a claim grows only where its StorageClass allows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_grows_where_its_storage_class_allows() {
+    let site = Site::new("grow").await;
+    site.forbids();
+    let _operator = site.operator(&[]);
+    for (id, expandable) in [("dev1", true), ("dev2", false)] {
+        let class = json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": format!("grow-{id}")},
+            "provisioner": "none.test", "allowVolumeExpansion": expandable,
+        });
+        site.server.kubectl_ok(&["apply", "-f", "-"], Some(&class.to_string()));
+        let mut spec = spec(id);
+        spec["persistence"] = json!({"storageClass": format!("grow-{id}")});
+        site.apply(id, &spec);
+        let claim = format!("{id}-workspace-pvc");
+        let claims = claims(&site);
+        assert!(eventually(async || claims.get_opt(&claim).await.unwrap().is_some()).await);
+        // What the volume controller would write.
+        let bound = json!({"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}});
+        claims
+            .patch_status(&claim, &PatchParams::default(), &Patch::Merge(bound))
+            .await
+            .unwrap();
+        let size = |w: &Workspace| {
+            let condition = w
+                .status
+                .as_ref()
+                .and_then(|s| s.condition(ConditionType::VolumeSizeAsRequested));
+            condition.map(|condition| condition.reason.clone()).unwrap_or_default()
+        };
+        site.until(id, "AsRequested", |w| size(w) == "AsRequested").await;
+        spec["resources"]["storage"] = json!("3Gi");
+        site.apply(id, &spec);
+        let asked = async || {
+            let claim = claims.get(&claim).await.unwrap();
+            claim.spec.unwrap().resources.unwrap().requests.unwrap()["storage"]
+                .0
+                .clone()
+        };
+        if expandable {
+            site.until(id, "Resizing", |w| size(w) == "Resizing").await;
+            assert!(eventually(async || asked().await == "3Gi").await);
+            let grown = json!({"status": {"capacity": {"storage": "3Gi"}}});
+            claims
+                .patch_status(&claim, &PatchParams::default(), &Patch::Merge(grown))
+                .await
+                .unwrap();
+            site.until(id, "AsRequested", |w| size(w) == "AsRequested").await;
+        } else {
+            let refused = site.until(id, "ResizeRefused", |w| size(w) == "ResizeRefused").await;
+            let status = refused.status.unwrap();
+            let condition = status.condition(ConditionType::VolumeSizeAsRequested).unwrap();
+            assert!(condition.message.contains("storageclass"), "{}", condition.message);
+            assert_ne!(status.phase, Some(Phase::Failed));
+            assert_eq!(asked().await, "1Gi");
+        }
+        spec["resources"]["storage"] = json!("500Mi");
+        site.apply(id, &spec);
+        site.until(id, "CantShrink", |w| size(w) == "CantShrink").await;
+    }
+}

@@ -7,7 +7,7 @@ use devplane::api::status::{ConditionType, StopReason};
 use devplane::api::{Phase, Workspace};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const OWNED: &str = "serviceaccounts,roles,rolebindings,networkpolicies,services,persistentvolumeclaims,pods";
 
@@ -159,60 +159,6 @@ async fn a_second_operator_finds_nothing_to_write() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_someone_changed_or_deleted_is_put_right() {
-    let site = Site::new("drift").await;
-    let _operator = site.operator(&[]);
-    site.apply("dev1", &spec("dev1"));
-    site.until("dev1", "made", |w| {
-        w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
-    })
-    .await;
-    let open = r#"{"spec":{"policyTypes":["Ingress"],"ingress":[{}],"podSelector":{"matchLabels":{"no":"pod"}}}}"#;
-    site.server.kubectl_ok(
-        &[
-            "patch",
-            "networkpolicy",
-            "dev1-workspace-deny-all",
-            "-n",
-            "drift",
-            "--type=merge",
-            "-p",
-            open,
-        ],
-        None,
-    );
-    site.server
-        .kubectl_ok(&["delete", "service", "dev1-workspace-svc", "-n", "drift"], None);
-    assert!(
-        eventually(async || {
-            let policy = site.server.kubectl_ok(
-                &[
-                    "get",
-                    "networkpolicy",
-                    "dev1-workspace-deny-all",
-                    "-n",
-                    "drift",
-                    "-o",
-                    "json",
-                ],
-                None,
-            );
-            let policy: Value = serde_json::from_str(&policy).unwrap();
-            let closed = policy["spec"]["ingress"].is_null()
-                && policy["spec"]["policyTypes"] == json!(["Ingress", "Egress"])
-                && policy["spec"]["podSelector"]["matchLabels"]["no"].is_null();
-            closed
-                && site
-                    .server
-                    .kubectl(&["get", "service", "dev1-workspace-svc", "-n", "drift"], None)
-                    .status
-                    .success()
-        })
-        .await
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_spec_is_told_of_and_mended() {
     let site = Site::new("invalid").await;
     let _operator = site.operator(&[]);
@@ -246,148 +192,6 @@ async fn a_wrong_spec_is_told_of_and_mended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_belongs_to_someone_else_is_left_alone() {
-    let site = Site::new("conflict").await;
-    let foreign = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"dev1-workspace-pod","namespace":"conflict","labels":{"app":"workspace","managed-by":"devplane"}},
-        "spec":{"containers":[{"name":"c","image":"i"}]}}"#;
-    site.server.kubectl_ok(&["create", "-f", "-"], Some(foreign));
-    let before = site.pods().get("dev1-workspace-pod").await.unwrap();
-    let _operator = site.operator(&[]);
-    site.apply("dev1", &spec("dev1"));
-    let failed = site.until("dev1", "Failed", |w| reason(w) == "NameConflict").await;
-    assert!(
-        failed
-            .status
-            .as_ref()
-            .unwrap()
-            .message
-            .contains("Pod dev1-workspace-pod")
-    );
-    let after = site.pods().get("dev1-workspace-pod").await.unwrap();
-    assert_eq!(before.resource_version(), after.resource_version());
-
-    site.pods()
-        .delete("dev1-workspace-pod", &DeleteParams::default().grace_period(0))
-        .await
-        .unwrap();
-    // It is looked at again after a minute; an administrator who touches the Workspace need not wait.
-    site.server
-        .kubectl_ok(&["annotate", "workspace", "dev1", "-n", "conflict", "touched=1"], None);
-    site.until("dev1", "Creating", |w| phase(w) == Some(Phase::Creating))
-        .await;
-
-    // Without our labels no watch shows it.
-    let foreign = r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"dev2-workspace-svc","namespace":"conflict"},
-        "spec":{"ports":[{"port":80}]}}"#;
-    site.server.kubectl_ok(&["create", "-f", "-"], Some(foreign));
-    let version = || {
-        let arguments = [
-            "get",
-            "service",
-            "dev2-workspace-svc",
-            "-n",
-            "conflict",
-            "-o",
-            "jsonpath={.metadata.resourceVersion}",
-        ];
-        site.server.kubectl_ok(&arguments, None)
-    };
-    let before = version();
-    site.apply("dev2", &spec("dev2"));
-    let failed = site.until("dev2", "Failed", |w| reason(w) == "NameConflict").await;
-    assert!(
-        failed
-            .status
-            .as_ref()
-            .unwrap()
-            .message
-            .contains("Service dev2-workspace-svc")
-    );
-    assert_eq!(version(), before);
-    site.server
-        .kubectl_ok(&["delete", "service", "dev2-workspace-svc", "-n", "conflict"], None);
-    site.until("dev2", "Creating", |w| phase(w) == Some(Phase::Creating))
-        .await;
-}
-
-/// Its pod is still ending, as a node takes its time.
-#[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_made_anew_waits_for_the_pod_of_the_earlier_one() {
-    let site = Site::new("anew").await;
-    site.server.collect_garbage();
-    let operator = site.operator(&[]);
-    site.create("dev1", &spec("dev1")).await;
-    site.runs("dev1").await;
-    let pod = "dev1-workspace-pod";
-    let slow = |finalizers: Value| Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
-    let hold = slow(json!(["test.example/node"]));
-    site.pods().patch(pod, &PatchParams::default(), &hold).await.unwrap();
-    site.workspaces()
-        .delete("dev1", &DeleteParams::default())
-        .await
-        .unwrap();
-    let gone = eventually(async || site.workspaces().get_opt("dev1").await.unwrap().is_none()).await;
-    assert!(gone, "{}", operator.log());
-    site.create("dev1", &spec("dev1")).await;
-    let message = |workspace: &Workspace| workspace.status.as_ref().map(|status| status.message.clone());
-    let waits = site
-        .until("dev1", "waiting", |w| {
-            message(w).is_some_and(|message| message.contains("pod of an earlier Workspace of this name to end"))
-        })
-        .await;
-    assert_eq!(
-        (phase(&waits), reason(&waits)),
-        (Some(Phase::Creating), "Progressing".into())
-    );
-    assert_eq!(waits.status.unwrap().pod_name, "", "it is another one's");
-    site.pods()
-        .patch(pod, &PatchParams::default(), &slow(json!(null)))
-        .await
-        .unwrap();
-    site.runs("dev1").await;
-    let events = site.kubectl(&["get", "events", "-o", "jsonpath={.items[*].reason}"]);
-    assert!(!events.contains("NameConflict"), "{events}");
-    assert!(!operator.log().contains("NameConflict"), "{}", operator.log());
-}
-
-/// No watch of ours tells of Secrets, nor of what has lost its labels: the API server says that the name is taken.
-#[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_made_anew_waits_for_what_no_watch_shows() {
-    let site = Site::new("anew-unseen").await;
-    site.server.collect_garbage();
-    let operator = site.operator(&[]);
-    for held in ["secret/dev1-workspace-tls", "service/dev1-workspace-svc"] {
-        site.create("dev1", &spec("dev1")).await;
-        site.runs("dev1").await;
-        let change = |metadata: Value| {
-            let patch = json!({ "metadata": metadata }).to_string();
-            site.kubectl(&["patch", held, "--type=merge", "-p", &patch])
-        };
-        change(json!({"labels": null, "finalizers": ["test.example/slow"]}));
-        let workspaces = site.workspaces();
-        workspaces.delete("dev1", &DeleteParams::default()).await.unwrap();
-        let gone = eventually(async || {
-            let pod = site.pods().get_opt("dev1-workspace-pod").await.unwrap();
-            workspaces.get_opt("dev1").await.unwrap().is_none() && pod.is_none()
-        });
-        assert!(gone.await, "{}", operator.log());
-        site.create("dev1", &spec("dev1")).await;
-        let waits = site
-            .until("dev1", "waiting", |w| phase(w) == Some(Phase::Creating))
-            .await;
-        assert_eq!(reason(&waits), "Progressing", "{held}");
-        let pod = site.pods().get_opt("dev1-workspace-pod").await.unwrap();
-        assert!(pod.is_none(), "made beside {held} of an earlier one");
-        change(json!({"finalizers": null}));
-        site.runs("dev1").await;
-        workspaces.delete("dev1", &DeleteParams::default()).await.unwrap();
-        let left = || site.kubectl(&["get", "pods,secrets,services", "-l", "user=dev1", "-o", "name"]);
-        assert!(eventually(async || left().is_empty()).await, "{}", left());
-    }
-    assert!(!operator.log().contains("NameConflict"), "{}", operator.log());
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn another_image_replaces_the_pod_and_keeps_the_volume() {
     let site = Site::new("image").await;
     let first = site.operator(&[]);
@@ -415,44 +219,6 @@ async fn another_image_replaces_the_pod_and_keeps_the_volume() {
         None,
     );
     assert_eq!(claim, kept);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_of_two_operators_leads_and_the_other_takes_over() {
-    let site = Site::new("leader").await;
-    let leads = |name: &str| {
-        let holder = site.server.kubectl(
-            &[
-                "get",
-                "lease",
-                "workspace-operator",
-                "-n",
-                "leader",
-                "-o",
-                "jsonpath={.spec.holderIdentity}",
-            ],
-            None,
-        );
-        String::from_utf8_lossy(&holder.stdout) == name
-    };
-    let mut first = Some(site.operator(&[("LEADER_ELECT", "true"), ("POD_NAME", "first")]));
-    assert!(eventually(async || leads("first")).await);
-    let second = site.operator(&[("LEADER_ELECT", "true"), ("POD_NAME", "second")]);
-    site.apply("dev1", &spec("dev1"));
-    site.until("dev1", "made", |w| {
-        w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
-    })
-    .await;
-    assert!(!second.log().contains("leadership acquired"));
-    // SIGKILL: nothing is given up, the Lease has to run out.
-    drop(first.take());
-    assert!(eventually(async || leads("second")).await, "{}", second.log());
-    site.apply("dev2", &spec("dev2"));
-    site.until("dev2", "made", |w| {
-        w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
-    })
-    .await;
-    assert_eq!(second.stop(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -566,68 +332,4 @@ fn noted_at(workspace: &Workspace, time: &str) -> bool {
         .as_ref()
         .and_then(|status| status.restarted_at.as_ref());
     restarted.is_some_and(|at| at.0.to_string() == time)
-}
-
-/// With the API server's own admission: a claim grows only where its StorageClass allows.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_volume_grows_where_its_storage_class_allows() {
-    let site = Site::new("grow").await;
-    site.forbids();
-    let _operator = site.operator(&[]);
-    for (id, expandable) in [("dev1", true), ("dev2", false)] {
-        let class = json!({
-            "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": format!("grow-{id}")},
-            "provisioner": "none.test", "allowVolumeExpansion": expandable,
-        });
-        site.server.kubectl_ok(&["apply", "-f", "-"], Some(&class.to_string()));
-        let mut spec = spec(id);
-        spec["persistence"] = json!({"storageClass": format!("grow-{id}")});
-        site.apply(id, &spec);
-        let claim = format!("{id}-workspace-pvc");
-        let claims: kube::Api<k8s_openapi::api::core::v1::PersistentVolumeClaim> =
-            kube::Api::namespaced(site.client.clone(), "grow");
-        assert!(eventually(async || claims.get_opt(&claim).await.unwrap().is_some()).await);
-        // What the volume controller would write.
-        let bound = json!({"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}});
-        claims
-            .patch_status(&claim, &PatchParams::default(), &Patch::Merge(bound))
-            .await
-            .unwrap();
-        let size = |w: &Workspace| {
-            let condition = w
-                .status
-                .as_ref()
-                .and_then(|s| s.condition(ConditionType::VolumeSizeAsRequested));
-            condition.map(|condition| condition.reason.clone()).unwrap_or_default()
-        };
-        site.until(id, "AsRequested", |w| size(w) == "AsRequested").await;
-        spec["resources"]["storage"] = json!("3Gi");
-        site.apply(id, &spec);
-        let asked = async || {
-            let claim = claims.get(&claim).await.unwrap();
-            claim.spec.unwrap().resources.unwrap().requests.unwrap()["storage"]
-                .0
-                .clone()
-        };
-        if expandable {
-            site.until(id, "Resizing", |w| size(w) == "Resizing").await;
-            assert!(eventually(async || asked().await == "3Gi").await);
-            let grown = json!({"status": {"capacity": {"storage": "3Gi"}}});
-            claims
-                .patch_status(&claim, &PatchParams::default(), &Patch::Merge(grown))
-                .await
-                .unwrap();
-            site.until(id, "AsRequested", |w| size(w) == "AsRequested").await;
-        } else {
-            let refused = site.until(id, "ResizeRefused", |w| size(w) == "ResizeRefused").await;
-            let status = refused.status.unwrap();
-            let condition = status.condition(ConditionType::VolumeSizeAsRequested).unwrap();
-            assert!(condition.message.contains("storageclass"), "{}", condition.message);
-            assert_ne!(status.phase, Some(Phase::Failed));
-            assert_eq!(asked().await, "1Gi");
-        }
-        spec["resources"]["storage"] = json!("500Mi");
-        site.apply(id, &spec);
-        site.until(id, "CantShrink", |w| size(w) == "CantShrink").await;
-    }
 }

@@ -22,7 +22,8 @@ pub struct ApiServer {
     garbage: Once,
 }
 
-/// `{b}` binaries, `{d}` directory, `{e}` and `{p}` etcd's ports, `{a}` the API server's. It takes orders from its standard input.
+/// `{b}` binaries, `{d}` directory, `{e}` and `{p}` etcd's ports, `{a}` the API server's. Its audit log stays one file, which is read as a whole (the size is in
+/// megabytes; the default is some hundred of them). It takes orders from its standard input.
 const OWNER: &str = r#"
 set -u
 # A signal to the whole process group must not end it before the others.
@@ -34,7 +35,7 @@ start() {
   '{b}/kube-apiserver' --bind-address=127.0.0.1 --advertise-address=127.0.0.1 --secure-port={a} --cert-dir='{d}/certs' \
     --etcd-servers=http://127.0.0.1:{e} --service-cluster-ip-range=10.96.0.0/16 --authorization-mode=RBAC --allow-privileged=true \
     --service-account-issuer=https://kubernetes.default.svc --service-account-key-file='{d}/sa.pub' --service-account-signing-key-file='{d}/sa.key' \
-    --audit-policy-file='{d}/audit-policy.yaml' --audit-log-path='{d}/audit.log' \
+    --audit-policy-file='{d}/audit-policy.yaml' --audit-log-path='{d}/audit.log' --audit-log-maxsize=1000000 \
     --token-auth-file='{d}/tokens.csv' --disable-admission-plugins=ServiceAccount --endpoint-reconciler-type=none >>'{d}/apiserver.log' 2>&1 </dev/null & api=$!
 }
 # Not by SIGTERM: an API server whose etcd goes first never ends by itself.
