@@ -8,7 +8,7 @@ use hyper::{Request, Response};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use rustls::ClientConfig;
@@ -75,6 +75,10 @@ fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
     }
 }
 
+/// How long a connection waits for another question: shorter than servers keep one that is idle (5 s is the shortest that is usual), so
+/// that none of them closes it while a question is on its way.
+const KEPT_FOR: Duration = Duration::from_secs(2);
+
 /// Asks over HTTP/1.1, with TLS where the address says https.
 #[derive(Clone)]
 pub struct HttpClient {
@@ -83,7 +87,18 @@ pub struct HttpClient {
 }
 
 impl HttpClient {
+    /// Questions in a row share a connection.
     pub fn new(tls: ClientConfig, limits: Limits) -> Self {
+        Self::keeping(usize::MAX, tls, limits)
+    }
+
+    /// Each question has a connection of its own, for what can't be asked twice: one that was kept may be closed by the server while a
+    /// question is on its way (RFC 9112, section 9.5), and nobody knows then whether it has arrived.
+    pub fn without_reuse(tls: ClientConfig, limits: Limits) -> Self {
+        Self::keeping(0, tls, limits)
+    }
+
+    fn keeping(idle_per_host: usize, tls: ClientConfig, limits: Limits) -> Self {
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()
@@ -91,9 +106,9 @@ impl HttpClient {
             .build();
         Self {
             client: Client::builder(TokioExecutor::new())
-                // One that was kept may be closed by the server while a question is on its way (RFC 9112, section 9.5), and a code or a
-                // refresh token can't be sent twice.
-                .pool_max_idle_per_host(0)
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(KEPT_FOR)
+                .pool_max_idle_per_host(idle_per_host)
                 .build(connector),
             limits,
         }

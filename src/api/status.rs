@@ -133,7 +133,7 @@ pub struct SignIn {
     /// When it is over, unless the identity provider confirms it before (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<Time>,
-    /// When it was last used (RFC 3339), to some minutes.
+    /// When it was last used (RFC 3339), to a sixteenth of a session's idle lifetime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_active: Option<Time>,
     /// A hash of what the identity provider calls its own session.

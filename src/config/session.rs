@@ -25,7 +25,7 @@ pub const SESSION_LIFETIME: Setting = setting("SESSION_LIFETIME", "session.lifet
     .help("how long after signing in a session ends, whatever happens");
 pub const SESSION_IDLE_LIFETIME: Setting = setting("SESSION_IDLE_LIFETIME", "session.idleLifetime")
     .default("8h")
-    .help("how long after the last page or key a session ends; 0 is never");
+    .help("how long after the last page or key a session ends, or up to a sixteenth of that earlier, as uses are noted that often; 0 is never");
 pub const SESSION_REFRESH_INTERVAL: Setting = setting("SESSION_REFRESH_INTERVAL", "session.refreshInterval")
     .default("5m")
     .help("how often the provider is asked whether a session still stands, where it gives refresh tokens");

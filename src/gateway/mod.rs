@@ -31,6 +31,7 @@ pub mod progress;
 mod recording;
 mod refresh;
 mod reject;
+mod requests;
 mod respond;
 pub mod return_path;
 pub mod route;

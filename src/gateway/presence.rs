@@ -5,10 +5,16 @@
 //! most once a minute. The operator takes away what a gateway that died has left.
 
 use super::service::Gateway;
+use super::workspaces::{ApiSnafu, EnsureError, Workspaces};
+use crate::api::Workspace;
 use crate::api::status::TerminalSession;
 use crate::clock::until;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Resource;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use snafu::ResultExt;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -167,6 +173,52 @@ fn time(milliseconds: &AtomicI64) -> Option<Timestamp> {
     (milliseconds != 0).then(|| Timestamp::from_millisecond(milliseconds).ok())?
 }
 
+impl Workspaces {
+    /// Writes which terminals of this gateway are open, and when the workspace was last used, unless the status tells of a later time.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    async fn record_presence(&self, name: &str, word: &Word) -> Result<(), EnsureError> {
+        let Word { sessions, used, left } = word;
+        let before = self
+            .get(name)
+            .and_then(|workspace| workspace.status.clone())
+            .unwrap_or_default();
+        let later = |time: &Option<Timestamp>, before: Option<Time>| time.map(Time).max(before);
+        let times = [
+            ("lastAccessed", later(used, before.last_accessed)),
+            ("lastConnected", later(left, before.last_connected)),
+        ];
+        let mut status = json!({"sessions": sessions});
+        // A null would take away what another gateway has written a moment ago.
+        for (field, time) in times {
+            if let Some(time) = time {
+                status[field] = json!(time);
+            }
+        }
+        let patch = json!({
+            "apiVersion": Workspace::api_version(&()),
+            "kind": Workspace::kind(&()),
+            "metadata": {"name": name},
+            "status": status,
+        });
+        // Forced: of the times, two gateways may be owners.
+        let parameters = PatchParams::apply(&format!("devplane-gateway-{}", self.pod_name)).force();
+        let patched = self.api.patch_status(name, &parameters, &Patch::Apply(patch)).await;
+        patched.map(drop).context(ApiSnafu {
+            operation: "write the terminals of",
+            name,
+        })
+    }
+
+    /// When activity of this workspace was last written, by whichever gateway.
+    fn last_accessed(&self, name: &str) -> Option<Timestamp> {
+        let workspace = self.get(name)?;
+        let last = workspace.status.as_ref()?.last_accessed.as_ref()?;
+        Some(last.0)
+    }
+}
+
 /// Its user is there, without a terminal: written, unless that was done a moment ago, and nobody is listed.
 pub fn note_use(gateway: &Arc<Gateway>, workspace: &str, now: Timestamp) {
     if is_due(gateway.workspaces.last_accessed(workspace), now) {
@@ -179,16 +231,33 @@ fn is_due(last: Option<Timestamp>, now: Timestamp) -> bool {
     last.is_none_or(|last| until(last + WRITE_EVERY, now).is_zero())
 }
 
+/// What the status is to say of one workspace, as far as this gateway knows.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Word {
+    sessions: Vec<TerminalSession>,
+    used: Option<Timestamp>,
+    /// When the last of its terminals was closed.
+    left: Option<Timestamp>,
+}
+
+impl Word {
+    /// What is to be said after this, if it is anything else: what is said already costs no write.
+    fn next(&self, sessions: Vec<TerminalSession>, used: Option<Timestamp>, now: Timestamp) -> Option<Self> {
+        let has_left = sessions.is_empty() && !self.sessions.is_empty();
+        let left = if has_left { Some(now) } else { self.left };
+        let next = Self { sessions, used, left };
+        (next != *self).then_some(next)
+    }
+}
+
 /// Writes what becomes of one workspace until nobody is there any more.
 async fn write(gateway: Arc<Gateway>, workspace: String, place: Arc<Place>) {
     let workspaces = &gateway.workspaces;
     let mut occupants = place.occupants.subscribe();
     occupants.mark_changed();
     let mut tried: Option<Timestamp> = None;
-    let mut occupied = false;
-    let mut left: Option<Timestamp> = None;
+    let mut word = Word::default();
     let mut failures = 0;
-    let mut told: Option<(Vec<TerminalSession>, Option<Timestamp>)> = None;
     loop {
         let in_use = async {
             place.used.notified().await;
@@ -202,22 +271,18 @@ async fn write(gateway: Arc<Gateway>, workspace: String, place: Arc<Place>) {
                 _ => sleep(FIRST_PAUSE * 2u32.saturating_pow(failures - 1).min(32)).await,
             }
         };
-        let is_due = tokio::select! {
-            _ = occupants.changed() => failures > 0,
-            () = in_use => true,
-            () = again => true,
-        };
-        let is_empty = occupants.borrow_and_update().is_empty();
-        let used = time(&place.last_used);
-        tried = used.map(|_| gateway.clock.now());
-        let sessions = place.sessions();
-        if occupied && sessions.is_empty() {
-            left = Some(gateway.clock.now());
+        tokio::select! {
+            _ = occupants.changed() => {}
+            () = in_use => {}
+            () = again => {}
         }
-        occupied = !sessions.is_empty();
-        let is_told = told.as_ref().is_some_and(|told| told.0 == sessions && told.1 == used);
-        if is_due || !is_told {
-            match workspaces.record_presence(&workspace, &sessions, used, left).await {
+        let is_empty = occupants.borrow_and_update().is_empty();
+        let now = gateway.clock.now();
+        let next = word.next(place.sessions(), time(&place.last_used), now);
+        if next.is_some() || failures > 0 {
+            word = next.unwrap_or(word);
+            tried = word.used.map(|_| now);
+            match workspaces.record_presence(&workspace, &word).await {
                 Ok(()) => failures = 0,
                 // Deleted meanwhile.
                 Err(error) if error.is_not_found() => failures = 0,
@@ -226,7 +291,6 @@ async fn write(gateway: Arc<Gateway>, workspace: String, place: Arc<Place>) {
                     tracing::warn!(workspace, %error, "can't write who uses a workspace; it may stop as idle");
                 }
             }
-            told = Some((sessions, used));
         }
         if is_empty && (failures == 0 || failures >= LAST_TRIES) && gateway.presence.leave(&workspace) {
             return;
@@ -240,8 +304,11 @@ pub async fn forget_earlier(gateway: &Gateway) {
         if gateway.presence.is_occupied(&workspace) {
             continue;
         }
-        let now = Some(gateway.clock.now());
-        if let Err(error) = gateway.workspaces.record_presence(&workspace, &[], None, now).await {
+        let nobody = Word {
+            left: Some(gateway.clock.now()),
+            ..Word::default()
+        };
+        if let Err(error) = gateway.workspaces.record_presence(&workspace, &nobody).await {
             tracing::warn!(workspace, %error, "can't take terminals off the list that are no longer open");
         }
     }
@@ -263,5 +330,85 @@ mod tests {
         ] {
             assert_eq!(is_due(last.map(at), at(100)), expected, "{last:?}");
         }
+    }
+
+    fn session(id: usize) -> TerminalSession {
+        TerminalSession {
+            id: id.to_string(),
+            sign_in: String::new(),
+            since: Time(Timestamp::UNIX_EPOCH),
+            last_input: None,
+            client_address: String::new(),
+            user_agent: String::new(),
+            gateway: String::new(),
+        }
+    }
+
+    #[test]
+    fn only_what_is_new_is_said() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let list = |ids: &[usize]| ids.iter().copied().map(session).collect::<Vec<_>>();
+        let word = |ids: &[usize], used: Option<i64>, left: Option<i64>| Word {
+            sessions: list(ids),
+            used: used.map(at),
+            left: left.map(at),
+        };
+        for (said, ids, used, expected) in [
+            // Nobody came, or left before anything was said.
+            (Word::default(), &[][..], None, None),
+            (Word::default(), &[], Some(9), Some(word(&[], Some(9), None))),
+            (Word::default(), &[1], None, Some(word(&[1], None, None))),
+            (word(&[1], Some(9), None), &[1], Some(9), None),
+            (
+                word(&[1], Some(9), None),
+                &[1],
+                Some(10),
+                Some(word(&[1], Some(10), None)),
+            ),
+            (
+                word(&[1], Some(9), None),
+                &[1, 2],
+                Some(9),
+                Some(word(&[1, 2], Some(9), None)),
+            ),
+            (word(&[1, 2], None, None), &[2], None, Some(word(&[2], None, None))),
+            // The last one leaves, which is told once.
+            (
+                word(&[1], Some(9), None),
+                &[],
+                Some(9),
+                Some(word(&[], Some(9), Some(100))),
+            ),
+            (word(&[], Some(9), Some(50)), &[], Some(9), None),
+            (word(&[], None, Some(50)), &[1], None, Some(word(&[1], None, Some(50)))),
+            (word(&[1], None, Some(50)), &[], None, Some(word(&[], None, Some(100)))),
+        ] {
+            assert_eq!(
+                said.next(list(ids), used.map(at), at(100)),
+                expected,
+                "{said:?} {ids:?} {used:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_oldest_terminals_are_listed_and_no_more_than_there_may_be() {
+        let occupant = |session| {
+            Arc::new(Occupant {
+                session,
+                last_input: AtomicI64::new(0),
+            })
+        };
+        let mut occupants: Vec<_> = (0..LISTED + 50).map(|id| occupant(Some(session(id)))).collect();
+        // Who merely listens takes nobody's place.
+        occupants.insert(0, occupant(None));
+        let place = Place {
+            occupants: watch::Sender::new(occupants),
+            used: Notify::new(),
+            last_used: AtomicI64::new(0),
+        };
+        let listed: Vec<_> = place.sessions().into_iter().map(|session| session.id).collect();
+        let oldest: Vec<_> = (0..LISTED).map(|id| id.to_string()).collect();
+        assert_eq!(listed, oldest);
     }
 }

@@ -153,16 +153,10 @@ async fn still_own(
     claimed: &SignIn,
 ) -> Result<(bool, Arc<Workspace>), EnsureError> {
     sleep(TAKEOVER).await;
-    // A write, though it changes nothing but the time: what the watch has shown may be late.
-    let prolonged = |entries: &mut Vec<SignIn>| match known(entries, session) {
-        Some(entry) if entry.refreshing == claimed.refreshing && entry.refreshes == claimed.refreshes => {
-            entry.last_active = entry.last_active.take().max(Some(Time(session.seen)));
-            Change::Write(true)
-        }
-        _ => Change::Leave(false),
-    };
-    let now = gateway.clock.now();
-    gateway.workspaces.change_sign_ins(name, now, prolonged).await
+    let is_ours = |entry: &SignIn| entry.refreshing == claimed.refreshing && entry.refreshes == claimed.refreshes;
+    let (now, workspaces) = (gateway.clock.now(), &gateway.workspaces);
+    let (ours, workspace) = workspaces.touch(name, session, session.seen, now, is_ours).await?;
+    Ok((ours == Some(true), workspace))
 }
 
 /// Whether the token that was refused is still the session's: whose claim was taken over may have written a newer one down meanwhile.
@@ -173,16 +167,10 @@ async fn was_current(
     claimed: &SignIn,
     now: Timestamp,
 ) -> Result<(bool, Arc<Workspace>), EnsureError> {
-    let compared = |entries: &mut Vec<SignIn>| match known(entries, session) {
-        Some(entry) if entry.refreshes != claimed.refreshes => Change::Leave(false),
-        // A write, as above.
-        Some(entry) => {
-            entry.last_active = entry.last_active.take().max(Some(Time(session.seen)));
-            Change::Write(true)
-        }
-        None => Change::Leave(true),
-    };
-    persist(|| gateway.workspaces.change_sign_ins(name, now, compared)).await
+    let is_same = |entry: &SignIn| entry.refreshes == claimed.refreshes;
+    let touch = || gateway.workspaces.touch(name, session, session.seen, now, is_same);
+    let (same, workspace) = persist(touch).await?;
+    Ok((same != Some(false), workspace))
 }
 
 /// Waits until another gateway's question is answered.

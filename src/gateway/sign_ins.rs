@@ -122,19 +122,35 @@ impl Workspaces {
         now: Timestamp,
     ) -> Result<(), EnsureError> {
         let noted_every = self.session_rules.use_noted_every();
-        let noted = |entries: &mut Vec<SignIn>| {
-            // One that is over has none any more.
-            let Some(entry) = known(entries, session) else {
-                return Change::Leave(());
-            };
+        let is_due = |entry: &SignIn| {
             let noted = entry.last_active.as_ref().or(entry.since.as_ref());
-            if noted.is_some_and(|noted| after(noted.0, noted_every) > used) {
-                return Change::Leave(());
-            }
-            entry.last_active = Some(Time(used)).max(entry.last_active.take());
-            Change::Write(())
+            noted.is_none_or(|noted| after(noted.0, noted_every) <= used)
         };
-        self.change_sign_ins(name, now, noted).await.map(drop)
+        self.touch(name, session, used, now, is_due).await.map(drop)
+    }
+
+    /// Notes that a session was used at a time, if its entry is as `expected`; whether it was. `None` says that there is no entry: the
+    /// session is over. What the watch has shown may be late, and the write that comes of this proves that it was not.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn touch(
+        &self,
+        name: &str,
+        session: &Session,
+        used: Timestamp,
+        now: Timestamp,
+        expected: impl Fn(&SignIn) -> bool,
+    ) -> Result<(Option<bool>, Arc<Workspace>), EnsureError> {
+        let touched = |entries: &mut Vec<SignIn>| match known(entries, session) {
+            None => Change::Leave(None),
+            Some(entry) if !expected(entry) => Change::Leave(Some(false)),
+            Some(entry) => {
+                entry.last_active = Some(Time(used)).max(entry.last_active.take());
+                Change::Write(Some(true))
+            }
+        };
+        self.change_sign_ins(name, now, touched).await
     }
 
     /// Ends sessions, on every gateway: by their ids, or by what the provider calls them.

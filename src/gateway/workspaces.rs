@@ -3,24 +3,21 @@
 use super::departures::{Departures, Whose};
 use super::index::{Followed, Index, recorded_owner};
 use super::standing::Over;
-use crate::api::status::TerminalSession;
 use crate::api::workspace::{AiConfig, Persistence, Resources, User};
-use crate::api::{Phase, Workspace, WorkspaceSpec};
-use crate::clock::{Clock, is_ahead};
+use crate::api::{Workspace, WorkspaceSpec};
+use crate::clock::Clock;
 use crate::cluster;
 use crate::cluster::lean::Lean;
 use crate::cluster::watch::Change;
 use crate::config::gateway::NewWorkspace;
 use crate::config::session::SessionRules;
 use crate::identity::{Identity, UserId};
-use crate::labels::{self, GATEWAY_MANAGER, REQUESTED_BY, RESTART_REQUESTED_AT, WAKE_REQUESTED_AT};
+use crate::labels::{self, GATEWAY_MANAGER, REQUESTED_BY};
 use crate::oidc::Person;
 use crate::units::quantity::Quantity;
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client, Resource, ResourceExt};
-use serde_json::json;
+use jiff::Timestamp;
+use kube::api::{PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
 use snafu::{ResultExt, Snafu, ensure};
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -223,6 +220,15 @@ impl Workspaces {
         Ok(index.with_provider_session(session))
     }
 
+    /// The Workspaces whose status tells of a terminal at this gateway, once they are known.
+    pub async fn with_sessions_here(&self) -> Vec<String> {
+        let mut watched = self.watched.subscribe();
+        // The sender lives as long as `self`.
+        let _ = watched.wait_for(|watched| *watched == Watched::Yes).await;
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        index.with_session_at(&self.pod_name)
+    }
+
     /// The person's Workspace, made if there is none and woken if it is stopped.
     ///
     /// # Errors
@@ -328,134 +334,6 @@ impl Workspaces {
         workspace.metadata.finalizers = Some(vec![labels::FINALIZER.to_owned()]);
         Ok(workspace)
     }
-
-    /// Asks the operator for a new pod, as the documented annotation does.
-    ///
-    /// # Errors
-    /// When the API server refuses.
-    pub async fn request_restart(&self, name: &str, request_id: &str, now: Timestamp) -> Result<(), EnsureError> {
-        let done = self.get(name).and_then(|workspace| restarted_at(&workspace));
-        let asked = self.request(name, RESTART_REQUESTED_AT, request_id, done, now).await;
-        asked.context(ApiSnafu {
-            operation: "restart",
-            name,
-        })
-    }
-
-    /// Asks the operator to start a stopped workspace; `false` when that is not needed, or was asked already.
-    async fn wake(&self, workspace: &Workspace, request_id: &str, now: Timestamp) -> Result<bool, EnsureError> {
-        if !is_to_be_woken(workspace, now) {
-            return Ok(false);
-        }
-        let name = workspace.name_any();
-        let asked = self.request(&name, WAKE_REQUESTED_AT, request_id, stopped_at(workspace), now);
-        asked.await.context(ApiSnafu {
-            operation: "wake",
-            name,
-        })?;
-        Ok(true)
-    }
-
-    /// Writes down that something is asked for, and by which request. Our clock may be fast, and what is dated ahead counts for nothing until
-    /// then: the API server's, which stamps every write, is taken instead.
-    async fn request(
-        &self,
-        name: &str,
-        what: &str,
-        request_id: &str,
-        done: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Result<(), kube::Error> {
-        let write = async |at: Timestamp| {
-            let at = at.to_string();
-            let patch = json!({"metadata": {"annotations": {REQUESTED_BY: format!("{request_id}@{at}"), what: at}}});
-            self.api.patch(name, &as_gateway(), &Patch::Merge(patch)).await
-        };
-        let at = later_than(done, now);
-        let stamps = write(at).await?.metadata.managed_fields.unwrap_or_default();
-        let written_at = stamps.into_iter().filter_map(|stamp| stamp.time).max();
-        let Some(Time(written_at)) = written_at.filter(|written_at| is_ahead(at, written_at.0)) else {
-            return Ok(());
-        };
-        let ahead = at.duration_since(written_at).as_secs();
-        tracing::warn!(
-            seconds = ahead,
-            "the clock is ahead of the API server's, whose time is taken for what is asked for"
-        );
-        match later_than(done, written_at) {
-            // The operator's is ahead as well.
-            same if same == at => Ok(()),
-            earlier => {
-                let corrected = write(earlier).await.map(drop);
-                if corrected.is_err() {
-                    // Nothing may come of it later.
-                    let nothing = json!({"metadata": {"annotations": {what: null}}});
-                    let _ = self.api.patch(name, &as_gateway(), &Patch::Merge(nothing)).await;
-                }
-                corrected
-            }
-        }
-    }
-
-    /// Writes which terminals of this gateway are open, and when the workspace was last used, unless the status tells of a later time.
-    ///
-    /// # Errors
-    /// When the API server refuses.
-    pub async fn record_presence(
-        &self,
-        name: &str,
-        sessions: &[TerminalSession],
-        used: Option<Timestamp>,
-        left: Option<Timestamp>,
-    ) -> Result<(), EnsureError> {
-        let times = [
-            ("lastAccessed", used.max(self.last_accessed(name))),
-            ("lastConnected", left.max(self.last_connected(name))),
-        ];
-        let mut status = json!({"sessions": sessions});
-        // A null would take away what another gateway has written a moment ago.
-        for (field, time) in times {
-            if let Some(time) = time {
-                status[field] = json!(Time(time));
-            }
-        }
-        let patch = json!({
-            "apiVersion": Workspace::api_version(&()),
-            "kind": Workspace::kind(&()),
-            "metadata": {"name": name},
-            "status": status,
-        });
-        // Forced: of the times, two gateways may be owners.
-        let parameters = PatchParams::apply(&format!("devplane-gateway-{}", self.pod_name)).force();
-        let patched = self.api.patch_status(name, &parameters, &Patch::Apply(patch)).await;
-        patched.map(drop).context(ApiSnafu {
-            operation: "write the terminals of",
-            name,
-        })
-    }
-
-    /// The Workspaces whose status tells of a terminal at this gateway, once they are known.
-    pub async fn with_sessions_here(&self) -> Vec<String> {
-        let mut watched = self.watched.subscribe();
-        // The sender lives as long as `self`.
-        let _ = watched.wait_for(|watched| *watched == Watched::Yes).await;
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        index.with_session_at(&self.pod_name)
-    }
-
-    /// When activity of this workspace was last written, by whichever gateway.
-    pub fn last_accessed(&self, name: &str) -> Option<Timestamp> {
-        let workspace = self.get(name)?;
-        let last = workspace.status.as_ref()?.last_accessed.as_ref()?;
-        Some(last.0)
-    }
-
-    /// Until when a terminal of this workspace was open, as it was last written, by whichever gateway.
-    fn last_connected(&self, name: &str) -> Option<Timestamp> {
-        let workspace = self.get(name)?;
-        let last = workspace.status.as_ref()?.last_connected.as_ref()?;
-        Some(last.0)
-    }
 }
 
 /// So that a change is known as one of ours.
@@ -463,35 +341,6 @@ pub(super) fn as_gateway() -> PatchParams {
     PatchParams {
         field_manager: Some(GATEWAY_MANAGER.to_owned()),
         ..PatchParams::default()
-    }
-}
-
-/// When a request is dated: later than what was last done, so that clocks that differ lose none.
-fn later_than(done: Option<Timestamp>, now: Timestamp) -> Timestamp {
-    done.map_or(now, |done| now.max(done + SignedDuration::from_secs(1)))
-}
-
-fn stopped_at(workspace: &Workspace) -> Option<Timestamp> {
-    let stopped = workspace.status.as_ref()?.stopped_at.as_ref();
-    stopped.map(|at| at.0)
-}
-
-fn restarted_at(workspace: &Workspace) -> Option<Timestamp> {
-    let restarted = workspace.status.as_ref()?.restarted_at.as_ref();
-    restarted.map(|at| at.0)
-}
-
-/// Whether it is stopped, and nobody has asked for its start since.
-fn is_to_be_woken(workspace: &Workspace, now: Timestamp) -> bool {
-    if workspace.status.as_ref().and_then(|status| status.phase) != Some(Phase::Stopped) {
-        return false;
-    }
-    let requested = workspace.annotations().get(WAKE_REQUESTED_AT);
-    let requested: Option<Timestamp> = requested.and_then(|text| text.parse().ok());
-    match (stopped_at(workspace), requested) {
-        // One that is dated ahead counts for nothing until then.
-        (Some(stopped), Some(requested)) => requested <= stopped || is_ahead(requested, now),
-        _ => true,
     }
 }
 
@@ -506,61 +355,6 @@ fn readable(object: Lean<Workspace>) -> Option<Workspace> {
                 "a Workspace can't be read and is left out"
             );
             None
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::WorkspaceStatus;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
-    }
-
-    fn workspace(phase: Phase, stopped: Option<i64>, requested: Option<&str>) -> Workspace {
-        let mut workspace = Workspace::new("a", WorkspaceSpec::default());
-        workspace.status = Some(WorkspaceStatus {
-            phase: Some(phase),
-            stopped_at: stopped.map(|seconds| Time(at(seconds))),
-            ..WorkspaceStatus::default()
-        });
-        if let Some(requested) = requested {
-            workspace
-                .annotations_mut()
-                .insert(WAKE_REQUESTED_AT.into(), requested.into());
-        }
-        workspace
-    }
-
-    #[test]
-    fn only_a_stopped_workspace_is_woken_and_only_once() {
-        let ahead = Some("2100-01-01T00:00:00Z");
-        let [before, since] = [5, 11].map(|seconds| at(seconds).to_string());
-        for (phase, stopped, requested, woken) in [
-            (Phase::Running, None, None, false),
-            (Phase::Failed, Some(10), None, false),
-            (Phase::Stopped, Some(10), None, true),
-            (Phase::Stopped, Some(10), Some(before.as_str()), true),
-            (Phase::Stopped, Some(10), Some(since.as_str()), false),
-            (Phase::Stopped, Some(10), Some("yesterday"), true),
-            (Phase::Stopped, None, None, true),
-            (Phase::Stopped, Some(10), ahead, true),
-        ] {
-            let workspace = workspace(phase, stopped, requested);
-            assert_eq!(
-                is_to_be_woken(&workspace, at(100)),
-                woken,
-                "{phase} {stopped:?} {requested:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_request_is_dated_later_than_what_was_done() {
-        for (done, expected) in [(None, 100), (Some(10), 100), (Some(100), 101), (Some(200), 201)] {
-            assert_eq!(later_than(done.map(at), at(100)), at(expected), "{done:?}");
         }
     }
 }

@@ -76,7 +76,8 @@ pub(super) struct Discovered {
 /// An identity provider. It works once [`Provider::follow`] has reached it.
 pub struct Provider {
     pub(super) settings: OidcConfig,
-    pub(super) http: ProviderClient,
+    documents: ProviderClient,
+    pub(super) tokens: ProviderClient,
     pub(super) clock: Arc<dyn Clock>,
     discovered: ArcSwapOption<Discovered>,
     keys_fetched: Mutex<Option<Instant>>,
@@ -84,9 +85,11 @@ pub struct Provider {
 
 impl Provider {
     pub fn new(settings: OidcConfig, tls: ClientConfig, clock: Arc<dyn Clock>) -> Self {
+        let documents = ProviderClient::for_documents(tls.clone());
         Self {
             settings,
-            http: ProviderClient::new(tls),
+            tokens: documents.for_tokens(tls),
+            documents,
             clock,
             discovered: ArcSwapOption::empty(),
             keys_fetched: Mutex::new(None),
@@ -132,7 +135,7 @@ impl Provider {
         let issuer = IssuerUrl::new(self.settings.issuer.clone()).ok().context(IssuerSnafu {
             issuer: &self.settings.issuer,
         })?;
-        let metadata = ProviderMetadataWithLogout::discover_async(issuer, &self.http).await?;
+        let metadata = ProviderMetadataWithLogout::discover_async(issuer, &self.documents).await?;
         self.check_endpoints(&metadata)?;
         Ok(Discovered {
             keys: ArcSwap::from_pointee(metadata.jwks().clone()),
@@ -171,10 +174,10 @@ impl Provider {
 
     /// Whether the provider answers, which is tried when that is not known: to be sent to one that does not helps nobody.
     pub(super) async fn reach(&self, discovered: &Discovered) -> Result<(), ProviderError> {
-        if self.http.answered_within(REACHED_AT_LEAST_EVERY) {
+        if self.documents.answered_within(REACHED_AT_LEAST_EVERY) {
             return Ok(());
         }
-        let fetched = CoreJsonWebKeySet::fetch_async(discovered.metadata.jwks_uri(), &self.http);
+        let fetched = CoreJsonWebKeySet::fetch_async(discovered.metadata.jwks_uri(), &self.documents);
         let keys = timeout(REACHED_WITHIN, fetched)
             .await
             .map_err(|_| ProviderError::Http {
@@ -192,7 +195,7 @@ impl Provider {
             return Ok(());
         }
         *fetched = Some(Instant::now());
-        let keys = CoreJsonWebKeySet::fetch_async(discovered.metadata.jwks_uri(), &self.http).await?;
+        let keys = CoreJsonWebKeySet::fetch_async(discovered.metadata.jwks_uri(), &self.documents).await?;
         discovered.keys.store(Arc::new(keys));
         tracing::info!("the identity provider's keys were fetched again for a token with an unknown key");
         Ok(())

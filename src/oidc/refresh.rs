@@ -57,7 +57,7 @@ impl Provider {
             .exchange_refresh_token(&old)
             .map_err(|_| ProviderError::Missing { name: "token_endpoint" })?;
         let answer = request
-            .request_async(&self.http)
+            .request_async(&self.tokens)
             .await
             .map_err(|error| match error_of(error) {
                 Ok(answer) => match known_error(&answer) {

@@ -123,7 +123,7 @@ impl Provider {
             .map_err(|_| ProviderError::Missing { name: "token_endpoint" })?
             .set_pkce_verifier(PkceCodeVerifier::new(verifier));
         let answer = request
-            .request_async(&self.http)
+            .request_async(&self.tokens)
             .await
             .map_err(|error| match error_of(error) {
                 Ok(answer) => SignInError::Refused {
