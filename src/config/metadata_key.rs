@@ -18,13 +18,16 @@ const NODE_DOMAINS: &[&str] = &[
     "multus-cni.io",
     "projectcalico.org",
     "ovn.org",
+    "networking.gke.io",
 ];
 /// How container runtimes' own names begin: reversed domains (Open Container Initiative, image-spec, annotations), which some follow by `/` and a container.
 const REVERSED_DOMAINS: &[&str] = &["io.", "run.oci.", "dev.gvisor."];
 /// What weakens nothing all the same: what the autoscaler, the descheduler, kubectl and the limits of bandwidth go by.
 const HARMLESS: &[&str] = &[
     "cluster-autoscaler.kubernetes.io/safe-to-evict",
+    "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes",
     "descheduler.alpha.kubernetes.io/evict",
+    "descheduler.alpha.kubernetes.io/prefer-no-eviction",
     "kubectl.kubernetes.io/default-container",
     "kubernetes.io/egress-bandwidth",
     "kubernetes.io/ingress-bandwidth",
@@ -114,6 +117,7 @@ mod tests {
             "cni.projectcalico.org/allowedSourcePrefixes",
             "io.cilium.no-track-port",
             "k8s.ovn.org/pod-networks",
+            "networking.gke.io/interfaces",
         ] {
             let told = annotation(key).unwrap_err();
             assert!(

@@ -4,9 +4,7 @@ use crate::eventually::eventually;
 use crate::operator::{Site, phase, reason, spec};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use devplane::api::{Phase, Reason, hint};
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 use rustls::ServerConfig;
 use rustls_pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
@@ -17,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 /// The status and an Event say the reason and what to check.
-async fn is_told(site: &Site, name: &str, expected: Reason) {
+pub async fn is_told(site: &Site, name: &str, expected: Reason) {
     let told = site
         .until(name, expected.as_str(), |w| reason(w) == expected.as_str())
         .await;
@@ -328,22 +326,6 @@ async fn what_the_pod_overcomes_the_workspace_does() {
         site.make_ready("dev1-workspace-pod").await;
         site.until("dev1", "Running", |w| phase(w) == Some(Phase::Running))
             .await;
-    }
-
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(site.client.clone(), &site.namespace);
-    for (phase_of_claim, reason) in [("Lost", Some(Reason::PVCLost)), ("Bound", None)] {
-        let patch = Patch::Merge(json!({"status": {"phase": phase_of_claim}}));
-        claims
-            .patch_status("dev1-workspace-pvc", &PatchParams::default(), &patch)
-            .await
-            .unwrap();
-        match reason {
-            Some(reason) => is_told(&site, "dev1", reason).await,
-            None => drop(
-                site.until("dev1", "Running", |w| phase(w) == Some(Phase::Running))
-                    .await,
-            ),
-        }
     }
 }
 

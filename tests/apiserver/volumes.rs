@@ -1,9 +1,11 @@
 //! Volumes that outlive their Workspace, volumes that wait for a restart, and certificates that change.
 
+use crate::apiserver::ApiServer;
 use crate::eventually::eventually;
 use crate::operator::{Site, phase, reason, spec};
+use crate::recovery::is_told;
 use devplane::api::status::ConditionType;
-use devplane::api::{Phase, Workspace};
+use devplane::api::{Phase, Reason, Workspace};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
@@ -260,4 +262,58 @@ async fn a_volume_grows_where_its_storage_class_allows() {
         site.apply(id, &spec);
         site.until(id, "CantShrink", |w| size(w) == "CantShrink").await;
     }
+}
+
+/// With the controller that binds volumes to claims: the disk behind one goes, and comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_that_has_lost_its_volume_is_told_of_and_goes_on_when_it_is_back() {
+    let server: &'static ApiServer = Box::leak(Box::new(ApiServer::start()));
+    let site = Site::at(server, "lost").await;
+    server.bind_volumes();
+    let operator = site.operator(&[]);
+    let volume = |claim: Option<&PersistentVolumeClaim>| {
+        let bound_to = claim.map(|claim| json!({"namespace": "lost", "name": claim.name_any(), "uid": claim.uid()}));
+        site.create_objects(&json!({
+            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "disk"},
+            "spec": {
+                "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "disks",
+                "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": "/nowhere"}, "claimRef": bound_to,
+            },
+        }));
+    };
+    volume(None);
+    let mut given = spec("dev1");
+    given["persistence"] = json!({"storageClass": "disks"});
+    site.create("dev1", &given).await;
+    site.runs("dev1").await;
+    let claim = async || claims(&site).get("dev1-workspace-pvc").await.unwrap();
+    let is = async |phase: &str| {
+        let held = eventually(async || {
+            claim()
+                .await
+                .status
+                .is_some_and(|status| status.phase.as_deref() == Some(phase))
+        });
+        assert!(held.await, "the claim is not {phase}: {:?}", claim().await.status);
+    };
+    is("Bound").await;
+
+    site.kubectl(&["delete", "pv", "disk", "--wait=false"]);
+    site.kubectl(&[
+        "patch",
+        "pv",
+        "disk",
+        "--type=merge",
+        "-p",
+        r#"{"metadata":{"finalizers":null}}"#,
+    ]);
+    is("Lost").await;
+    is_told(&site, "dev1", Reason::PVCLost).await;
+
+    volume(Some(&claim().await));
+    is("Bound").await;
+    site.until("dev1", "Running", |w| phase(w) == Some(Phase::Running))
+        .await;
+    assert!(!operator.log().contains("NameConflict"), "{}", operator.log());
+    server.stop();
 }

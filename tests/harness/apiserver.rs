@@ -46,12 +46,12 @@ while read -r order; do
   case $order in
     start) start ;;
     stop) stop ;;
-    collect-garbage)
-      '{b}/kube-controller-manager' --kubeconfig='{d}/admin.kubeconfig' --controllers=garbage-collector-controller,namespace-controller,persistentvolumeclaim-protection-controller \
-        --leader-elect=false --secure-port=0 >'{d}/controllers.log' 2>&1 </dev/null & controllers=$! ;;
+    control=*)
+      '{b}/kube-controller-manager' --kubeconfig='{d}/admin.kubeconfig' --controllers="${order#control=}" \
+        --leader-elect=false --secure-port=0 >>'{d}/controllers.log' 2>&1 </dev/null & controllers="$controllers $!" ;;
   esac
 done
-[ -z "$controllers" ] || kill -KILL "$controllers"
+[ -z "$controllers" ] || kill -KILL $controllers
 stop; wait 2>/dev/null; rm -rf '{d}'
 "#;
 
@@ -257,7 +257,16 @@ impl ApiServer {
     /// Deletes what has lost its owner, and what is in a deleted namespace, from now on. The definition must be installed before: what
     /// comes later is noticed late.
     pub fn collect_garbage(&self) {
-        self.garbage.call_once(|| self.order("collect-garbage"));
+        self.garbage.call_once(|| {
+            self.order(
+                "control=garbage-collector-controller,namespace-controller,persistentvolumeclaim-protection-controller",
+            );
+        });
+    }
+
+    /// Binds claims to volumes that are there, and says which claims have lost theirs, from now on.
+    pub fn bind_volumes(&self) {
+        self.order("control=persistentvolume-binder-controller");
     }
 }
 
