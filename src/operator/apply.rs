@@ -5,10 +5,12 @@ use super::owner::{Controller, Whose, is_controlled_by};
 use super::plan::Step;
 use super::pod_state::shortened;
 use super::retain;
+use super::seen::SeenClaim;
 use crate::certificates::{Authorities, CertificateError, terminal_name};
 use crate::labels::{ISSUED_AT, OWNER_ID, TERMINAL_AUTHORITY};
+use crate::names::PodName;
 use crate::policy::cilium::CiliumNetworkPolicy;
-use crate::render::{Desired, ValidWorkspace, policy_names, terminal_secret};
+use crate::render::{self, ValidWorkspace, policy_names, terminal_secret};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
@@ -80,14 +82,14 @@ pub struct Applied {
 }
 
 /// Takes every step. What the plan has not seen is created, never patched: a patch would change an object of that name that
-/// the watches don't show because it is not ours. `observed.pod` is the only pod that may be deleted.
+/// the watches don't show because it is not ours. `observed.pod` is the only pod that may be deleted. Each object is built when its
+/// turn comes: all of one workspace take a hundred kilobytes, and many workspaces are worked on at once.
 ///
 /// # Errors
 /// The first step that failed; the ones before it are done and the ones behind it are not.
 pub async fn apply(
     client: &Client,
     workspace: &ValidWorkspace,
-    desired: &Desired,
     observed: &Observed,
     voucher: Option<Voucher<'_>>,
     steps: &[Step],
@@ -100,12 +102,11 @@ pub async fn apply(
     for &step in steps {
         let result = match step {
             Step::ApplyPolicy(index) => {
-                writer
-                    .write(&desired.policies[index], observed.policies[index].is_some())
-                    .await
+                let policy = std::mem::take(&mut render::policies(workspace)[index]);
+                writer.write(&policy, observed.policies[index].is_some()).await
             }
-            Step::ApplyCiliumPolicy => match &desired.cilium_policy {
-                Some(policy) => writer.write(policy, observed.cilium_policy.is_some()).await,
+            Step::ApplyCiliumPolicy => match render::cilium_policy(workspace) {
+                Some(policy) => writer.write(&policy, observed.cilium_policy.is_some()).await,
                 None => Ok(()),
             },
             Step::DeleteCiliumPolicy => match observed.cilium_policy.as_deref().and_then(|seen| seen.uid.as_deref()) {
@@ -116,33 +117,41 @@ pub async fn apply(
                 None => Ok(()),
             },
             Step::ApplyServiceAccount => {
-                writer
-                    .write(&desired.service_account, observed.service_account.is_some())
-                    .await
+                let account = render::service_account(workspace);
+                writer.write(&account, observed.service_account.is_some()).await
             }
-            Step::ApplyRole => writer.write(&desired.role, observed.role.is_some()).await,
+            Step::ApplyRole => writer.write(&render::role(workspace), observed.role.is_some()).await,
             Step::ApplyRoleBinding => {
+                let binding = render::role_binding(workspace);
+                writer.write(&binding, observed.role_binding.is_some()).await
+            }
+            Step::ApplyService => {
                 writer
-                    .write(&desired.role_binding, observed.role_binding.is_some())
+                    .write(&render::service(workspace), observed.service.is_some())
                     .await
             }
-            Step::ApplyService => writer.write(&desired.service, observed.service.is_some()).await,
-            Step::CreateVolumeClaim => writer.create(&desired.pvc).await,
+            Step::CreateVolumeClaim => writer.create(&render::volume_claim(workspace)).await,
             Step::SetVolumeClaimOwner => match observed.pvc.as_deref() {
-                Some(claim) => writer.set_owner(claim, desired).await,
+                Some(claim) => writer.set_owner(claim, workspace).await,
                 None => Ok(()),
             },
-            Step::GrowVolumeClaim => writer
-                .grow(&desired.pvc)
-                .await
-                .map(|refused| applied.growth_refused = refused),
+            Step::GrowVolumeClaim => {
+                let refused = writer.grow(&render::volume_claim(workspace)).await;
+                refused.map(|refused| applied.growth_refused = refused)
+            }
             Step::IssueCertificate => match voucher {
                 Some(voucher) => writer.issue(workspace, voucher).await,
                 None => Ok(()),
             },
-            Step::CreatePod => writer.create(&desired.pod).await,
+            Step::CreatePod => {
+                let ca_digest = observed.ca_digest.as_deref();
+                writer.create(&render::pod(workspace, ca_digest)).await
+            }
             Step::DeletePod => match observed.pod.as_deref() {
-                Some(pod) => writer.delete::<Pod>(&desired.pod.name_any(), &pod.uid).await,
+                Some(pod) => {
+                    let name = PodName::of(&workspace.user);
+                    writer.delete::<Pod>(name.as_str(), &pod.uid).await
+                }
                 None => Ok(()),
             },
         };
@@ -283,13 +292,11 @@ impl Writer<'_> {
         Ok(())
     }
 
-    async fn set_owner(&self, claim: &PersistentVolumeClaim, desired: &Desired) -> Result<(), WriteError> {
-        let owners = desired.service_account.owner_references();
-        let uid = owners.first().map(|owner| owner.uid.as_str()).unwrap_or_default();
-        let Some(patch) = retain::patch(claim, &desired.pvc, uid) else {
+    async fn set_owner(&self, claim: &SeenClaim, workspace: &ValidWorkspace) -> Result<(), WriteError> {
+        let Some(patch) = retain::patch(claim, workspace) else {
             return Ok(());
         };
-        self.patch_claim(&claim.name_any(), patch).await
+        self.patch_claim(&claim.name, patch).await
     }
 
     async fn patch_claim(&self, name: &str, patch: Value) -> Result<(), WriteError> {

@@ -11,7 +11,6 @@ use crate::api::WorkspaceStatus;
 use crate::api::status::StopReason;
 use crate::render::ValidWorkspace;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 /// Nothing can be made, whatever the reason: what is suspended or idle stops all the same.
 pub fn contain(
@@ -65,10 +64,6 @@ pub fn let_go_of_claim(pod: Option<&SeenPod>, last: &WorkspaceStatus, mut plan: 
         plan.steps.splice(0..0, plan.stop.map(|_| Step::DeletePod));
     }
     plan
-}
-
-pub fn is_being_deleted(claim: &PersistentVolumeClaim) -> bool {
-    claim.metadata.deletion_timestamp.is_some()
 }
 
 /// The pod, if it is this Workspace's.

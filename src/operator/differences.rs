@@ -8,7 +8,7 @@ use super::plan::Step;
 use super::retain;
 use super::seen::Seen;
 use super::wanted::Wanted;
-use crate::render::{self, ValidWorkspace};
+use crate::render::ValidWorkspace;
 use std::sync::Arc;
 
 /// In the order in which they must be: nothing may run before the policies are there.
@@ -41,9 +41,7 @@ pub fn missing_or_different(workspace: &ValidWorkspace, wanted: &Wanted, observe
     }
     match observed.pvc.as_deref() {
         None => steps.push(Step::CreateVolumeClaim),
-        Some(claim) if retain::patch(claim, &render::volume_claim(workspace), &workspace.uid).is_some() => {
-            steps.push(Step::SetVolumeClaimOwner);
-        }
+        Some(claim) if retain::patch(claim, workspace).is_some() => steps.push(Step::SetVolumeClaimOwner),
         Some(_) => {}
     }
     steps

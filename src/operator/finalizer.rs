@@ -19,7 +19,7 @@ pub async fn keep_volume(lean: &Lean<Workspace>, ctx: &Context) -> Result<(), Re
         let Some(patch) = retain::release(&claim, &leaver) else {
             continue;
         };
-        match release_claim(&ctx.client, &namespace, &claim.name_any(), patch).await {
+        match release_claim(&ctx.client, &namespace, &claim.name, patch).await {
             Ok(()) => {}
             Err(WriteError::Api {
                 source: kube::Error::Api(status),

@@ -4,6 +4,7 @@
 
 use super::backoff;
 use super::plan::Step;
+use super::seen::SeenPod;
 use super::volume::Refusal;
 use super::wanted::Wanted;
 use jiff::{SignedDuration, Timestamp};
@@ -14,7 +15,7 @@ use std::time::Duration;
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(300);
 
-/// A watch that has not told of a new object after this long may not do so any more: it is gone again.
+/// A watch that has not told of what was done after this long may not do so any more: a new object is gone again.
 const LONGEST_LAG: SignedDuration = SignedDuration::from_secs(10);
 
 #[derive(Default)]
@@ -34,6 +35,8 @@ struct Remembered {
     echo_expected: bool,
     told_at: Option<Timestamp>,
     created: Vec<(Step, Timestamp)>,
+    /// The `metadata.uid` of the pod that was deleted last.
+    deleted_pod: Option<(String, Timestamp)>,
     growth_refused: Option<Refusal>,
     wanted: Option<(WantedOf, Arc<Wanted>)>,
 }
@@ -145,6 +148,20 @@ impl Memory {
         created.iter().map(|(_, at)| *at + LONGEST_LAG).min()
     }
 
+    /// Notes a pod that was deleted now, of whose end the watch has not told yet.
+    pub fn deleted_pod(&self, uid: &str, pod: &SeenPod, now: Timestamp) {
+        self.lock().entry(uid.to_owned()).or_default().deleted_pod = Some((pod.uid.clone(), now));
+    }
+
+    /// Whether this pod was deleted a moment ago, so that the cache lags; and until when at most. What it shows of the pod is what
+    /// was there before: an address that another pod may have next.
+    pub fn outlived(&self, uid: &str, pod: &SeenPod, now: Timestamp) -> Option<Timestamp> {
+        let workspaces = self.lock();
+        let (deleted, at) = workspaces.get(uid)?.deleted_pod.as_ref()?;
+        let until = *at + LONGEST_LAG;
+        (*deleted == pod.uid && !pod.state.is_ending() && now < until).then_some(until)
+    }
+
     /// Notes whether the workspace is on its way, and gives since when it is.
     pub fn starts(&self, uid: &str, starts: bool, now: Timestamp) -> Option<Timestamp> {
         let mut starting = self.lock_starting();
@@ -177,6 +194,7 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn delays_grow_and_start_anew_after_a_success() {
@@ -248,5 +266,24 @@ mod tests {
         memory.created("a", [Step::CreatePod].into_iter(), at(20));
         assert_eq!(memory.lag("a", &[Step::CreatePod], at(29)), Some(at(30)));
         assert_eq!(memory.lag("a", &[Step::CreatePod], at(30)), None);
+    }
+
+    #[test]
+    fn a_pod_that_was_deleted_is_not_believed_until_its_end_is_seen() {
+        let memory = Memory::default();
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let pod = |uid, ends: Option<&str>| {
+            let metadata = json!({"name": "p", "uid": uid, "deletionTimestamp": ends});
+            SeenPod::of(&serde_json::from_value(json!({"metadata": metadata})).unwrap())
+        };
+        let (old, new) = (pod("old", None), pod("new", None));
+        assert_eq!(memory.outlived("a", &old, at(0)), None);
+        memory.deleted_pod("a", &old, at(0));
+        assert_eq!(memory.outlived("a", &old, at(1)), Some(at(10)));
+        assert_eq!(memory.outlived("b", &old, at(1)), None, "of another workspace");
+        let ending = pod("old", Some("1970-01-01T00:00:30Z"));
+        assert_eq!(memory.outlived("a", &ending, at(1)), None);
+        assert_eq!(memory.outlived("a", &new, at(1)), None);
+        assert_eq!(memory.outlived("a", &old, at(10)), None, "it was not deleted after all");
     }
 }

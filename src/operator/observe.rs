@@ -4,7 +4,7 @@ use super::cache::Cache;
 use super::enforcement::{Enforcement, Gate};
 use super::owner::{Controller, Whose};
 use super::retain;
-use super::seen::{Seen, SeenPod};
+use super::seen::{Seen, SeenClaim, SeenPod};
 use crate::api::WorkspaceStatus;
 use crate::api::egress::PolicyBackend;
 use crate::api::status::TerminalSession;
@@ -35,7 +35,7 @@ pub struct Caches {
     /// With that backend, or where it may have left some. It is not waited for long: a cluster may not know the kind.
     pub cilium_policies: Option<Cache<Arc<Seen>>>,
     pub services: Cache<Arc<Seen>>,
-    pub claims: Cache<Arc<PersistentVolumeClaim>>,
+    pub claims: Cache<Arc<SeenClaim>>,
     pub pods: Cache<Arc<SeenPod>>,
     /// The digests of the ConfigMaps' contents.
     pub config_maps: Cache<Arc<str>>,
@@ -64,7 +64,7 @@ pub struct Observed {
     /// A policy that is to be there could not be seen.
     pub policies_unreadable: bool,
     pub service: Option<Arc<Seen>>,
-    pub pvc: Option<Arc<PersistentVolumeClaim>>,
+    pub pvc: Option<Arc<SeenClaim>>,
     pub pod: Option<Arc<SeenPod>>,
     /// The digest of the CA bundle's contents.
     pub ca_digest: Option<Arc<str>>,
@@ -171,7 +171,7 @@ impl Observed {
         check(seen(&self.service), &Service::kind(&()), ServiceName::of(user).as_str());
         let claim = self.pvc.as_deref();
         let claim = claim.filter(|claim| !retain::is_left_for(claim, workspace));
-        let controller_of_claim = claim.map(Controller::of);
+        let controller_of_claim = claim.map(SeenClaim::controller);
         check(
             controller_of_claim.as_ref().map(Option::as_ref),
             &PersistentVolumeClaim::kind(&()),

@@ -1,7 +1,8 @@
 //! The owners of an object become whose it is. Pure.
 
 use crate::api::Workspace;
-use kube::Resource;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt};
 
 /// The object that another one belongs to (Kubernetes API: the owner with `controller: true`, of which there is one at most).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,8 +14,11 @@ pub struct Controller {
 
 impl Controller {
     pub fn of<K: Resource>(object: &K) -> Option<Self> {
-        let owners = object.meta().owner_references.iter().flatten();
-        let owner = owners.into_iter().find(|owner| owner.controller == Some(true))?;
+        Self::among(object.owner_references())
+    }
+
+    pub fn among(owners: &[OwnerReference]) -> Option<Self> {
+        let owner = owners.iter().find(|owner| owner.controller == Some(true))?;
         let is_workspace = owner.kind == Workspace::kind(&()) && owner.api_version == Workspace::api_version(&());
         Some(Self {
             uid: owner.uid.as_str().into(),

@@ -5,7 +5,7 @@
 //! decision. So an operator that dies in between, or a cache that lags, can't start again what was stopped, and whoever is
 //! in the terminal is told why before it goes.
 
-use super::contain::{contain, is_being_deleted, let_go_of_claim, own_pod};
+use super::contain::{contain, let_go_of_claim, own_pod};
 use super::differences::{confining, missing_or_different};
 use super::drift;
 use super::ended::{Ended, ended};
@@ -13,7 +13,7 @@ use super::enforcement::Gate;
 use super::observe::{Observed, OfOthers};
 use super::pod_state::PodState;
 use super::requests::Requests;
-use super::seen::SeenPod;
+use super::seen::{ClaimPhase, SeenPod};
 use super::state::{State, failed, stopped};
 use super::volume::{self, Refusal, Size, SizePlan};
 use super::wanted::Wanted;
@@ -22,7 +22,6 @@ use crate::api::workspace::{KeepAlive, UpdatePolicy};
 use crate::api::{Phase, Reason, WorkspaceStatus};
 use crate::render::ValidWorkspace;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 /// Watches do not tell of objects that are not ours, so a conflict of names is looked at again after this long. It costs no request.
 const LOOK_AT_CONFLICT_AFTER: SignedDuration = SignedDuration::from_secs(10);
@@ -74,23 +73,25 @@ pub fn plan(
     invalid: Option<&str>,
     now: Timestamp,
 ) -> Plan {
+    let own = own_pod(workspace, observed);
+    let container_runs = own.is_some_and(|pod| pod.started);
+    let claim = observed.pvc.as_deref();
     let SizePlan {
         size,
         grow,
         look_again_at: size_again_at,
-    } = volume::plan(workspace, observed.pvc.as_deref(), refusal, now);
+    } = volume::plan(workspace, claim, container_runs, refusal, now);
     let restart = requests
         .restart_requested_at
         .filter(|requested| last.restarted_at.as_ref().is_none_or(|done| *requested > done.0));
-    let own = own_pod(workspace, observed);
     let state = State {
         phase: Phase::Creating,
         reason: Reason::Progressing,
         message: String::new(),
-        volume_bound: observed.pvc.as_deref().is_some_and(|pvc| claim_phase(pvc) == "Bound"),
+        volume_bound: claim.is_some_and(|claim| volume::is_bound(claim, container_runs)),
         pod_scheduled: own.is_some_and(|pod| pod.scheduled),
         image_pulled: own.is_some_and(|pod| pod.image_pulled),
-        container_started: own.is_some_and(|pod| pod.started),
+        container_started: container_runs,
         has_pod: own.is_some(),
         stopped_at: stopped_at(workspace, last, requests, now),
         stop_reason: last.stop_reason,
@@ -155,11 +156,11 @@ pub fn plan(
         return contained(confining(workspace, wanted, observed), state, None);
     }
     let mut steps = missing_or_different(workspace, wanted, observed);
-    if observed.pvc.as_deref().is_some_and(|pvc| claim_phase(pvc) == "Lost") {
+    if claim.is_some_and(|claim| claim.phase == ClaimPhase::Lost) {
         let message = "the volume behind the claim is gone".to_owned();
         let mut plan = contained(steps, failed(state, Reason::PVCLost, message), None);
-        if observed.pvc.as_deref().is_some_and(is_being_deleted) && plan.state.stopped_at.is_none() {
-            plan = let_go_of_claim(own_pod(workspace, observed), last, plan);
+        if claim.is_some_and(|claim| claim.is_being_deleted) && plan.state.stopped_at.is_none() {
+            plan = let_go_of_claim(own, last, plan);
         }
         return plan;
     }
@@ -474,13 +475,6 @@ pub(super) fn reason_to_be_stopped(workspace: &ValidWorkspace, last: &WorkspaceS
         Some(StopReason::Suspended) => StopReason::Suspended,
         _ => StopReason::Idle,
     }
-}
-
-fn claim_phase(pvc: &PersistentVolumeClaim) -> &str {
-    pvc.status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref())
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -167,8 +167,8 @@ const EVENTS: &[Event] = &[
     }),
     ("volume lost", |case| {
         case.change = |observed| {
-            let mut claim = desired(&valid(), None).pvc;
-            claim.status = Some(serde_json::from_value(json!({"phase": "Lost"})).unwrap());
+            let mut claim = SeenClaim::of(&desired(&valid(), None).pvc);
+            claim.phase = ClaimPhase::Lost;
             observed.pvc = Some(Arc::new(claim));
         };
     }),

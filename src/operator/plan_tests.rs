@@ -2,7 +2,7 @@
 
 use super::super::content::Decided;
 use super::super::enforcement::Enforcement;
-use super::super::seen::Seen;
+use super::super::seen::{Seen, SeenClaim};
 use super::super::state::idleness;
 use super::super::validate::tests as given;
 use super::super::validate::validate;
@@ -42,7 +42,7 @@ fn without_pod(desired: &Desired) -> Observed {
         cilium_policy: desired.cilium_policy.as_ref().and_then(seen),
         policies_unreadable: false,
         service: seen(&desired.service),
-        pvc: Some(Arc::new(desired.pvc.clone())),
+        pvc: Some(Arc::new(SeenClaim::of(&desired.pvc))),
         pod: None,
         ca_digest: None,
         sessions: vec![],
@@ -685,7 +685,7 @@ fn an_ended_pod_is_told_of_and_then_replaced() {
 fn a_lost_volume_starts_no_pod() {
     let mut observed = without_pod(&desired(&valid(), None));
     let mut pvc = (**observed.pvc.as_ref().unwrap()).clone();
-    pvc.status = Some(serde_json::from_value(json!({"phase": "Lost"})).unwrap());
+    pvc.phase = ClaimPhase::Lost;
     observed.pvc = Some(Arc::new(pvc));
     let plan = planned(&observed, &accessed(0), None, 10);
     assert_eq!((plan.state.reason, plan.steps), (Reason::PVCLost, vec![]));
@@ -1016,10 +1016,11 @@ fn foreign_service(observed: &mut Observed) {
 fn what_is_wrong_besides_keeps_no_pod_running() {
     let all = desired(&valid(), None);
     let claim = |deleted: bool| {
-        let mut claim = all.pvc.clone();
-        claim.status = Some(serde_json::from_value(json!({"phase": "Lost"})).unwrap());
-        claim.metadata.deletion_timestamp = deleted.then(|| Time(at(1)));
-        Some(Arc::new(claim))
+        Some(Arc::new(SeenClaim {
+            phase: ClaimPhase::Lost,
+            is_being_deleted: deleted,
+            ..SeenClaim::of(&all.pvc)
+        }))
     };
     let mut conflict = with_pod(&all, ready());
     foreign_service(&mut conflict);
@@ -1120,11 +1121,11 @@ fn policies_and_rights_of_a_pod_that_runs_are_put_right_whatever_is_wrong_beside
 fn a_lost_claim_that_is_being_deleted_is_let_go_of() {
     let all = desired(&valid(), None);
     let mut observed = with_pod(&all, ready());
-    let mut claim = all.pvc.clone();
-    claim.status = Some(serde_json::from_value(json!({"phase": "Lost"})).unwrap());
+    let mut claim = SeenClaim::of(&all.pvc);
+    claim.phase = ClaimPhase::Lost;
     observed.pvc = Some(Arc::new(claim.clone()));
     assert_eq!(planned(&observed, &accessed(0), None, 10).state.stop_reason, None);
-    claim.metadata.deletion_timestamp = Some(Time(at(5)));
+    claim.is_being_deleted = true;
     observed.pvc = Some(Arc::new(claim));
     let first = planned(&observed, &accessed(0), None, 10);
     assert_eq!((&first.steps[..], first.state.reason), (&[][..], Reason::PVCLost));

@@ -216,7 +216,7 @@ struct Pass {
     failure: Option<Meaning>,
 }
 
-/// The caches do not show yet what the last pass has created. The watch that does so brings the next pass; after this time
+/// The caches do not show yet what the last pass has created or deleted. The watch that does so brings the next pass; after this time
 /// it comes anyway.
 struct Lag {
     until: Timestamp,
@@ -244,10 +244,13 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
     valid.egress.cluster_cidrs = Arc::clone(&ranges.all);
     let mut observed = ctx.caches.observe(&valid, &last);
     (observed.enforcement, observed.gate) = ctx.canary.now();
-    if let Some(pod) = observed.pod.as_deref()
-        && let (Some(node), Some(address)) = (&pod.node, &pod.address)
-    {
-        ctx.ranges.seen(node, address);
+    if let Some(pod) = observed.pod.as_deref() {
+        if let Some(until) = ctx.memory.outlived(&valid.uid, pod, now) {
+            return Err(Lag { until });
+        }
+        if let (Some(node), Some(address)) = (&pod.node, &pod.address) {
+            ctx.ranges.seen(node, address);
+        }
     }
     let vouching = ctx.authorities.now();
     let authorities = vouching.authorities();
@@ -262,14 +265,14 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
             authority_of_pod.map(str::to_owned)
         }
     };
-    let desired = || desired(&valid, observed.ca_digest.as_deref());
     let of = WantedOf {
         generation: workspace.metadata.generation,
         ca_digest: observed.ca_digest.clone(),
         authority: valid.terminal_authority.clone(),
         ranges: ranges.revision,
     };
-    let wanted = ctx.memory.wanted(&valid.uid, of, || Wanted::of(&desired()));
+    let desired = || Wanted::of(&desired(&valid, observed.ca_digest.as_deref()));
+    let wanted = ctx.memory.wanted(&valid.uid, of, desired);
     let Plan {
         steps,
         mut state,
@@ -296,9 +299,8 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
         Ok(Ok(Applied::default()))
     } else {
         let _timed = ctx.reporter.metrics.time(TimedStage::Apply);
-        let desired = desired();
         let voucher = authorities.map(|authorities| Voucher { authorities, now });
-        let apply = apply(&ctx.client, &valid, &desired, &observed, voucher, &steps);
+        let apply = apply(&ctx.client, &valid, &observed, voucher, &steps);
         tokio::time::timeout(LONGEST_APPLY, apply).await
     };
     // Of one that was cut off nobody knows how far it came: the caches will tell.
@@ -326,9 +328,13 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
             ctx.reporter.policy_written(workspace, name, old, new);
         }
     }
-    let is_deleted = done.clone().any(|step| step == Step::DeletePod);
-    if let Some(reason) = stop.filter(|_| is_deleted) {
-        ctx.reporter.pod_deleted(reason);
+    if let Some(pod) = observed.pod.as_deref()
+        && done.clone().any(|step| step == Step::DeletePod)
+    {
+        ctx.memory.deleted_pod(&valid.uid, pod, ctx.clock.now());
+        if let Some(reason) = stop {
+            ctx.reporter.pod_deleted(reason);
+        }
     }
     let created = done.filter(|step| creates(*step, &observed));
     ctx.memory.created(&valid.uid, created, ctx.clock.now());

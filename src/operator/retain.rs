@@ -3,29 +3,24 @@
 //! Garbage collection deletes what a deleted Workspace owns, so a claim that is to be retained has no owner. Labels and
 //! annotations then say whose it is, and only a Workspace of the same user, with the same recorded owner, gets it again.
 
-use super::owner::is_controlled_by;
+use super::owner::Controller;
+use super::seen::{KeptFor, SeenClaim};
 use super::validate::owner;
 use crate::api::Workspace;
 use crate::api::workspace::ReclaimPolicy;
 use crate::cluster::lean::Lean;
-use crate::labels::{OWNER_ID, RECLAIM_POLICY, RECLAIM_RETAIN, USER, WORKSPACE_NAME};
-use crate::render::ValidWorkspace;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use crate::labels::{OWNER_ID, RECLAIM_POLICY, RECLAIM_RETAIN, WORKSPACE_NAME};
+use crate::render::{ValidWorkspace, volume_claim};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
 /// Whether an earlier Workspace of the same user has left the claim, and nobody has taken it up.
-pub fn is_left_for(claim: &PersistentVolumeClaim, workspace: &ValidWorkspace) -> bool {
-    let label = |key| claim.labels().get(key).map(String::as_str);
-    let owner = claim.annotations().get(OWNER_ID).map(String::as_str);
-    label(RECLAIM_POLICY) == Some(RECLAIM_RETAIN)
-        && label(USER) == Some(workspace.user.as_str())
-        && owner == workspace.owner.as_ref().map(|owner| owner.as_str())
-        && !claim
-            .owner_references()
-            .iter()
-            .any(|owner| owner.controller == Some(true))
+pub fn is_left_for(claim: &SeenClaim, workspace: &ValidWorkspace) -> bool {
+    claim.kept_for.policy.as_deref() == Some(RECLAIM_RETAIN)
+        && claim.user.as_deref() == Some(workspace.user.as_str())
+        && claim.kept_for.owner.as_deref() == workspace.owner.as_ref().map(|owner| owner.as_str())
+        && claim.controller().is_none()
 }
 
 /// A Workspace that ends and leaves its volume.
@@ -57,46 +52,36 @@ impl Leaver {
 }
 
 /// The change that lets go of the claim; `None` when the Workspace does not control it.
-pub fn release(claim: &PersistentVolumeClaim, leaver: &Leaver) -> Option<Value> {
+pub fn release(claim: &SeenClaim, leaver: &Leaver) -> Option<Value> {
     let Leaver { uid, name, owner } = leaver;
-    let told = [Some(RECLAIM_RETAIN.to_owned()), Some(name.clone()), owner.clone()];
-    is_controlled_by(claim, uid).then(|| change(claim, uid, &[], told))
+    let told = KeptFor {
+        policy: Some(RECLAIM_RETAIN.into()),
+        workspace: Some(name.as_str().into()),
+        owner: owner.as_deref().map(Box::from),
+    };
+    Controller::is(claim.controller().as_ref(), uid).then(|| change(claim, uid, &[], &told))
 }
 
 /// The change (RFC 7396) that makes the claim's owner, and what it says of it, as desired; `None` when it is so. It holds the version that
 /// it was made for: another one's change meanwhile is not undone.
-pub fn patch(claim: &PersistentVolumeClaim, desired: &PersistentVolumeClaim, owner_uid: &str) -> Option<Value> {
-    let wanted = desired.owner_references();
-    let owned = is_controlled_by(claim, owner_uid);
-    let told = |claim: &PersistentVolumeClaim| {
-        [
-            claim.labels().get(RECLAIM_POLICY).cloned(),
-            claim.annotations().get(WORKSPACE_NAME).cloned(),
-            claim.annotations().get(OWNER_ID).cloned(),
-        ]
-    };
-    let told_then = told(desired);
-    if owned != wanted.is_empty() && told(claim) == told_then {
+pub fn patch(claim: &SeenClaim, workspace: &ValidWorkspace) -> Option<Value> {
+    let desired = SeenClaim::of(&volume_claim(workspace));
+    let owned = Controller::is(claim.controller().as_ref(), &workspace.uid);
+    if owned != desired.owners.is_empty() && claim.kept_for == desired.kept_for {
         return None;
     }
-    Some(change(claim, owner_uid, wanted, told_then))
+    Some(change(claim, &workspace.uid, &desired.owners, &desired.kept_for))
 }
 
-/// What is said are the label of the policy, and the annotations of the Workspace's name and of its recorded owner.
-fn change(
-    claim: &PersistentVolumeClaim,
-    owner_uid: &str,
-    wanted: &[OwnerReference],
-    [policy, name, owner]: [Option<String>; 3],
-) -> Value {
-    let others = claim.owner_references().iter().filter(|owner| owner.uid != owner_uid);
+fn change(claim: &SeenClaim, owner_uid: &str, wanted: &[OwnerReference], told: &KeptFor) -> Value {
+    let others = claim.owners.iter().filter(|owner| owner.uid != owner_uid);
     let owners: Vec<&OwnerReference> = others.chain(wanted).collect();
     json!({"metadata": {
-        "uid": claim.metadata.uid,
-        "resourceVersion": claim.metadata.resource_version,
+        "uid": claim.uid,
+        "resourceVersion": claim.resource_version,
         "ownerReferences": owners,
-        "labels": {RECLAIM_POLICY: policy},
-        "annotations": {WORKSPACE_NAME: name, OWNER_ID: owner},
+        "labels": {RECLAIM_POLICY: told.policy},
+        "annotations": {WORKSPACE_NAME: told.workspace, OWNER_ID: told.owner},
     }})
 }
 
@@ -105,7 +90,6 @@ mod tests {
     use super::super::validate::tests as given;
     use super::super::validate::validate;
     use super::*;
-    use crate::render::desired;
 
     fn workspace(policy: ReclaimPolicy) -> ValidWorkspace {
         let mut spec = given::spec();
@@ -117,20 +101,21 @@ mod tests {
         }
     }
 
-    fn claim(policy: ReclaimPolicy) -> PersistentVolumeClaim {
-        desired(&workspace(policy), None).pvc
+    fn claim(policy: ReclaimPolicy) -> SeenClaim {
+        SeenClaim::of(&volume_claim(&workspace(policy)))
     }
 
     #[test]
     fn the_owner_follows_the_policy() {
-        let (deleted, retained) = (claim(ReclaimPolicy::Delete), claim(ReclaimPolicy::Retain));
-        for same in [&deleted, &retained] {
-            assert_eq!(patch(same, same, "uid-1"), None);
+        let [delete, retain] = [ReclaimPolicy::Delete, ReclaimPolicy::Retain].map(workspace);
+        let [deleted, retained] = [&delete, &retain].map(|workspace| SeenClaim::of(&volume_claim(workspace)));
+        for (claim, same) in [(&deleted, &delete), (&retained, &retain)] {
+            assert_eq!(patch(claim, same), None);
         }
-        let release = patch(&deleted, &retained, "uid-1").unwrap();
+        let release = patch(&deleted, &retain).unwrap();
         assert_eq!(release["metadata"]["ownerReferences"], json!([]));
         assert_eq!(release["metadata"]["labels"][RECLAIM_POLICY], "Retain");
-        let adopt = patch(&retained, &deleted, "uid-1").unwrap();
+        let adopt = patch(&retained, &delete).unwrap();
         assert_eq!(adopt["metadata"]["ownerReferences"][0]["uid"], "uid-1");
         assert!(adopt["metadata"]["labels"][RECLAIM_POLICY].is_null());
     }
@@ -176,8 +161,8 @@ mod tests {
             uid: "other".into(),
             ..OwnerReference::default()
         };
-        owned.owner_references_mut().push(other);
-        let release = patch(&owned, &claim(ReclaimPolicy::Retain), "uid-1").unwrap();
+        owned.owners = owned.owners.into_iter().chain([other]).collect();
+        let release = patch(&owned, &workspace(ReclaimPolicy::Retain)).unwrap();
         assert_eq!(release["metadata"]["ownerReferences"][0]["uid"], "other");
     }
 

@@ -9,10 +9,9 @@ use crate::cluster::lean::{Lean, ManagedFields};
 use crate::labels;
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{
-    ConfigMap, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus, Pod,
-};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -90,6 +89,84 @@ impl SeenPod {
     }
 }
 
+/// A workspace's volume claim.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeenClaim {
+    pub name: Box<str>,
+    pub uid: Option<Box<str>>,
+    pub resource_version: Option<Box<str>>,
+    pub owners: Box<[OwnerReference]>,
+    /// The label that says whose it is.
+    pub user: Option<Box<str>>,
+    pub kept_for: KeptFor,
+    pub is_being_deleted: bool,
+    pub phase: ClaimPhase,
+    /// The size asked for, as a Kubernetes quantity.
+    pub asked: Option<Box<str>>,
+    /// The size that is there, as a Kubernetes quantity.
+    pub there: Option<Box<str>>,
+    /// The volume has grown, and its file system grows when a pod starts (Kubernetes API: `FileSystemResizePending`).
+    pub waits_for_pod: bool,
+}
+
+/// What a claim says of who gets it again when its Workspace is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeptFor {
+    /// The label of its reclaim policy.
+    pub policy: Option<Box<str>>,
+    /// The annotation with the name of the Workspace that has left it.
+    pub workspace: Option<Box<str>>,
+    /// The annotation with the recorded owner of that one.
+    pub owner: Option<Box<str>>,
+}
+
+/// `status.phase` (Kubernetes API: PersistentVolumeClaim).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimPhase {
+    /// Or none yet.
+    Pending,
+    Bound,
+    /// The volume behind it is gone.
+    Lost,
+}
+
+impl SeenClaim {
+    pub fn of(claim: &PersistentVolumeClaim) -> Self {
+        let label = |key| claim.labels().get(key).map(|value| value.as_str().into());
+        let annotation = |key| claim.annotations().get(key).map(|value| value.as_str().into());
+        let storage = |amounts: Option<&BTreeMap<String, Quantity>>| Some(amounts?.get("storage")?.0.as_str().into());
+        let resources = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref());
+        let status = claim.status.as_ref();
+        let mut conditions = status.iter().flat_map(|status| status.conditions.iter().flatten());
+        Self {
+            name: claim.name_any().into(),
+            uid: claim.metadata.uid.as_deref().map(Box::from),
+            resource_version: claim.metadata.resource_version.as_deref().map(Box::from),
+            owners: claim.owner_references().into(),
+            user: label(labels::USER),
+            kept_for: KeptFor {
+                policy: label(labels::RECLAIM_POLICY),
+                workspace: annotation(labels::WORKSPACE_NAME),
+                owner: annotation(labels::OWNER_ID),
+            },
+            is_being_deleted: claim.metadata.deletion_timestamp.is_some(),
+            phase: match status.and_then(|status| status.phase.as_deref()) {
+                Some("Bound") => ClaimPhase::Bound,
+                Some("Lost") => ClaimPhase::Lost,
+                _ => ClaimPhase::Pending,
+            },
+            asked: storage(resources.and_then(|resources| resources.requests.as_ref())),
+            there: storage(status.and_then(|status| status.capacity.as_ref())),
+            waits_for_pod: conditions
+                .any(|condition| condition.type_ == "FileSystemResizePending" && condition.status == "True"),
+        }
+    }
+
+    pub fn controller(&self) -> Option<Controller> {
+        Controller::among(&self.owners)
+    }
+}
+
 /// Of a Workspace, which is kept as it is but for what nobody reads.
 pub fn workspace(workspace: &mut Lean<Workspace>) {
     workspace.managed_fields = ManagedFields::default();
@@ -102,40 +179,6 @@ pub fn workspace(workspace: &mut Lean<Workspace>) {
     }
     if let Some(annotations) = workspace.meta_mut().annotations.as_mut() {
         annotations.remove(LAST_APPLIED);
-    }
-}
-
-/// A volume claim without what nobody reads.
-pub fn claim(claim: PersistentVolumeClaim) -> PersistentVolumeClaim {
-    let PersistentVolumeClaim { metadata, spec, status } = claim;
-    let of = |map: Option<BTreeMap<String, String>>, keys: &[&str]| {
-        map.map(|mut map| {
-            map.retain(|key, _| keys.contains(&key.as_str()));
-            map
-        })
-    };
-    PersistentVolumeClaim {
-        metadata: ObjectMeta {
-            name: metadata.name,
-            namespace: metadata.namespace,
-            uid: metadata.uid,
-            resource_version: metadata.resource_version,
-            deletion_timestamp: metadata.deletion_timestamp,
-            owner_references: metadata.owner_references,
-            labels: of(metadata.labels, &[labels::USER, labels::RECLAIM_POLICY]),
-            annotations: of(metadata.annotations, &[labels::WORKSPACE_NAME, labels::OWNER_ID]),
-            ..ObjectMeta::default()
-        },
-        spec: spec.map(|spec| PersistentVolumeClaimSpec {
-            resources: spec.resources,
-            ..PersistentVolumeClaimSpec::default()
-        }),
-        status: status.map(|status| PersistentVolumeClaimStatus {
-            phase: status.phase,
-            capacity: status.capacity,
-            conditions: status.conditions,
-            ..PersistentVolumeClaimStatus::default()
-        }),
     }
 }
 
@@ -158,23 +201,57 @@ mod tests {
 
     #[test]
     fn what_a_pass_reads_of_a_claim_is_kept() {
-        let read = json!({
+        let claim = json!({
             "metadata": {
                 "name": "c", "namespace": "n", "uid": "u", "resourceVersion": "7",
                 "labels": {labels::USER: "dev1", labels::RECLAIM_POLICY: "Retain"},
-                "annotations": {labels::WORKSPACE_NAME: "dev1", labels::OWNER_ID: "o"},
+                "annotations": {labels::WORKSPACE_NAME: "dev1", labels::OWNER_ID: "o", "pv.kubernetes.io/bind-completed": "yes"},
                 "ownerReferences": [{"apiVersion": "v1", "kind": "Workspace", "name": "dev1", "uid": "w", "controller": true}],
             },
-            "spec": {"resources": {"requests": {"storage": "1Gi"}}},
+            "spec": {"resources": {"requests": {"storage": "2Gi"}}, "volumeName": "v"},
             "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}, "conditions": [{"type": "FileSystemResizePending", "status": "True"}]},
         });
-        let mut there = read.clone();
-        there["metadata"]["annotations"]["pv.kubernetes.io/bind-completed"] = json!("yes");
-        there["metadata"]["managedFields"] = json!([{"manager": "kubectl"}]);
-        there["spec"]["volumeName"] = json!("v");
-        there["status"]["accessModes"] = json!(["ReadWriteOnce"]);
-        let [read, there] = [read, there].map(|value| serde_json::from_value(value).unwrap());
-        assert_eq!(claim(there), read);
+        let of = |claim: &serde_json::Value| SeenClaim::of(&serde_json::from_value(claim.clone()).unwrap());
+        let SeenClaim {
+            name,
+            uid,
+            resource_version,
+            owners,
+            user,
+            kept_for,
+            is_being_deleted,
+            phase,
+            asked,
+            there,
+            waits_for_pod,
+        } = of(&claim);
+        assert_eq!(
+            (&*name, uid.as_deref(), resource_version.as_deref()),
+            ("c", Some("u"), Some("7"))
+        );
+        assert_eq!((&*owners[0].uid, user.as_deref()), ("w", Some("dev1")));
+        let told = [&kept_for.policy, &kept_for.workspace, &kept_for.owner].map(Option::as_deref);
+        assert_eq!(told, [Some("Retain"), Some("dev1"), Some("o")]);
+        assert_eq!(
+            (phase, asked.as_deref(), there.as_deref()),
+            (ClaimPhase::Bound, Some("2Gi"), Some("1Gi"))
+        );
+        assert!(waits_for_pod && !is_being_deleted);
+
+        let mut ending = claim;
+        ending["metadata"]["deletionTimestamp"] = json!("2030-01-01T00:00:00Z");
+        ending["status"] = json!({"phase": "Lost"});
+        let SeenClaim {
+            is_being_deleted,
+            phase,
+            there,
+            waits_for_pod,
+            ..
+        } = of(&ending);
+        assert!(is_being_deleted && !waits_for_pod && there.is_none());
+        assert_eq!(phase, ClaimPhase::Lost);
+        ending["status"] = json!(null);
+        assert_eq!(of(&ending).phase, ClaimPhase::Pending);
     }
 
     #[test]

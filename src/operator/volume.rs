@@ -3,12 +3,10 @@
 //! A claim can grow when its StorageClass allows, and never shrinks (Kubernetes API: PersistentVolumeClaim resizing). The
 //! workspace goes on running in every case.
 
+use super::seen::{ClaimPhase, SeenClaim};
 use crate::render::ValidWorkspace;
 use crate::units::quantity::Quantity;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
-use std::collections::BTreeMap;
 
 /// A refused growth is tried again after this long: the StorageClass may have changed, or a quota.
 const TRY_AGAIN_AFTER: SignedDuration = SignedDuration::from_mins(10);
@@ -61,9 +59,20 @@ impl Size {
     }
 }
 
+/// Whether there is a volume behind the claim. Watches of different kinds are in no order: that of pods may tell of a container that
+/// runs before that of claims tells of the volume that it needs to.
+pub fn is_bound(claim: &SeenClaim, container_runs: bool) -> bool {
+    match claim.phase {
+        ClaimPhase::Bound => true,
+        ClaimPhase::Pending => container_runs,
+        ClaimPhase::Lost => false,
+    }
+}
+
 pub fn plan(
     workspace: &ValidWorkspace,
-    claim: Option<&PersistentVolumeClaim>,
+    claim: Option<&SeenClaim>,
+    container_runs: bool,
     refusal: Option<&Refusal>,
     now: Timestamp,
 ) -> SizePlan {
@@ -72,14 +81,12 @@ pub fn plan(
         grow: false,
         look_again_at: None,
     };
-    let status = claim.and_then(|claim| claim.status.as_ref());
-    let bound = status.and_then(|status| status.phase.as_deref()) == Some("Bound");
-    let asked = claim.and_then(|claim| storage(claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()));
-    let (true, Some(asked)) = (bound, asked) else {
+    let bound = claim.filter(|claim| is_bound(claim, container_runs));
+    let Some((claim, asked)) = bound.and_then(|claim| Some((claim, size(claim.asked.as_deref())?))) else {
         return plan(Size::Unbound);
     };
     let wanted = &workspace.storage;
-    let there = status.and_then(|status| storage(status.capacity.as_ref()));
+    let there = size(claim.there.as_deref());
     if *wanted < asked {
         return plan(Size::CantShrink {
             message: format!(
@@ -90,15 +97,7 @@ pub fn plan(
     if *wanted == asked {
         return plan(match there {
             Some(there) if there < asked => Size::Resizing {
-                message: resizing(
-                    status
-                        .and_then(|status| status.conditions.as_ref())
-                        .is_some_and(|conditions| {
-                            conditions.iter().any(|condition| {
-                                condition.type_ == "FileSystemResizePending" && condition.status == "True"
-                            })
-                        }),
-                ),
+                message: resizing(claim.waits_for_pod),
             },
             _ => Size::AsRequested,
         });
@@ -129,8 +128,8 @@ fn resizing(waits_for_pod: bool) -> String {
     }
 }
 
-fn storage(amounts: Option<&BTreeMap<String, ApiQuantity>>) -> Option<Quantity> {
-    amounts?.get("storage")?.0.parse().ok()
+fn size(text: Option<&str>) -> Option<Quantity> {
+    text?.parse().ok()
 }
 
 #[cfg(test)]
@@ -140,6 +139,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn claim(claim: serde_json::Value) -> SeenClaim {
+        SeenClaim::of(&serde_json::from_value(claim).unwrap())
+    }
+
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()
     }
@@ -148,7 +151,7 @@ mod tests {
         let mut spec = given::spec();
         spec["resources"]["storage"] = json!(wanted);
         let workspace = validate(&given::workspace(spec), &given::settings()).unwrap();
-        let claim = serde_json::from_value(json!({
+        let claim = claim(json!({
             "spec": {"resources": {"requests": {"storage": asked}}},
             "status": {"phase": "Bound", "capacity": {"storage": there}},
         }));
@@ -157,7 +160,7 @@ mod tests {
             size: "30Gi".parse().unwrap(),
             message: "no".to_owned(),
         });
-        plan(&workspace, Some(&claim.unwrap()), refusal.as_ref(), at(1000))
+        plan(&workspace, Some(&claim), false, refusal.as_ref(), at(1000))
     }
 
     #[test]
@@ -190,9 +193,33 @@ mod tests {
     #[test]
     fn a_claim_without_a_volume_is_left_alone() {
         let workspace = validate(&given::workspace(given::spec()), &given::settings()).unwrap();
-        let unbound = PersistentVolumeClaim::default();
+        let unbound = claim(json!({}));
         for claim in [None, Some(&unbound)] {
-            assert_eq!(plan(&workspace, claim, None, at(0)).size, Size::Unbound);
+            assert_eq!(plan(&workspace, claim, false, None, at(0)).size, Size::Unbound);
+        }
+    }
+
+    #[test]
+    fn a_container_that_runs_has_its_volume_whatever_the_watch_of_claims_has_told() {
+        let workspace = validate(&given::workspace(given::spec()), &given::settings()).unwrap();
+        for (phase, runs, bound) in [
+            (Some("Bound"), false, true),
+            (Some("Pending"), false, false),
+            (Some("Pending"), true, true),
+            (None, true, true),
+            (Some("Lost"), true, false),
+        ] {
+            let claim = claim(json!({
+                "spec": {"resources": {"requests": {"storage": workspace.storage.to_string()}}},
+                "status": {"phase": phase},
+            }));
+            assert_eq!(is_bound(&claim, runs), bound, "{phase:?} {runs}");
+            let size = if bound { Size::AsRequested } else { Size::Unbound };
+            assert_eq!(
+                plan(&workspace, Some(&claim), runs, None, at(0)).size,
+                size,
+                "{phase:?} {runs}"
+            );
         }
     }
 }

@@ -5,7 +5,7 @@ use super::cache::{self, Cache, Told};
 use super::content::Decided;
 use super::observe::Caches;
 use super::other_backend::Cilium;
-use super::seen::{self, Seen, SeenPod};
+use super::seen::{self, Seen, SeenClaim, SeenPod};
 use crate::api::Workspace;
 use crate::cluster::lean::Lean;
 use crate::config::OperatorConfig;
@@ -53,7 +53,7 @@ pub fn start(
         claims: watches.add(
             namespace,
             managed(),
-            |claim| Some(Arc::new(seen::claim(claim))),
+            |claim| Some(Arc::new(SeenClaim::of(&claim))),
             |claim: &PersistentVolumeClaim, _| {
                 // Its owner, or the one that has left it.
                 let left_by = || {

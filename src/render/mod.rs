@@ -44,43 +44,79 @@ pub struct Desired {
 
 /// Builds all of them. `ca_digest` stands for the contents of the CA bundle, when it has one.
 pub fn desired(workspace: &ValidWorkspace, ca_digest: Option<&str>) -> Desired {
-    let user = &workspace.user;
-    let pod_labels = labels::of(user);
-    let service_name = ServiceName::of(user);
-    let account = AccountName::of(user);
-    let meta = |name: &str| metadata(workspace, name);
-    let network_policy = |name: &str, spec| NetworkPolicy {
+    Desired {
+        policies: policies(workspace),
+        cilium_policy: cilium_policy(workspace),
+        service_account: service_account(workspace),
+        role: role(workspace),
+        role_binding: role_binding(workspace),
+        service: service(workspace),
+        pvc: volume_claim(workspace),
+        pod: pod(workspace, ca_digest),
+    }
+}
+
+/// What denies everything, what allows to reach something, and what allows the gateways in.
+pub fn policies(workspace: &ValidWorkspace) -> [NetworkPolicy; 3] {
+    let pod_labels = labels::of(&workspace.user);
+    let egress = match workspace.platform.policy_backend {
+        PolicyBackend::Kubernetes => policy::egress(&pod_labels, &workspace.egress),
+        PolicyBackend::Cilium => policy::no_egress(&pod_labels),
+    };
+    let [deny_all, may_reach, from_gateways] = policy_names(&workspace.user);
+    let of = |name: &str, spec| NetworkPolicy {
         metadata: metadata(workspace, name),
         spec: Some(spec),
     };
-    let [deny_all, egress, ingress] = policy_names(user);
-    let (egress_spec, cilium_policy) = match workspace.platform.policy_backend {
-        PolicyBackend::Kubernetes => (policy::egress(&pod_labels, &workspace.egress), None),
-        PolicyBackend::Cilium => {
-            let policy = CiliumNetworkPolicy {
-                metadata: meta(&egress),
-                spec: cilium::egress(&pod_labels, &workspace.egress),
-            };
-            (policy::no_egress(&pod_labels), Some(policy))
-        }
-    };
-    Desired {
-        policies: [
-            network_policy(&deny_all, policy::deny_all(&pod_labels)),
-            network_policy(&egress, egress_spec),
-            network_policy(
-                &ingress,
-                policy::ingress_gateway(&pod_labels, &workspace.platform.gateway_namespace),
-            ),
-        ],
-        cilium_policy,
-        service_account: rbac::service_account(meta(account.as_str())),
-        role: rbac::role(meta(account.as_str()), workspace),
-        role_binding: rbac::role_binding(meta(account.as_str()), &account, &workspace.namespace),
-        service: service::service(meta(service_name.as_str()), pod_labels),
-        pvc: volume_claim(workspace),
-        pod: pod::pod(meta(PodName::of(user).as_str()), workspace, ca_digest),
-    }
+    let ingress = policy::ingress_gateway(&pod_labels, &workspace.platform.gateway_namespace);
+    [
+        of(&deny_all, policy::deny_all(&pod_labels)),
+        of(&may_reach, egress),
+        of(&from_gateways, ingress),
+    ]
+}
+
+/// What may be reached, where policies are Cilium's.
+pub fn cilium_policy(workspace: &ValidWorkspace) -> Option<CiliumNetworkPolicy> {
+    let [_, egress, _] = policy_names(&workspace.user);
+    (workspace.platform.policy_backend == PolicyBackend::Cilium).then(|| CiliumNetworkPolicy {
+        metadata: metadata(workspace, &egress),
+        spec: cilium::egress(&labels::of(&workspace.user), &workspace.egress),
+    })
+}
+
+/// What the pod runs as.
+pub fn service_account(workspace: &ValidWorkspace) -> ServiceAccount {
+    let account = AccountName::of(&workspace.user);
+    rbac::service_account(metadata(workspace, account.as_str()))
+}
+
+/// What that account may do.
+pub fn role(workspace: &ValidWorkspace) -> Role {
+    let account = AccountName::of(&workspace.user);
+    rbac::role(metadata(workspace, account.as_str()), workspace)
+}
+
+pub fn role_binding(workspace: &ValidWorkspace) -> RoleBinding {
+    let account = AccountName::of(&workspace.user);
+    rbac::role_binding(metadata(workspace, account.as_str()), &account, &workspace.namespace)
+}
+
+/// What leads to the terminal.
+pub fn service(workspace: &ValidWorkspace) -> Service {
+    let name = ServiceName::of(&workspace.user);
+    service::service(metadata(workspace, name.as_str()), labels::of(&workspace.user))
+}
+
+/// The claim of the volume that is the user's home.
+pub fn volume_claim(workspace: &ValidWorkspace) -> PersistentVolumeClaim {
+    volume::claim(metadata(workspace, PvcName::of(&workspace.user).as_str()), workspace)
+}
+
+/// The pod; `ca_digest` as in [`desired`].
+pub fn pod(workspace: &ValidWorkspace, ca_digest: Option<&str>) -> Pod {
+    let name = PodName::of(&workspace.user);
+    pod::pod(metadata(workspace, name.as_str()), workspace, ca_digest)
 }
 
 /// The names of [`Desired::policies`], in their order.
@@ -95,11 +131,6 @@ pub fn policy_names(user: &UserId) -> [String; 3] {
 /// The DNS name of the Service.
 pub fn endpoint(workspace: &ValidWorkspace) -> String {
     ServiceName::of(&workspace.user).endpoint(&workspace.namespace, &workspace.platform.cluster_domain)
-}
-
-/// The claim of the volume that is the user's home.
-pub fn volume_claim(workspace: &ValidWorkspace) -> PersistentVolumeClaim {
-    volume::claim(metadata(workspace, PvcName::of(&workspace.user).as_str()), workspace)
 }
 
 /// Name, labels, and the Workspace as the controlling owner, so that garbage collection takes the object with it.
