@@ -34,17 +34,10 @@ impl Index {
         names.filter_map(|name| self.get(name)).collect()
     }
 
-    /// The names of those whose status tells of a terminal at this gateway.
-    pub fn with_session_at(&self, gateway: &str) -> Vec<String> {
-        let is_there = |workspace: &&Arc<Workspace>| {
-            let sessions = workspace.status.iter().flat_map(|status| &status.sessions);
-            sessions.into_iter().any(|session| session.gateway == gateway)
-        };
-        self.by_name
-            .values()
-            .filter(is_there)
-            .map(|workspace| workspace.name_any())
-            .collect()
+    /// The names of those for which `holds` is true.
+    pub fn which(&self, holds: impl Fn(&Workspace) -> bool) -> Vec<String> {
+        let which = self.by_name.values().filter(|workspace| holds(workspace));
+        which.map(|workspace| workspace.name_any()).collect()
     }
 
     /// The one whose status tells of a session of the provider.

@@ -1,16 +1,30 @@
 //! A workspace whose user has left stays awake while it prints (`spec.lifecycle.keepAlive: output`): a long build goes on.
 //!
 //! ttyd tells what a terminal prints to whoever is connected, so the gateway stays connected in the user's place. It shows
-//! the output to nobody and types nothing.
+//! the output to nobody and types nothing. A gateway that stops hands this over by an annotation: of the others, the one that takes
+//! it off goes on (Kubernetes: of two writes that name the same `resourceVersion` one is refused).
 
 use super::presence::Present;
+use super::progress::is_open;
 use super::service::Gateway;
+use super::workspaces::{Workspaces, as_gateway};
+use crate::api::Workspace;
+use crate::api::workspace::KeepAlive;
+use crate::labels::LISTEN;
 use crate::proxy::{self, is_output};
-use serde::Deserialize;
+use kube::ResourceExt;
+use kube::api::Patch;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// Within this a gateway reaches for what is handed over: not all of them at once.
+const REACHES_WITHIN: Duration = Duration::from_millis(500);
 
 /// The size of the user's screen, so that what runs there sees no other.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ScreenSize {
     columns: u16,
     rows: u16,
@@ -28,12 +42,86 @@ impl ScreenSize {
     }
 }
 
-/// Listens until the workspace stops, the gateway does, or somebody opens a terminal.
+/// Listens until the workspace stops, somebody opens a terminal, or the gateway stops and hands it over.
 pub async fn listen(gateway: &Gateway, workspace: &str, size: ScreenSize, present: Present) {
     tokio::select! {
         () = hear(gateway, workspace, size, &present) => {}
         () = present.joined() => {}
-        () = gateway.drain.stopping() => {}
+        () = gateway.drain.stopping() => {
+            if let Err(error) = gateway.workspaces.hand_over(workspace, size).await {
+                tracing::warn!(workspace, %error, "no other gateway can be asked to listen: what is printed keeps this workspace awake no longer");
+            }
+        }
+    }
+}
+
+/// Listens where a gateway that has stopped did. Ends when this one stops.
+pub async fn take_over(gateway: Arc<Gateway>) {
+    let workspaces = &gateway.workspaces;
+    loop {
+        tokio::select! {
+            () = workspaces.handed_over.notified() => {}
+            () = gateway.drain.stopping() => return,
+        }
+        sleep(REACHES_WITHIN.mul_f64(rand::random_range(0.0..1.0))).await;
+        for name in workspaces.which(|workspace| workspace.annotations().contains_key(LISTEN)) {
+            // Another one may have been faster.
+            let Some(workspace) = workspaces.get(&name) else {
+                continue;
+            };
+            let Some(asked) = workspace.annotations().get(LISTEN) else {
+                continue;
+            };
+            match workspaces.take(&workspace).await {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) => {
+                    tracing::warn!(workspace = name, %error, "can't take over to listen");
+                    continue;
+                }
+            }
+            let Some(size) = serde_json::from_str(asked).ok().filter(|_| is_unheard(&workspace)) else {
+                continue;
+            };
+            tracing::info!(workspace = name, "listens in the place of a gateway that has stopped");
+            let (present, listening) = (gateway.presence.enter(&gateway, &name, None), Arc::clone(&gateway));
+            gateway
+                .drain
+                .spawn(async move { listen(&listening, &name, size, present).await });
+        }
+    }
+}
+
+/// Whether what it prints is still to be listened to. Where a terminal is open, its gateway does.
+fn is_unheard(workspace: &Workspace) -> bool {
+    let status = workspace.status.as_ref();
+    workspace.spec.lifecycle.keep_alive == KeepAlive::Output
+        && status.is_some_and(|status| is_open(status) && status.sessions.is_empty())
+}
+
+impl Workspaces {
+    /// Asks another gateway to listen.
+    async fn hand_over(&self, name: &str, size: ScreenSize) -> Result<(), kube::Error> {
+        let patch = json!({"metadata": {"annotations": {LISTEN: json!(size).to_string()}}});
+        self.api
+            .patch(name, &as_gateway(), &Patch::Merge(patch))
+            .await
+            .map(drop)
+    }
+
+    /// Takes the request off; `false` when it was changed meanwhile, which the watch tells of.
+    async fn take(&self, workspace: &Workspace) -> Result<bool, kube::Error> {
+        let patch =
+            json!({"metadata": {"resourceVersion": workspace.resource_version(), "annotations": {LISTEN: null}}});
+        let taken = self
+            .api
+            .patch(&workspace.name_any(), &as_gateway(), &Patch::Merge(patch))
+            .await;
+        match taken {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -176,6 +176,7 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
             () = starting.drain.stopping() => {}
         }
     });
+    gateway.drain.spawn(keep_alive::take_over(Arc::clone(&gateway)));
     let answering = Arc::clone(&gateway);
     let answer = move |request| Arc::clone(&answering).answer(request);
     let refusing = Arc::clone(&gateway);

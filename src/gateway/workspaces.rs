@@ -12,7 +12,7 @@ use crate::cluster::watch::Change;
 use crate::config::gateway::NewWorkspace;
 use crate::config::session::SessionRules;
 use crate::identity::{Identity, UserId};
-use crate::labels::{self, GATEWAY_MANAGER, REQUESTED_BY};
+use crate::labels::{self, GATEWAY_MANAGER, LISTEN, REQUESTED_BY};
 use crate::oidc::Person;
 use crate::units::quantity::Quantity;
 use jiff::Timestamp;
@@ -21,7 +21,7 @@ use kube::{Api, Client, ResourceExt};
 use snafu::{ResultExt, Snafu, ensure};
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
 /// Why a person has no Workspace to enter.
@@ -73,6 +73,8 @@ pub struct Workspaces {
     template: NewWorkspace,
     index: RwLock<Index>,
     watched: watch::Sender<Watched>,
+    /// Some may be handed over by a gateway that stops.
+    pub(super) handed_over: Notify,
     pub(super) session_rules: SessionRules,
     pub departures: Departures,
     clock: Arc<dyn Clock>,
@@ -102,6 +104,7 @@ impl Workspaces {
             template,
             index: RwLock::default(),
             watched: watch::Sender::new(Watched::NotYet),
+            handed_over: Notify::new(),
             session_rules,
             departures: Departures::default(),
             clock,
@@ -120,10 +123,15 @@ impl Workspaces {
                     // What can't be read is there all the same.
                     let is_gone = |workspace: &Arc<Workspace>| !names.contains(&workspace.name_any());
                     self.write(|index| self.depart(index.replace(workspaces).into_iter().filter(is_gone)));
+                    self.handed_over.notify_one();
                 }
                 Change::Applied(object) => {
                     if let Some(workspace) = readable(object) {
+                        let is_handed_over = workspace.annotations().contains_key(LISTEN);
                         self.write(|index| self.depart(index.apply(workspace)));
+                        if is_handed_over {
+                            self.handed_over.notify_one();
+                        }
                     }
                 }
                 Change::Deleted(object) => self.write(|index| self.depart(index.remove(&object.name_any()))),
@@ -225,8 +233,16 @@ impl Workspaces {
         let mut watched = self.watched.subscribe();
         // The sender lives as long as `self`.
         let _ = watched.wait_for(|watched| *watched == Watched::Yes).await;
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        index.with_session_at(&self.pod_name)
+        let has_session = |workspace: &Workspace| {
+            let mut sessions = workspace.status.iter().flat_map(|status| &status.sessions);
+            sessions.any(|session| session.gateway == self.pod_name)
+        };
+        self.which(has_session)
+    }
+
+    /// The names of those for which `holds` is true.
+    pub(super) fn which(&self, holds: impl Fn(&Workspace) -> bool) -> Vec<String> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).which(holds)
     }
 
     /// The person's Workspace, made if there is none and woken if it is stopped.

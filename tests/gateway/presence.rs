@@ -1,9 +1,11 @@
 //! Who is at a workspace, as its status tells.
 
+use crate::apiserver::free_ports;
 use crate::browser::Browser;
 use crate::eventually::eventually;
-use crate::harness::{Site, ttyd, ttyd_with};
+use crate::harness::{Gateway, Site, ttyd, ttyd_with};
 use devplane::api::WorkspaceStatus;
+use devplane::labels::LISTEN;
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
@@ -144,10 +146,34 @@ async fn what_prints_on_keeps_a_workspace_awake_that_asks_for_it() {
     }
     assert!(status(&site, &name).await.sessions.is_empty(), "nobody is there");
 
-    // A gateway that stops tells of the last that it has heard, however soon that is: the workspace has its idle time from then on.
-    let heard = status(&site, &name).await.last_accessed.unwrap().0;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // A gateway that stops tells of the last that it has heard, however soon that is, and one of the others listens from then on.
+    let [third] = free_ports();
+    let second = site.second_gateway_with(&[("POD_NAME", "gateway-2")]).await;
+    let mut others = vec![second, site.gateway_at(third, &[("POD_NAME", "gateway-3")]).await];
+    for left in [1, 0] {
+        let heard = status(&site, &name).await.last_accessed.unwrap().0;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        gateway.terminate();
+        assert_eq!(gateway.exit_code(), Some(0));
+        assert!(status(&site, &name).await.last_accessed.unwrap().0 > heard);
+        let listens = |other: &Gateway| other.log().contains("in the place of a gateway that has stopped");
+        assert!(
+            eventually(async || others.iter().any(listens)).await,
+            "{}",
+            others[0].log()
+        );
+        let annotations = site.workspaces().get(&name).await.unwrap().metadata.annotations;
+        assert!(!annotations.unwrap_or_default().contains_key(LISTEN), "taken");
+        let listening = others.iter().position(listens).unwrap();
+        gateway = others.swap_remove(listening);
+        assert_eq!(others.len(), left);
+        assert!(!others.iter().any(listens), "one alone");
+    }
+
+    // With nobody left it is asked for, until there is one again.
     gateway.terminate();
     assert_eq!(gateway.exit_code(), Some(0));
-    assert!(status(&site, &name).await.last_accessed.unwrap().0 > heard);
+    let later = site.gateway(&[]).await;
+    let listens = async || later.log().contains("in the place of a gateway that has stopped");
+    assert!(eventually(listens).await, "{}", later.log());
 }
