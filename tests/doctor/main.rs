@@ -1,6 +1,6 @@
 //! Faults that are made on purpose on a healthy installation: each is found by exactly the claim that is for it, and gone after the printed fix.
 //!
-//! A row of a table is one fault. To add one, add a row to `cluster.rs`, or a table of another file to a test here.
+//! A row of a table is one fault. To add one, add a row to a file of `cluster`, or a table of another file to a test here.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -83,8 +83,7 @@ fn each_fault_in_the_cluster_is_found_and_mended() {
     assert_eq!(failures(&site.try_volume_at(later.kubeconfig())), ["DP0406"]);
     site.script(cluster::IS_REMOVED);
     site.script("kubectl delete quota no-volumes -n workspaces >/dev/null");
-    let failed: Vec<_> = cluster::ROWS
-        .iter()
+    let failed: Vec<_> = cluster::rows()
         .filter_map(|row| {
             examine(&site, GROUPS, row)
                 .err()
@@ -95,7 +94,7 @@ fn each_fault_in_the_cluster_is_found_and_mended() {
         failed.is_empty(),
         "{} of {}:\n{}",
         failed.len(),
-        cluster::ROWS.len(),
+        cluster::rows().count(),
         failed.join("\n")
     );
 }

@@ -2,18 +2,16 @@
 
 mod proxies;
 mod silence;
+mod websocket;
 
 use super::super::check::{Check, Claim, Fix, Status};
 use super::super::context::Context;
 use super::super::outside::provider::{Contact, Seen};
-use super::super::outside::public::{self, Handshake};
+use super::super::outside::public;
 use super::super::values::Values;
 use super::images::SOON;
-use crate::api::close_code::SIGNED_OUT;
 use crate::clock::{Clock, SystemClock};
 use crate::tls::facts::Facts;
-use hyper::Response;
-use hyper::body::Bytes;
 use rustls::CertificateError;
 use std::sync::Arc;
 use url::Url;
@@ -23,7 +21,7 @@ pub const CHECKS: &[Check] = &[
     VALID.check(|context| Box::pin(valid(context))),
     TRUSTED.check(|context| Box::pin(trusted(context))),
     ANSWERS.check(|context| Box::pin(answers(context))),
-    WEBSOCKET.check(|context| Box::pin(websocket(context))),
+    websocket::GET_THROUGH,
     TIME_OUTS.check(|context| Box::pin(time_outs(context))),
     LASTING.check(|context| Box::pin(lasting(context))),
     PROXIES.check(|context| Box::pin(named(context))),
@@ -56,15 +54,6 @@ const ANSWERS: Claim = Claim::error("DP0704", "the gateway answers at its public
     .why("Something else is there, or nothing behind the way in.")
     .needs(&["DP0703"])
     .docs("`GET /health` is answered with `ok`.");
-
-const WEBSOCKET: Claim = Claim::error("DP0705", "WebSockets get through to the gateway")
-    .why("The page opens, and its terminal never does.")
-    .needs(&["DP0704"])
-    .docs(
-        "A WebSocket is opened at the public address (RFC 6455), as the page does it, and without any credentials: the gateway switches protocols, and closes it with \
-         4401, since nobody is signed in. The gateway looks at the handshake before it asks who it is: 426 tells that something on the way took the upgrade out, 400 the \
-         subprotocol. Skipped where the handshake comes through and the gateway refuses it by HTTP, as it does under another address than its own.",
-    );
 
 const TIME_OUTS: Claim = Claim::warning("DP0706", "the way in lets silent terminals stay open")
     .why("Most controllers end a connection after a minute, and terminals then have to connect again and again.")
@@ -290,55 +279,6 @@ async fn answers(context: Arc<Context>) -> Status {
             "see that the way in leads to Service workspace-gateway, speaks to it as it serves (http, or https with gateway.tls.secretName), and keeps paths",
         ),
     )
-}
-
-async fn websocket(context: Arc<Context>) -> Status {
-    let url = match context.public().await {
-        Ok((url, _)) => url,
-        Err(why) => return Status::skip(why),
-    };
-    let (lost, found) = match public::handshake(&context, url).await {
-        Ok(Handshake::Closed(code)) => {
-            return Status::pass(format!("one is opened, and the gateway closes it with {code}"));
-        }
-        Ok(Handshake::Cut) => (
-            "something on the way answers the upgrade and passes nothing on",
-            "101, and nothing after it".to_owned(),
-        ),
-        Ok(Handshake::Answered(answer)) => match answered(&answer) {
-            Ok(lost) => lost,
-            Err(status) => return status,
-        },
-        Err(error) => ("a handshake is not answered", error.to_string()),
-    };
-    Status::fail(
-        format!("WebSockets do not get through to {url}ws: {lost}"),
-        found,
-        format!("one that the gateway closes with {SIGNED_OUT}"),
-        Fix::words(
-            "let every proxy on the way pass WebSockets on: HTTP/1.1 with Upgrade and Connection to the gateway, and all Sec-WebSocket headers",
-        ),
-    )
-}
-
-/// What was lost on the way to the gateway, and what was found of it, by an answer that is no WebSocket.
-///
-/// # Errors
-/// Nothing was, as far as can be known.
-fn answered(answer: &Response<Bytes>) -> Result<(&'static str, String), Status> {
-    let code = serde_json::from_slice::<serde_json::Value>(answer.body()).unwrap_or_default();
-    let code = code["error"].as_str().unwrap_or("no error of the gateway");
-    let lost = match (answer.status().as_u16(), code) {
-        (401, "unauthorized") => {
-            return Err(Status::skip(
-                "a handshake comes through whole, and the gateway refuses it by HTTP: this is not the address that it was set to have, or it refuses many others at the moment",
-            ));
-        }
-        (426, "upgrade_required") => "something on the way takes the headers Upgrade and Connection out",
-        (400, "bad_request") => "something on the way takes Sec-WebSocket headers out",
-        _ => "something on the way answers instead of the gateway",
-    };
-    Ok((lost, format!("HTTP status {}, {code}", answer.status())))
 }
 
 async fn time_outs(context: Arc<Context>) -> Status {

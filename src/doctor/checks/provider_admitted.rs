@@ -8,6 +8,7 @@ use super::admitted::namespace_of;
 use super::outcome;
 use crate::oidc::survey::Discovered;
 use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::{NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
@@ -31,8 +32,10 @@ pub const ADMITTED: Check = Claim::error(
 .patience(40)
 .docs(
     "The policy that the chart makes of these values for the gateway's pods (`networkPolicy`), against the addresses that the hosts of issuer, token endpoint and key set \
-     have where the doctor runs, and their ports. It is judged, and not tried: a pod that it selects would have the gateway's label, and with it be one of its Service's. Other \
-     policies of that namespace are not looked at. Skipped are Services of the cluster, of which policies see the pods and their ports, and names that are this machine.",
+     have where the doctor runs, and their ports: every address has to be let out to, but those of a family that `clusterCIDRs` has nothing of. It is judged, and not tried: a pod that it \
+     selects would have the gateway's label, and with it be one of its Service's. Other policies of that namespace are not looked at. Skipped is what may be a pod, of which policies see \
+     the labels and its own ports: Services of the cluster and their load balancers (where Services may be listed), addresses of `clusterCIDRs`, and, where a rule selects pods, whatever no rule \
+     names. So are names that are this machine.",
 )
 .check(|context| Box::pin(admitted(context)));
 
@@ -52,15 +55,19 @@ async fn admitted(context: Arc<Context>) -> Status {
         Err(error) => return Status::skip(format!("networkPolicy is not as Kubernetes has it: {error}")),
     };
     let operator = context.installation.operator();
+    let services: Option<Vec<Service>> = context.list("", "").await.ok();
     let policed = Policed {
         rules,
         cluster: operator.map_or_else(Vec::new, |operator| operator.cluster_cidrs.clone()),
+        services: services.map(|services| services.iter().flat_map(outer_addresses).collect()),
     };
     let (mut statuses, mut closed) = (Vec::new(), Vec::new());
     for (host, port) in endpoints(provider) {
         match policed.judge(&host, port).await {
             Verdict::Told(status) => statuses.push(status),
-            Verdict::Closed(address) => closed.push((host, address, port)),
+            Verdict::Closed(addresses) => {
+                closed.extend(addresses.into_iter().map(|address| (host.clone(), address, port)));
+            }
         }
     }
     if closed.is_empty() {
@@ -171,76 +178,116 @@ struct Policed {
     rules: Vec<NetworkPolicyEgressRule>,
     /// The cluster's own ranges; empty when they are not known.
     cluster: Vec<IpNet>,
+    /// Addresses of any range that nodes lead to pods; `None` when they are not known.
+    services: Option<BTreeSet<IpAddr>>,
+}
+
+/// Of load balancers, and external ones (Kubernetes, "Service": kube-proxy leads them to the pods without leaving the node).
+fn outer_addresses(service: &Service) -> impl Iterator<Item = IpAddr> {
+    let spec = service.spec.iter();
+    let external = spec.flat_map(|spec| spec.external_ips.iter().flatten());
+    let status = service.status.iter().filter_map(|status| status.load_balancer.as_ref());
+    let balancers = status.flat_map(|balancer| balancer.ingress.iter().flatten());
+    let balancers = balancers.filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"));
+    let addresses = external.chain(balancers.filter_map(|ingress| ingress.ip.as_ref()));
+    addresses.filter_map(|address| address.parse().ok())
 }
 
 enum Verdict {
     Told(Status),
-    /// Nothing lets it out to this address, or any other of the host.
-    Closed(IpAddr),
+    /// Nothing lets it out to these addresses of the host.
+    Closed(Vec<IpAddr>),
 }
 
 impl Policed {
     async fn judge(&self, host: &str, port: u16) -> Verdict {
-        let skip = |why: String| Verdict::Told(Status::skip(why));
         if namespace_of(host).is_some() {
-            return skip(format!(
-                "{host} is a Service, of which policies see the pods and their ports"
-            ));
+            let why = format!("{host} is a Service, of which policies see the pods and their ports");
+            return Verdict::Told(Status::skip(why));
         }
-        let addresses: Vec<IpAddr> = match timeout(RESOLVED_WITHIN, lookup_host((host, port))).await {
-            Ok(Ok(addresses)) => addresses.map(|address| address.ip()).collect(),
-            Ok(Err(_)) | Err(_) => return skip(format!("{host} does not resolve here")),
+        let found = match timeout(RESOLVED_WITHIN, lookup_host((host, port))).await {
+            Ok(Ok(found)) => found.map(|found| found.ip()).collect(),
+            Ok(Err(_)) | Err(_) => return Verdict::Told(Status::skip(format!("{host} does not resolve here"))),
         };
-        let Some(first) = addresses.first() else {
-            return skip(format!("{host} has no address here"));
-        };
-        if addresses.iter().any(IpAddr::is_loopback) {
+        self.verdict(host, found, port)
+    }
+
+    fn verdict(&self, host: &str, found: BTreeSet<IpAddr>, port: u16) -> Verdict {
+        let skip = |why: String| Verdict::Told(Status::skip(why));
+        if found.iter().any(IpAddr::is_loopback) {
             return skip(format!("{host} is this machine here"));
         }
-        if addresses.iter().any(|address| self.is_inside(*address)) {
+        if found.iter().any(|address| self.is_inside(*address)) {
             return skip(format!(
                 "{host} is in the cluster, of which policies see the pods and their ports"
             ));
         }
-        let mut is_known = true;
-        for (address, rule) in addresses
-            .iter()
-            .flat_map(|address| self.rules.iter().map(move |rule| (address, rule)))
-        {
-            match admits(rule, *address, port, !self.cluster.is_empty()) {
-                Some(true) => return Verdict::Told(Status::pass(format!("{host} at {address}, port {port}"))),
-                Some(false) => {}
-                None => is_known = false,
-            }
+        if let Some(address) = found.iter().find(|address| self.is_of_service(**address)) {
+            return skip(format!(
+                "{address} ({host}) is a load balancer of this cluster, and policies see the pods behind it and their ports"
+            ));
         }
-        if is_known {
-            Verdict::Closed(*first)
-        } else {
-            skip(format!(
-                "clusterCIDRs is empty, and whether {host} is a pod is not known from the settings"
-            ))
+        let asked: BTreeSet<IpAddr> = found.into_iter().filter(|address| self.has_family(*address)).collect();
+        if asked.is_empty() {
+            return skip(format!("{host} has no address here that pods could ask"));
         }
+        let (admitted, refused): (Vec<_>, Vec<_>) = asked
+            .into_iter()
+            .partition(|address| self.rules.iter().any(|rule| admits(rule, *address, port)));
+        if refused.is_empty() {
+            let told: Vec<_> = admitted.iter().map(IpAddr::to_string).collect();
+            let unless = if self.services.is_some() {
+                ""
+            } else {
+                ", unless that is a load balancer of this cluster: its Services may not be listed"
+            };
+            return Verdict::Told(Status::pass(format!(
+                "{host} at {}, port {port}{unless}",
+                told.join(", ")
+            )));
+        }
+        if self.rules.iter().any(selects_pods) {
+            return skip(format!(
+                "no rule names {} ({host}), and one selects pods, to which that address may lead",
+                refused[0]
+            ));
+        }
+        Verdict::Closed(refused)
+    }
+
+    fn is_of_service(&self, address: IpAddr) -> bool {
+        self.services
+            .as_ref()
+            .is_some_and(|of_services| of_services.contains(&address))
     }
 
     fn is_inside(&self, address: IpAddr) -> bool {
         self.cluster.iter().any(|range| range.contains(&address))
     }
+
+    /// Whether pods have addresses of this family, as far as is known.
+    fn has_family(&self, address: IpAddr) -> bool {
+        self.cluster.is_empty()
+            || self
+                .cluster
+                .iter()
+                .any(|range| range.addr().is_ipv4() == address.is_ipv4())
+    }
 }
 
-/// Whether a rule lets TCP out to an address, which is known to be no pod's when it `is_outside`; `None` when that decides, and is not known.
-fn admits(rule: &NetworkPolicyEgressRule, address: IpAddr, port: u16, is_outside: bool) -> Option<bool> {
+/// Whether a rule lets TCP out to an address and port, whoever is there.
+fn admits(rule: &NetworkPolicyEgressRule, address: IpAddr, port: u16) -> bool {
     let (ports, to) = (
         rule.ports.as_deref().unwrap_or_default(),
         rule.to.as_deref().unwrap_or_default(),
     );
-    if !ports.is_empty() && !ports.iter().any(|allowed| has(allowed, port.into())) {
-        return Some(false);
-    }
-    if to.is_empty() || to.iter().any(|peer| contains(peer, address)) {
-        return Some(true);
-    }
-    let is_of_addresses = to.iter().all(|peer| peer.ip_block.is_some());
-    (is_of_addresses || is_outside).then_some(false)
+    (ports.is_empty() || ports.iter().any(|allowed| has(allowed, port.into())))
+        && (to.is_empty() || to.iter().any(|peer| contains(peer, address)))
+}
+
+/// Its ports are those of the pods, whatever the port of what leads to them.
+fn selects_pods(rule: &NetworkPolicyEgressRule) -> bool {
+    rule.to.iter().flatten().any(|peer| peer.ip_block.is_none())
 }
 
 /// A port by name is a container's, which what is outside has none of.
@@ -265,6 +312,7 @@ fn contains(peer: &NetworkPolicyPeer, address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::api::core::v1::Service;
     use k8s_openapi::api::networking::v1::NetworkPolicy;
 
     #[test]
@@ -299,17 +347,33 @@ mod tests {
         }
     }
 
+    fn policed(given: &str) -> Policed {
+        Policed {
+            rules: rules(&Values::try_from(given).unwrap()).unwrap(),
+            cluster: vec!["10.96.0.0/12".parse().unwrap()],
+            services: Some(outer_addresses(&balancer("VIP")).collect()),
+        }
+    }
+
+    fn balancer(mode: &str) -> Service {
+        let ingress = json!({"ip": "203.0.113.9", "ipMode": mode});
+        let service = json!({
+            "spec": {"externalIPs": ["203.0.113.10"]},
+            "status": {"loadBalancer": {"ingress": [ingress, {"hostname": "lb.example.test"}]}},
+        });
+        serde_json::from_value(service).unwrap()
+    }
+
     #[tokio::test]
     async fn what_no_rule_lets_out_is_told_with_the_values_that_do() {
-        let judged = async |given: &str, host: &str, port| {
-            let values = Values::try_from(given).unwrap();
-            let policed = Policed {
-                rules: rules(&values).unwrap(),
-                cluster: vec!["10.96.0.0/12".parse().unwrap()],
-            };
-            match policed.judge(host, port).await {
-                Verdict::Told(status) => status,
-                Verdict::Closed(address) => refused(&values, &[(host.to_owned(), address, port)]),
+        let judged = async |given: &str, host: &str, port| match policed(given).judge(host, port).await {
+            Verdict::Told(status) => status,
+            Verdict::Closed(addresses) => {
+                let closed: Vec<_> = addresses
+                    .into_iter()
+                    .map(|address| (host.to_owned(), address, port))
+                    .collect();
+                refused(&Values::try_from(given).unwrap(), &closed)
             }
         };
         let is_open = async |given: &str, host, port| matches!(judged(given, host, port).await, Status::Pass { .. });
@@ -317,7 +381,7 @@ mod tests {
         assert!(is_open(issuer, "192.0.2.7", 8443).await);
         // As the API server's rule has it, to which everything may be one.
         assert!(is_open(issuer, "192.0.2.7", 443).await);
-        let narrow = "networkPolicy: {apiServer: {cidrs: [192.0.2.1/32]}, oidc: {to: [{namespace: keycloak}, {cidr: 198.51.100.0/24}]}}";
+        let narrow = "networkPolicy: {apiServer: {cidrs: [192.0.2.1/32]}, oidc: {to: [{cidr: 203.0.113.0/24}, {cidr: 198.51.100.0/24}]}}";
         assert!(is_open(narrow, "198.51.100.9", 443).await);
         let extra = "networkPolicy: {extraEgress: [{ports: [{port: 8000, endPort: 8100}], to: [{ipBlock: {cidr: 192.0.2.0/24, except: [192.0.2.8/32]}}]}]}";
         assert!(is_open(extra, "192.0.2.7", 8050).await);
@@ -334,7 +398,7 @@ mod tests {
                 "192.0.2.7",
                 443,
                 "[443]",
-                r#"[{"namespace":"keycloak"},{"cidr":"198.51.100.0/24"},{"cidr":"192.0.2.7/32"}]"#,
+                r#"[{"cidr":"203.0.113.0/24"},{"cidr":"198.51.100.0/24"},{"cidr":"192.0.2.7/32"}]"#,
             ),
             (extra, "192.0.2.8", 8050, "[443,8050]", "[]"),
             (extra, "192.0.2.7", 8101, "[443,8101]", "[]"),
@@ -347,11 +411,7 @@ mod tests {
             let texts = [("given".to_owned(), given.to_owned()), ("fix".to_owned(), snippet)];
             let mended = rules(&Values::of(&texts).unwrap()).unwrap();
             let address = host.parse().unwrap();
-            assert!(
-                mended
-                    .iter()
-                    .any(|rule| admits(rule, address, port, true) == Some(true))
-            );
+            assert!(mended.iter().any(|rule| admits(rule, address, port)));
         }
         for unknown in ["idp.keycloak.svc", "10.96.0.9", "localhost"] {
             assert!(
@@ -359,5 +419,57 @@ mod tests {
                 "{unknown}"
             );
         }
+    }
+
+    #[test]
+    fn every_address_has_to_be_let_out_to_and_what_may_lead_to_pods_is_not_known() {
+        let by_address = "networkPolicy: {apiServer: {cidrs: [192.0.2.1/32]}, oidc: {to: [{cidr: 198.51.100.0/24}]}}";
+        let by_pods = "networkPolicy: {apiServer: {cidrs: [192.0.2.1/32]}, oidc: {ports: [8443], to: [{namespace: keycloak}, {cidr: 198.51.100.7/32}]}}";
+        let extra = "networkPolicy: {apiServer: {cidrs: [192.0.2.1/32]}, oidc: {to: [{cidr: 198.51.100.7/32}]}, extraEgress: [{to: [{podSelector: {}}]}]}";
+        for (given, addresses, port, expected) in [
+            (by_address, &["198.51.100.7", "198.51.100.8"][..], 443, "passes"),
+            (by_address, &["198.51.100.7", "192.0.2.7"], 443, "fails for 192.0.2.7"),
+            (
+                by_address,
+                &["192.0.2.7", "192.0.2.8"],
+                443,
+                "fails for 192.0.2.7 192.0.2.8",
+            ),
+            // Pods of that cluster have no such addresses to ask from.
+            (by_address, &["198.51.100.7", "2001:db8::7"], 443, "passes"),
+            (by_address, &["2001:db8::7"], 443, "is skipped"),
+            (by_address, &["198.51.100.7", "10.96.0.9"], 443, "is skipped"),
+            (by_address, &[], 443, "is skipped"),
+            // Of a Service, whatever rules say of its address.
+            ("", &["203.0.113.8"], 443, "passes"),
+            ("", &["203.0.113.9"], 443, "is skipped"),
+            (by_address, &["203.0.113.10"], 443, "is skipped"),
+            // A load balancer's port is another one than its pods'.
+            (by_pods, &["192.0.2.7"], 443, "is skipped"),
+            (by_pods, &["198.51.100.7"], 8443, "passes"),
+            (by_pods, &["198.51.100.7", "192.0.2.7"], 8443, "is skipped"),
+            (extra, &["192.0.2.7"], 443, "is skipped"),
+            (extra, &["198.51.100.7"], 443, "passes"),
+        ] {
+            let found = addresses.iter().map(|address| address.parse().unwrap()).collect();
+            let told = match policed(given).verdict("idp.example.test", found, port) {
+                Verdict::Told(Status::Pass { .. }) => "passes".to_owned(),
+                Verdict::Told(Status::Skip { .. }) => "is skipped".to_owned(),
+                Verdict::Told(Status::Fail(failure)) => failure.problem,
+                Verdict::Closed(closed) => {
+                    let closed: Vec<_> = closed.iter().map(IpAddr::to_string).collect();
+                    format!("fails for {}", closed.join(" "))
+                }
+            };
+            assert_eq!(told, expected, "{given} {addresses:?}");
+        }
+    }
+
+    #[test]
+    fn a_balancer_that_sends_packets_back_in_is_outside() {
+        let addresses = |mode| outer_addresses(&balancer(mode)).collect::<Vec<_>>();
+        let external: IpAddr = "203.0.113.10".parse().unwrap();
+        assert_eq!(addresses("VIP"), [external, "203.0.113.9".parse().unwrap()]);
+        assert_eq!(addresses("Proxy"), [external]);
     }
 }

@@ -7,14 +7,16 @@ use crate::http_client::{HttpClient, HttpError, Limits};
 use fastwebsockets::{OpCode, Role, WebSocket};
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{CONNECTION, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::header::{
+    CONNECTION, LOCATION, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 use std::time::Duration;
 use tokio::time::timeout;
-use url::Url;
+use url::{Origin, Url};
 
 const LIMITS: Limits = Limits {
     time: Duration::from_secs(8),
@@ -85,6 +87,16 @@ pub async fn reach(context: &Context, url: &Url) -> Contact {
 pub async fn health(context: &Context, url: &Url) -> Result<Response<Bytes>, HttpError> {
     let target = format!("{}/health", url.origin().ascii_serialization());
     ask(context, Request::get(target)).await
+}
+
+/// The origin that the gateway itself was set to have: of the redirect URL with which it sends to the provider who wants to sign in (RFC 6749,
+/// section 4.1.1). `None` when it does not say.
+pub async fn own_origin(context: &Context, url: &Url) -> Option<Origin> {
+    let target = format!("{}/login", url.origin().ascii_serialization());
+    let answer = ask(context, Request::get(target)).await.ok()?;
+    let provider = Url::parse(answer.headers().get(LOCATION)?.to_str().ok()?).ok()?;
+    let redirect = provider.query_pairs().find(|(name, _)| name == "redirect_uri")?.1;
+    Some(Url::parse(&redirect).ok()?.origin())
 }
 
 /// What becomes of a handshake.

@@ -2,12 +2,12 @@
 
 pub mod servers;
 pub mod site;
+mod way_in;
 
 use crate::authority::Authority;
 use crate::registry::{Access, PASSWORD, Registry};
-use hyper::StatusCode;
 use hyper::body::Bytes;
-use hyper::header::{CONNECTION, DATE, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use hyper::header::{DATE, HeaderValue};
 use serde_json::{Value, json};
 use site::{CLIENT_SECRET, PAGES, Site, start_provider};
 use std::net::TcpListener;
@@ -341,7 +341,10 @@ fn own_address() -> String {
         .output()
         .unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
-    let range = listed.split_whitespace().nth(3).unwrap();
+    let range = listed.split_whitespace().nth(3);
+    let range = range.expect(
+        "this machine has an IPv4 address that is not loopback (tests/run.sh doctor skips this test where it has none)",
+    );
     range.split('/').next().unwrap().to_owned()
 }
 
@@ -384,6 +387,33 @@ async fn a_provider_that_the_gateway_s_policy_keeps_it_from() {
         assert_eq!(report.failed(), Vec::<&str>::new(), "{:#}", report.0);
         assert_eq!(report.of("DP0613")["status"], "ok", "{:#}", report.of("DP0613"));
     }
+    // What may be pods is not known: by a rule that selects some, and by an address that nodes lead to some.
+    let unknown = async |policy: &Value| {
+        let report = site.doctor(GROUPS, &with(policy.clone()), &[]).await;
+        assert_eq!(report.failed(), Vec::<&str>::new(), "{:#}", report.0);
+        assert_eq!(report.of("DP0613")["status"], "skipped", "{:#}", report.of("DP0613"));
+    };
+    unknown(&json!({"oidc": {"to": [{"namespace": "keycloak"}]}, "apiServer": elsewhere})).await;
+    let balancer = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "idp", "namespace": site.namespace},
+        "spec": {"type": "LoadBalancer", "ports": [{"port": port, "targetPort": 8443}], "selector": {"app": "idp"}},
+    });
+    site.server
+        .kubectl_ok(&["apply", "-f", "-"], Some(&balancer.to_string()));
+    let status = json!({"status": {"loadBalancer": {"ingress": [{"ip": address, "ipMode": "VIP"}]}}}).to_string();
+    let patch = [
+        "patch",
+        "service",
+        "idp",
+        "-n",
+        &site.namespace,
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        &status,
+    ];
+    site.server.kubectl_ok(&patch, None);
+    unknown(&json!({})).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -430,71 +460,4 @@ async fn models_and_mirrors() {
     // Of a namespace that the policies do not name.
     let dropped = ai("http://vllm.models.svc.cluster.local:8000", "qwen3");
     each_is_found(&site, "DP10", vec![("a server that policies drop", dropped, "DP1005")]).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_way_in() {
-    let site = Site::new("doctor-way-in").await;
-    let ingress = |host: &str, class: &str| json!({"ingress": {"enabled": true, "host": host, "className": class, "tls": [{"secretName": "devplane-tls"}]}, "trustedProxies": ["10.244.0.0/16"]});
-    let without_tls =
-        json!({"ingress": {"enabled": true, "host": "dev.example.test"}, "trustedProxies": ["10.244.0.0/16"]});
-    let mut unnamed = ingress("dev.example.test", "");
-    unnamed["trustedProxies"] = json!([]);
-    let faults = vec![
-        (
-            "an Ingress for another host",
-            gateway(ingress("other.example.test", "")),
-            "DP0701",
-        ),
-        ("an Ingress without TLS", gateway(without_tls), "DP0701"),
-        ("an Ingress whose addresses are not known", gateway(unnamed), "DP0708"),
-        (
-            "an Ingress that cuts silent terminals",
-            gateway(ingress("dev.example.test", "nginx")),
-            "DP0706",
-        ),
-    ];
-    each_is_found(&site, GROUPS, faults).await;
-
-    // From now on a gateway is installed, and browsers reach it where each row says.
-    site.gateway_is_ready();
-    let _gateway = site.gateway().await;
-    let at = |origin: &str| oidc(json!({"redirectURL": format!("{origin}/callback")}));
-    let gateway = format!("http://localhost:{}", site.gateway_port);
-    let report = site.doctor("DP07", &at(&gateway), &[]).await;
-    assert_eq!(report.failed(), Vec::<&str>::new(), "{:#}", report.0);
-    let opened = &report.of("DP0705")["evidence"];
-    assert_eq!(
-        opened, "one is opened, and the gateway closes it with 4401",
-        "{:#}",
-        report.0
-    );
-    // Whoever browses to another address than the gateway's own is refused there.
-    let elsewhere = servers::between(gateway.clone(), &[], |_, _, _| ()).await;
-    let report = site.doctor("DP07", &at(&elsewhere), &[]).await;
-    assert_eq!(report.of("DP0705")["status"], "skipped", "{:#}", report.0);
-    let no_upgrade = servers::between(gateway.clone(), &[UPGRADE, CONNECTION], |_, _, _| ()).await;
-    let no_subprotocol = servers::between(gateway.clone(), &[SEC_WEBSOCKET_PROTOCOL], |_, _, _| ()).await;
-    let cut = servers::between(gateway.clone(), &[], |path, _, answer| {
-        if path == "/ws" {
-            *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        }
-    })
-    .await;
-    let something_else = servers::pages(None, &[("/health", "fine")]).await;
-    let expired = servers::pages(Some(servers::tls(&site.authority, 2020)), &[]).await;
-    let unknown = servers::pages(Some(servers::tls(&Authority::new("unknown"), 2099)), &[]).await;
-    let soon = servers::tls_for_days(&site.authority, 20);
-    let ending = servers::in_front(Some(soon), gateway.clone(), &[], |_, _, _| ()).await;
-    let faults = vec![
-        ("a proxy without upgrades", at(&no_upgrade), "DP0705"),
-        ("a proxy without subprotocols", at(&no_subprotocol), "DP0705"),
-        ("a proxy that passes nothing on", at(&cut), "DP0705"),
-        ("another server", at(&something_else), "DP0704"),
-        ("nothing at all", at("http://localhost:1"), "DP0702"),
-        ("an expired certificate", at(&expired), "DP0702"),
-        ("a certificate that ends soon", at(&ending), "DP0707"),
-        ("a certificate of an unknown authority", at(&unknown), "DP0703"),
-    ];
-    each_is_found(&site, "DP07", faults).await;
 }

@@ -2,6 +2,8 @@
 
 use crate::authority::{Authority, Served};
 use devplane::http_client::{DEFAULT_LIMITS, HttpClient};
+use fastwebsockets::Frame;
+use fastwebsockets::upgrade::upgrade;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
@@ -64,7 +66,11 @@ where
                 });
                 let http = http1::Builder::new();
                 match acceptor {
-                    None => drop(http.serve_connection(TokioIo::new(stream), service).await),
+                    None => drop(
+                        http.serve_connection(TokioIo::new(stream), service)
+                            .with_upgrades()
+                            .await,
+                    ),
                     Some(acceptor) => {
                         if let Ok(stream) = acceptor.accept(stream).await {
                             let _ = http.serve_connection(TokioIo::new(stream), service).await;
@@ -89,6 +95,22 @@ pub async fn pages(tls: Option<ServerConfig>, pages: &'static [(&'static str, &'
                 answer
             }
         }
+    })
+    .await
+}
+
+/// A server that is well, and opens WebSockets in order to close them with a code.
+pub async fn closing(code: u16) -> String {
+    serve(None, move |mut request| async move {
+        if request.uri().path() == "/health" {
+            return Response::new(Full::from("ok"));
+        }
+        let (answer, socket) = upgrade(&mut request).unwrap();
+        tokio::spawn(async move {
+            let mut socket = socket.await.unwrap();
+            socket.write_frame(Frame::close(code, b"")).await.unwrap();
+        });
+        answer.map(|_| Full::default())
     })
     .await
 }

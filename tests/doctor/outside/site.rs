@@ -198,6 +198,12 @@ impl Site {
 
     /// A real gateway at `gateway_port`.
     pub async fn gateway(&self) -> Process {
+        let own = format!("http://localhost:{}", self.gateway_port);
+        self.gateway_of(self.gateway_port, &own).await
+    }
+
+    /// Another one, to which browsers come at an origin that may be another server's.
+    pub async fn gateway_of(&self, port: u16, origin: &str) -> Process {
         let bundle = self.authority.bundle(self.directory.path());
         let child = Command::new(env!("CARGO_BIN_EXE_devplane"))
             .arg("gateway")
@@ -205,14 +211,11 @@ impl Site {
             .env("KUBECONFIG", self.server.kubeconfig("admin"))
             .env("NAMESPACE", format!("{}-ws", self.namespace))
             .env("POD_NAMESPACE", &self.namespace)
-            .env("PORT", self.gateway_port.to_string())
+            .env("PORT", port.to_string())
             .env("OIDC_ISSUER_URL", &self.issuer)
             .env("OIDC_CLIENT_ID", "devplane")
             .env("OIDC_CLIENT_SECRET", CLIENT_SECRET)
-            .env(
-                "OIDC_REDIRECT_URL",
-                format!("http://localhost:{}/callback", self.gateway_port),
-            )
+            .env("OIDC_REDIRECT_URL", format!("{origin}/callback"))
             .env("CA_BUNDLE_FILE", bundle)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -220,10 +223,7 @@ impl Site {
             .unwrap();
         let process = Process(child);
         for _ in 0..400 {
-            if tokio::net::TcpStream::connect(("127.0.0.1", self.gateway_port))
-                .await
-                .is_ok()
-            {
+            if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
                 return process;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -24,4 +24,5 @@ pub const CHECKS: &[Check] = &[
     references::AUTHORITIES,
     references::SECRETS,
     namespaces::OWN_SECURITY,
+    nodes::DEVICES,
 ];

@@ -1,0 +1,159 @@
+//! Faults of the cluster itself, by subject.
+
+mod definition;
+mod health;
+mod network;
+mod room;
+
+use crate::site::Mend::Printed;
+use crate::site::Row;
+
+/// Values that nothing is wrong with.
+pub const VALUES: &str = r"
+image: registry.example.test/devplane:2
+clusterCIDRs: [10.244.0.0/16, 10.96.0.0/16, 192.168.7.0/24]
+gateway:
+  oidc: {issuerURL: https://idp.example.test, clientID: devplane, clientSecret: planted-secret, redirectURL: https://devplane.example.test/callback}
+workspace:
+  image: registry.example.test/devplane-workspace:2
+";
+
+/// A cluster that nothing is wrong with: nodes, storage, DNS, a network plugin, and the keys that a gateway has made.
+pub const HEALTHY: &str = r#"
+kubectl apply -f - >/dev/null <<'END'
+apiVersion: v1
+kind: Node
+metadata: {name: node-a, labels: {kubernetes.io/hostname: node-a}}
+spec: {podCIDR: 10.244.0.0/24, podCIDRs: [10.244.0.0/24]}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: node-b, labels: {kubernetes.io/hostname: node-b}}
+spec: {podCIDR: 10.244.1.0/24, podCIDRs: [10.244.1.0/24]}
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: standard, annotations: {storageclass.kubernetes.io/is-default-class: "true"}}
+provisioner: example.test/disk
+allowVolumeExpansion: true
+volumeBindingMode: WaitForFirstConsumer
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: coredns, namespace: kube-system}
+data: {Corefile: ".:53 {\n  kubernetes cluster.local in-addr.arpa ip6.arpa {\n  }\n}\n"}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: coredns-0, namespace: kube-system, labels: {k8s-app: kube-dns}}
+spec:
+  nodeName: node-a
+  containers:
+  - name: coredns
+    image: registry.example.test/coredns:1
+    ports: [{name: dns, containerPort: 53, protocol: UDP}, {name: metrics, containerPort: 9153}]
+    resources: {requests: {cpu: 100m, memory: 70Mi}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: kubernetes, namespace: default, labels: {kubernetes.io/service-name: kubernetes}}
+addressType: IPv4
+endpoints: [{addresses: [192.168.7.2]}]
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: calico-node, namespace: kube-system}
+spec:
+  selector: {matchLabels: {k8s-app: calico-node}}
+  template:
+    metadata: {labels: {k8s-app: calico-node}}
+    spec: {containers: [{name: calico-node, image: "registry.example.test/calico:1"}]}
+END
+for node in node-a node-b; do
+  status "node/$node" '{"status":{"conditions":[{"type":"Ready","status":"True"}],"allocatable":{"cpu":"8","memory":"32Gi","pods":"110"},"addresses":[{"type":"InternalIP","address":"192.168.7.2"}]}}'
+  kubectl patch node "$node" --type merge -p '{"spec":{"taints":null}}' >/dev/null
+done
+status pod/coredns-0 '{"status":{"phase":"Running","conditions":[{"type":"Ready","status":"True"}]}}' merge kube-system
+kubectl create secret generic workspace-gateway-session-keys -n workspace-operator-system --from-literal=keys="$(head -c 64 /dev/zero | base64 -w0)" >/dev/null
+kubectl label namespace workspace-operator-system pod-security.kubernetes.io/enforce=restricted >/dev/null
+"#;
+
+/// A driver of a class that keeps its volumes: it makes one for the trial claim, once that has a pod, which the namespace lets in under `restricted`.
+pub const KEEPING_DRIVER: &str = r#"
+label=workspace.devplane.io/doctor-probe
+for _ in $(seq 100); do
+  pod=$(kubectl get pod -n workspaces -l $label -o name)
+  [ -z "$pod" ] || break
+  sleep 0.2
+done
+[ "$(kubectl get namespace workspaces -o 'jsonpath={.metadata.labels.pod-security\.kubernetes\.io/enforce}')" = restricted ]
+set -- $(kubectl get pvc "${pod#pod/}" -n workspaces -o 'jsonpath={.metadata.name} {.metadata.uid}')
+kubectl apply -f - >/dev/null <<END
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: trial}
+spec:
+  capacity: {storage: 1Gi}
+  accessModes: [ReadWriteOnce]
+  persistentVolumeReclaimPolicy: Retain
+  storageClassName: standard
+  csi: {driver: example.test, volumeHandle: trial}
+  claimRef: {kind: PersistentVolumeClaim, namespace: workspaces, name: $1, uid: $2}
+END
+kubectl patch pvc "$1" -n workspaces --type merge -p '{"spec":{"volumeName":"trial"}}' >/dev/null
+status "pvc/$1" '{"status":{"phase":"Bound"}}' merge workspaces
+"#;
+
+/// The volume goes with the trial's claim, which is gone but for what keeps it until no pod uses it.
+pub const IS_LET_GO: &str = r#"
+[ "$(kubectl get pv trial -o 'jsonpath={.spec.persistentVolumeReclaimPolicy}')" = Delete ]
+for claim in $(kubectl get pvc -n workspaces -l workspace.devplane.io/doctor-probe -o name); do
+  [ -n "$(kubectl get "$claim" -n workspaces -o 'jsonpath={.metadata.deletionTimestamp}')" ]
+  kubectl patch "$claim" -n workspaces --type merge -p '{"metadata":{"finalizers":null}}' >/dev/null
+done
+kubectl patch pv trial --type merge -p '{"metadata":{"finalizers":null}}' >/dev/null
+kubectl delete pv trial >/dev/null
+"#;
+
+/// As a run leaves it that is killed, or one that goes on.
+pub const LEFT_BY_ANOTHER_RUN: &str = r"
+kubectl create secret generic devplane-doctor-left -n workspaces >/dev/null
+kubectl label secret devplane-doctor-left -n workspaces workspace.devplane.io/doctor-probe=another >/dev/null
+";
+
+pub const IS_THERE: &str = "kubectl get secret devplane-doctor-left -n workspaces >/dev/null";
+
+pub const IS_REMOVED: &str = "! kubectl get secret devplane-doctor-left -n workspaces 2>/dev/null";
+
+pub const NO_VOLUMES: &str = "kubectl create quota no-volumes -n workspaces --hard=persistentvolumeclaims=0 >/dev/null";
+
+const fn row(name: &'static str, code: &'static str, fault: &'static str) -> Row {
+    Row {
+        name,
+        code,
+        fault,
+        values: "",
+        mend: Printed(""),
+        undo: "",
+    }
+}
+
+const fn with_values(name: &'static str, code: &'static str, values: &'static str) -> Row {
+    Row {
+        values,
+        ..row(name, code, "")
+    }
+}
+
+const fn with_values_that_are_installed(name: &'static str, code: &'static str, values: &'static str) -> Row {
+    Row {
+        values,
+        ..row(name, code, "upgrade ~/values.yaml ~/fault.yaml")
+    }
+}
+
+pub fn rows() -> impl Iterator<Item = &'static Row> {
+    [definition::ROWS, room::ROWS, network::ROWS, health::ROWS]
+        .into_iter()
+        .flatten()
+}
