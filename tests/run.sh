@@ -24,7 +24,7 @@ tier_lint() {
   tests/lint/readme.sh
 }
 tier_unit() { cargo test --locked --lib --bins --test architecture --test golden; }
-# The Go program that judges beside us is built once; its cases come from a fixed seed.
+# Go programs that judge beside us, each built when its sources have changed; their cases come from a fixed seed.
 tier_policy() { cargo test --locked --test policy; }
 tier_web() { tests/web/run.sh; }
 tier_cli() { tests/harness/registry.sh >/dev/null && cargo test --locked --test cli --test recording --test registry; }
@@ -32,7 +32,14 @@ tier_cli() { tests/harness/registry.sh >/dev/null && cargo test --locked --test 
 tier_apiserver() { deploy/local/hyperkube.sh >/dev/null && cargo test --locked --test apiserver -- --test-threads 8; }
 tier_doctor() {
   deploy/local/hyperkube.sh >/dev/null && deploy/local/oidc-provider.sh >/dev/null && tests/harness/registry.sh >/dev/null
-  cargo test --locked --test doctor
+  if [ -n "$(ip -4 -o address show scope global)" ]; then
+    cargo test --locked --test doctor
+    return
+  fi
+  # The API server connects to nothing on loopback, and no policy is about it.
+  cargo test --locked --test doctor -- --skip each_fault_in_the_cluster --skip a_provider_that_the_gateway_s_policy_keeps_it_from
+  printf 'skipped faults in the cluster, and a provider that a policy is about: this machine has no IPv4 address but loopback\n'
+  return 77
 }
 tier_gateway() {
   { command -v tmux && command -v vim && command -v xvfb-run && command -v xdotool; } >/dev/null || {

@@ -29,12 +29,15 @@ all_gone() {
 }
 # terminal FILE: what dev1's terminal shows, from sign-in on.
 terminal() {
-  tests/cluster/terminal.py dev1 >"$1" 2>&1 &
-  eventually 180 shown "$1"
+  tests/cluster/terminal.py dev1 >"$1" 2>"$1.errors" &
+  # It gives up by itself before.
+  eventually 240 shown_or_ended "$1" "$!" || true
+  shown "$1" || { cat "$1" "$1.errors" && return 1; }
 }
 # More than the name of the Workspace.
 shown() { [ "$(wc -c <"$1")" -gt 200 ]; }
-has() { grep -qF -- "$2" "$1" || { cat "$1" && return 1; }; }
+shown_or_ended() { shown "$1" || ! kill -0 "$2" 2>/dev/null; }
+has() { grep -qF -- "$2" "$1" || { cat "$1" "$1.errors" && return 1; }; }
 
 first=$DEVPLANE_LOCAL_DIR/logs/terminal-1.log second=$DEVPLANE_LOCAL_DIR/logs/terminal-2.log
 classes '[{"name":"unpullable","image":"localhost:9/nothing:1","imagePullPolicy":"IfNotPresent"},{"name":"crashing","image":"localhost/devplane:dev"},

@@ -60,7 +60,10 @@ inside dev2 'echo "of before" > ~/release.txt'
 life=$(life) before=$(control_plane)
 isolation=$(kubectl -n workspaces get networkpolicies -l user=dev2 -o 'jsonpath={.items[*].metadata.uid}')
 
-check "helm upgrades the release to other values" installed upgrade --set log.level=debug
+# With the doctor as a hook of it.
+check "helm upgrades the release to other values" installed upgrade --set log.level=debug --set doctor.hook=true
+check "and the doctor looks at it, whose findings helm prints" grep -qE '^[0-9]+ ok, 0 failed' "$release_log"
+check "nothing of the doctor is left" eventually 30 nothing_of_doctor
 check "operator and gateway are other pods" eventually 60 rolled
 check "with the values" level debug
 check "the new operator goes on with dev2" reconciled 31
@@ -75,7 +78,7 @@ check "and dev2 lives on" lives_on
 
 check "helm's test of the release passes" release test --timeout 120s
 check "and says what it found" grep -qE '^[0-9]+ ok, 0 failed' "$release_log"
-check "nothing is left of it" eventually 30 nothing_of_doctor
+check "nothing is left of that either" eventually 30 nothing_of_doctor
 model_servers 0
 check "it fails when the model does not answer, and says so" fails_and_says DP1001
 check "its log stays" grep -q DP1001 <(kubectl -n "$SYSTEM" logs job/workspace-doctor-test)

@@ -17,10 +17,10 @@ with_cluster() {
 
 # Whether every audit line of operator and gateway is one.
 audit_lines_fit() {
-  local validator=$DEVPLANE_CACHE/jsonschema
-  if ! python3 -c 'import jsonschema' 2>/dev/null && [ ! -d "$validator" ]; then
+  local validator=$DEVPLANE_CACHE/jsonschema-4.26.0
+  if [ ! -d "$validator" ]; then
     rm -rf "$validator.new"
-    python3 -m pip install -q --target "$validator.new" jsonschema && mv "$validator.new" "$validator"
+    python3 -m pip install -q --disable-pip-version-check --target "$validator.new" jsonschema==4.26.0 && mv "$validator.new" "$validator"
   fi
   {
     kubectl -n workspace-operator-system logs deploy/workspace-operator --tail=-1
