@@ -53,8 +53,8 @@ fn settings_and_traffic() -> Vec<(Central, Vec<Traffic>)> {
 /// One letter for each of the traffic: `+` is allowed and `-` refused, as the Go program `tests/NAME` says.
 fn judged_by(name: &str, cases: &[impl Serialize]) -> Vec<String> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
-    let directory = tempfile::tempdir().unwrap();
-    let program = directory.path().join(name);
+    // Go leaves it as it is while its sources are.
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let built = Command::new("go")
         .args(["build", "-mod=readonly", "-o"])
         .arg(&program)

@@ -31,8 +31,9 @@ built() {
 
 link() { [ "$(readlink "$BIN/$1")" = "$2" ] || ln -sfn "$2" "$BIN/$1"; }
 
+# Without what git says of the checkout: it says nothing to root of one that is another user's.
 go_build() { # DIR LDFLAGS OUT
-  (cd "$LOCAL_SRC/$1" && CGO_ENABLED=${CGO-0} go build -trimpath -mod=readonly -ldflags "-s -w $2" -o "$3" .)
+  (cd "$LOCAL_SRC/$1" && CGO_ENABLED=${CGO-0} go build -buildvcs=false -trimpath -mod=readonly -ldflags "-s -w $2" -o "$3" .)
 }
 
 # A released module, checked against the public checksum database by go itself. Into a GOPATH, since for another architecture go refuses GOBIN.
