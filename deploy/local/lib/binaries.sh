@@ -66,7 +66,7 @@ build_tools_for() { # ARCH
 }
 
 build_binaries() {
-  command -v go >/dev/null || fail "go is not on PATH" "install Go 1.26 or newer and put it on PATH"
+  command -v go >/dev/null || fail "go is not on PATH" "install Go 1.26 or newer and put it on PATH; sudo has a PATH of its own: sudo env PATH=\"\$PATH\" deploy/local/up.sh"
   mkdir -p "$BIN/store" "$STATE/logs"
   local component stamp
   stamp=$(kubernetes_stamp)
