@@ -15,6 +15,7 @@ use crate::api::workspace::Provider;
 use crate::units::go_duration::GoDuration;
 use crate::units::quantity::Quantity;
 use secrecy::SecretString;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 use url::Url;
@@ -31,6 +32,8 @@ pub struct GatewayConfig {
     /// Its own pod, as `status.sessions` names it.
     pub pod_name: String,
     pub port: u16,
+    /// Where liveness is told besides.
+    pub probe_port: Option<u16>,
     /// Where browsers reach the gateway: scheme, host and port, no path. The only Origin that a WebSocket may have.
     pub public_url: Url,
     /// Certificate chain and key for serving HTTPS; `None` leaves TLS to an Ingress in front.
@@ -129,6 +132,9 @@ pub const POD_NAME: Setting = setting("POD_NAME", "podName")
 pub const PORT: Setting = setting("PORT", "port")
     .default("8080")
     .help("the TCP port to listen on");
+pub const PROBE_PORT: Setting = setting("PROBE_PORT", "probePort").help(
+    "another TCP port, which answers /healthz alone, however many connections the first one has; none when unset",
+);
 pub const TLS_CERT_FILE: Setting = setting("TLS_CERT_FILE", "tls.certificateFile")
     .help("a PEM certificate chain, to serve HTTPS; plain HTTP behind an Ingress when unset");
 pub const TLS_KEY_FILE: Setting = setting("TLS_KEY_FILE", "tls.keyFile").help("the PEM private key of TLS_CERT_FILE");
@@ -173,6 +179,7 @@ pub const SETTINGS: &[Setting] = &[
     PUBLIC_URL,
     NAMESPACE,
     PORT,
+    PROBE_PORT,
     TLS_CERT_FILE,
     TLS_KEY_FILE,
     CA_BUNDLE_FILE,
@@ -237,6 +244,7 @@ impl GatewayConfig {
         let pod_namespace = r.parse(&POD_NAMESPACE, syntax::dns_label);
         let pod_name = r.parse(&POD_NAME, syntax::dns_subdomain);
         let port = r.parse(&PORT, syntax::port);
+        let probe_port = r.optional(&PROBE_PORT, syntax::port);
         let oidc = OidcConfig::read(r);
         let public_url = r.optional(&PUBLIC_URL, public_origin);
         let tls = read_tls(r);
@@ -270,6 +278,7 @@ impl GatewayConfig {
             pod_namespace: pod_namespace?,
             pod_name: pod_name?,
             port: port?.get(),
+            probe_port: probe_port?.map(NonZeroU16::get),
             public_url,
             tls: tls?,
             ca_bundle: ca_bundle?,

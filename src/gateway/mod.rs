@@ -54,6 +54,7 @@ use crate::oidc::Provider;
 use crate::proxy::End;
 use crate::serve::drain::Drain;
 use crate::serve::listener::{self, Bounds, ListenError, Peer, Refused};
+use crate::serve::probes::{self, Page};
 use crate::serve::shutdown;
 use crate::telemetry::metrics::{GatewayMetrics, RefusalReason, TerminalClose};
 use crate::telemetry::request_id::RequestId;
@@ -123,6 +124,15 @@ pub async fn run(config: GatewayConfig, client: Client, clock: Arc<dyn Clock>) -
     let server = server.transpose().context(TlsSnafu)?.map(Arc::new);
     let everywhere = (Ipv6Addr::UNSPECIFIED, config.port).into();
     let listener = listener::listen(everywhere).await.context(ListenSnafu)?;
+    // A gateway that takes no more connections is alive, and must not be killed with the terminals that it has.
+    let _probes = match config.probe_port {
+        Some(port) => Some(
+            probes::serve((Ipv6Addr::UNSPECIFIED, port).into(), alive)
+                .await
+                .context(ListenSnafu)?,
+        ),
+        None => None,
+    };
     let keys = tokio::select! {
         keys = session_keys(&client, &config.pod_namespace) => keys.context(KeysSnafu)?,
         () = &mut stop => return Ok(()),
@@ -252,6 +262,10 @@ impl Gateway {
         });
         id
     }
+}
+
+fn alive(path: &str) -> Option<Page> {
+    (path == "/healthz").then(|| Page::ok("text/plain", "ok\n".to_owned()))
 }
 
 async fn follow(certificate: Option<&ServerCertificate>) {

@@ -265,10 +265,13 @@ impl Gateway {
     }
 
     /// Whether people can sign in and reach their workspaces. With `exclude=provider`, as Kubernetes' own `/readyz` has it, whether those
-    /// who are signed in can.
+    /// who are signed in can; a provider that is set up wrongly is no outage of it, and no gateway takes another one's place with that.
     fn readiness(&self, asked: &Asked) -> Result<Answer, Rejection> {
-        let excluded = asked.parameter("exclude");
-        if excluded.as_deref() != Some("provider") && !self.provider.is_discovered() {
+        let has_provider = match asked.parameter("exclude").as_deref() {
+            Some("provider") => self.provider.is_discovered_or_away(),
+            _ => self.provider.is_discovered(),
+        };
+        if !has_provider {
             return Err(Rejection::ProviderUnavailable);
         }
         if !self.workspaces.is_watched() {

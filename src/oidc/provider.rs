@@ -11,6 +11,7 @@ use openidconnect::{DiscoveryError, IssuerUrl, ProviderMetadataWithLogout};
 use rustls::ClientConfig;
 use snafu::{OptionExt, Snafu, ensure};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
@@ -37,9 +38,9 @@ pub enum ProviderError {
     #[snafu(display("can't ask the provider: {source}"))]
     Http { source: HttpError },
     #[snafu(display(
-        "the discovery document names the issuer {found}, not {expected}: set OIDC_ISSUER_URL to exactly what the provider says"
+        "the discovery document is another issuer's: {reason}: set OIDC_ISSUER_URL to exactly what the provider says"
     ))]
-    IssuerMismatch { expected: String, found: String },
+    OtherIssuer { reason: String },
     #[snafu(display("the provider's {name} is {url}, which is not https"))]
     Insecure { name: &'static str, url: String },
     #[snafu(display("the provider has no {name}"))]
@@ -50,6 +51,17 @@ pub enum ProviderError {
     Malformed { reason: String },
 }
 
+impl ProviderError {
+    /// Whether the provider has answered, and somebody has to change a setting, here or there. Another one may be over by itself: what
+    /// answers may be a proxy in front of a provider that is down.
+    fn is_misconfiguration(&self) -> bool {
+        match self {
+            Self::Issuer { .. } | Self::OtherIssuer { .. } | Self::Insecure { .. } | Self::Missing { .. } => true,
+            Self::NotDiscovered | Self::Http { .. } | Self::Status { .. } | Self::Malformed { .. } => false,
+        }
+    }
+}
+
 impl From<DiscoveryError<HttpError>> for ProviderError {
     fn from(error: DiscoveryError<HttpError>) -> Self {
         match error {
@@ -57,6 +69,7 @@ impl From<DiscoveryError<HttpError>> for ProviderError {
             DiscoveryError::Response(status, _, _) if !status.is_success() => Self::Status {
                 status: status.as_u16(),
             },
+            DiscoveryError::Validation(reason) => Self::OtherIssuer { reason },
             DiscoveryError::Parse(error) => Self::Malformed {
                 reason: error.to_string(),
             },
@@ -80,6 +93,8 @@ pub struct Provider {
     pub(super) tokens: ProviderClient,
     pub(super) clock: Arc<dyn Clock>,
     discovered: ArcSwapOption<Discovered>,
+    /// Whether it was asked the last time, and did not answer as a provider that is set up wrongly would.
+    is_away: AtomicBool,
     keys_fetched: Mutex<Option<Instant>>,
 }
 
@@ -92,6 +107,7 @@ impl Provider {
             documents,
             clock,
             discovered: ArcSwapOption::empty(),
+            is_away: AtomicBool::new(false),
             keys_fetched: Mutex::new(None),
         }
     }
@@ -109,6 +125,7 @@ impl Provider {
                     tokio::time::sleep(DISCOVER_EVERY).await;
                 }
                 Err(error) => {
+                    self.is_away.store(!error.is_misconfiguration(), Ordering::Relaxed);
                     tracing::warn!(
                         issuer = self.settings.issuer,
                         %error,
@@ -125,6 +142,11 @@ impl Provider {
     /// Whether the provider was reached, so that people can sign in.
     pub fn is_discovered(&self) -> bool {
         self.discovered.load().is_some()
+    }
+
+    /// Whether it was reached, or is away: not that it was never asked, nor that it is set up wrongly, which no waiting mends.
+    pub fn is_discovered_or_away(&self) -> bool {
+        self.is_discovered() || self.is_away.load(Ordering::Relaxed)
     }
 
     pub(super) fn discovered(&self) -> Result<Arc<Discovered>, ProviderError> {
@@ -148,9 +170,8 @@ impl Provider {
         let found = metadata.issuer().as_str();
         ensure!(
             found == self.settings.issuer,
-            IssuerMismatchSnafu {
-                expected: &self.settings.issuer,
-                found
+            OtherIssuerSnafu {
+                reason: format!("unexpected issuer URI `{found}` (expected `{}`)", self.settings.issuer)
             }
         );
         let token = metadata

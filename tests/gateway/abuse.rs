@@ -2,7 +2,7 @@
 
 use crate::browser::Browser;
 use crate::eventually::eventually;
-use crate::harness::{Gateway, Site, ttyd};
+use crate::harness::{Gateway, Site, address, ttyd};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -276,13 +276,14 @@ async fn large_and_slow_requests_are_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_takes_nothing_of_an_answer_is_given_up_and_who_waits_for_events_is_not() {
+    let place = address();
     let site = Site::new("abuse-reader").await;
     let gateway = site.gateway(&[("GATEWAY_REQUEST_TIMEOUT", "1500ms")]).await;
     let origin = site.origin();
     let authority = origin.strip_prefix("http://").unwrap();
-    let _ttyd = ttyd("127.0.7.52");
+    let _ttyd = ttyd(place);
     let browser = Browser::default();
-    site.create_running("dev1", "127.0.7.52").await;
+    site.create_running("dev1", place).await;
     browser.sign_in(&origin, "dev1").await;
     // A terminal and a stream of events, which live longer than that without reading and being written to.
     let mut shell = browser.own_shell(&origin).await;
@@ -339,12 +340,13 @@ fn frame(first: u8, length: &[u8], payload: &[u8]) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_that_may_not_be_end_the_terminal() {
+    let place = address();
     let site = Site::new("abuse-frames").await;
     let gateway = site.gateway(&[("GATEWAY_MAX_TERMINALS_PER_USER", "0")]).await;
     let origin = site.origin();
-    let _ttyd = ttyd("127.0.7.51");
+    let _ttyd = ttyd(place);
     let browser = Browser::default();
-    site.create_running("dev1", "127.0.7.51").await;
+    site.create_running("dev1", place).await;
     browser.sign_in(&origin, "dev1").await;
     let cookies: Vec<_> = browser
         .jar(&origin)

@@ -1,6 +1,6 @@
 //! The terminal page in a real Chromium, with a real ttyd, tmux, bash and vim behind it: what people do at a terminal, without a cluster.
 
-use crate::harness::{Site, made_by, ttyd_with};
+use crate::harness::{Site, address, made_by, ttyd_with};
 use crate::rolling::Tmux;
 use std::path::Path;
 use std::process::Command;
@@ -58,12 +58,12 @@ async fn run(namespace: &str, address: &str, program: &[&str], tests: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn people_work_in_a_terminal_as_they_are_used_to() {
-    run("chromium", "127.0.7.82", &[], "terminal.test.mjs").await;
+    run("chromium", address(), &[], "terminal.test.mjs").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pages_tell_how_the_workspace_is() {
-    run("chromium-workspace", "127.0.7.84", &[], "workspace.test.mjs").await;
+    run("chromium-workspace", address(), &[], "workspace.test.mjs").await;
 }
 
 /// Keys that are made by scripts are never the browser's own: so there is an X server here, and somebody who presses them.
@@ -71,7 +71,7 @@ async fn the_pages_tell_how_the_workspace_is() {
 async fn keys_of_the_browser_reach_the_shell_in_an_app_window() {
     run(
         "app-window",
-        "127.0.7.83",
+        address(),
         &["xvfb-run", "--auto-servernum"],
         "app-window.test.mjs",
     )

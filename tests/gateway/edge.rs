@@ -1,8 +1,9 @@
 //! Who asks, how often, and how much may be open at once.
 
+use crate::apiserver::free_ports;
 use crate::browser::Browser;
 use crate::eventually::eventually;
-use crate::harness::{CLIENT_SECRET, Site, ttyd};
+use crate::harness::{CLIENT_SECRET, Site, address, ttyd};
 use crate::openmetrics;
 use hyper::Method;
 use serde_json::json;
@@ -103,6 +104,7 @@ async fn clients_are_known_by_trusted_proxies_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn terminals_have_a_limit_that_the_page_is_told_of() {
+    let (place, elsewhere) = (address(), address());
     let site = Site::new("edge-terminals").await;
     let limited = [
         ("GATEWAY_MAX_TERMINALS_PER_USER", "2"),
@@ -112,10 +114,10 @@ async fn terminals_have_a_limit_that_the_page_is_told_of() {
     ];
     let gateway = site.gateway(&limited).await;
     let origin = site.origin();
-    let (_one, _other) = (ttyd("127.0.7.41"), ttyd("127.0.7.42"));
+    let (_one, _other) = (ttyd(place), ttyd(elsewhere));
     let (browser, other) = (Browser::default(), Browser::default());
-    site.create_running("dev1", "127.0.7.41").await;
-    site.create_running("dev2", "127.0.7.42").await;
+    site.create_running("dev1", place).await;
+    site.create_running("dev2", elsewhere).await;
     browser.sign_in(&origin, "dev1").await;
     other.sign_in(&origin, "dev2").await;
     let headers = [("origin", origin.as_str()), ("x-forwarded-for", "203.0.113.7")];
@@ -189,14 +191,19 @@ async fn terminals_have_a_limit_that_the_page_is_told_of() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn terminals_leave_places_for_pages_and_more_connections_are_refused() {
+    let place = address();
     let site = Site::new("edge-connections").await;
-    let gateway = site
-        .gateway(&[("GATEWAY_MAX_CONNECTIONS", "3"), ("GATEWAY_REQUEST_TIMEOUT", "3s")])
-        .await;
+    let [probes] = free_ports::<1>().map(|port| port.to_string());
+    let settings = [
+        ("GATEWAY_MAX_CONNECTIONS", "3"),
+        ("GATEWAY_REQUEST_TIMEOUT", "3s"),
+        ("PROBE_PORT", &probes),
+    ];
+    let gateway = site.gateway(&settings).await;
     let origin = site.origin();
-    let _ttyd = ttyd("127.0.7.43");
+    let _ttyd = ttyd(place);
     let browser = Browser::default();
-    site.create_running("dev1", "127.0.7.43").await;
+    site.create_running("dev1", place).await;
     browser.sign_in(&origin, "dev1").await;
     let mut terminals = Vec::new();
     for _ in 0..5 {
@@ -217,6 +224,11 @@ async fn terminals_leave_places_for_pages_and_more_connections_are_refused() {
         assert!(idle.len() < 5);
     };
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    // It is alive all the same, and tells nothing else there.
+    for (path, status) in [("/healthz", 200), ("/metrics", 404), ("/", 404)] {
+        let probed = browser.get(&format!("http://127.0.0.1:{probes}{path}")).await.unwrap();
+        assert_eq!(probed.status, status, "{path}");
+    }
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(
         head.contains("retry-after: ") && head.contains(&format!("content-length: {}", body.len())),
@@ -249,18 +261,19 @@ async fn terminals_leave_places_for_pages_and_more_connections_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_is_reached_by_its_pod_s_address_while_that_is_told() {
+    let place = address();
     let site = Site::new("edge-pod-ip").await;
     let (_gateway, origin) = (
         site.gateway(&[("GATEWAY_WORKSPACE_ADDRESS", "podIP")]).await,
         site.origin(),
     );
-    let _ttyd = ttyd("127.0.7.44");
+    let _ttyd = ttyd(place);
     let (browser, name) = (Browser::default(), site.name("dev1"));
     site.create_running("dev1", "no-such-name.test").await;
     browser.sign_in(&origin, "dev1").await;
     let refused = browser.terminal(&origin, &[("origin", &origin)]).await.err().unwrap();
     assert_eq!(refused.json()["error"], "workspace_not_ready");
-    site.set_status(&name, json!({"podIP": "127.0.7.44"})).await;
+    site.set_status(&name, json!({"podIP": place})).await;
     let opened = eventually(async || browser.terminal(&origin, &[("origin", &origin)]).await.is_ok());
     assert!(opened.await);
     // The pod is gone, and another one may have its address.
@@ -271,8 +284,9 @@ async fn a_terminal_is_reached_by_its_pod_s_address_while_that_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_update_moves_terminals_and_loses_no_key() {
+    let place = address();
     let site = Site::new("edge-drain").await;
-    site.create_running("dev1", "127.0.7.45").await;
+    site.create_running("dev1", place).await;
     let settings = [("GATEWAY_DRAIN_TIMEOUT", "2s")];
     let (mut old, new) = tokio::join!(site.gateway(&settings), site.second_gateway_with(&settings));
     // What a shell keeps in tmux's place: every line that reaches the workspace is in the file, and only then acknowledged.
@@ -281,7 +295,7 @@ async fn a_rolling_update_moves_terminals_and_loses_no_key() {
         r#"while read -r line; do echo "$line" >> {}; echo "kept $line"; done"#,
         typed.display()
     );
-    let _ttyd = crate::harness::ttyd_with("127.0.7.45", &["sh", "-c", &program]);
+    let _ttyd = crate::harness::ttyd_with(place, &["sh", "-c", &program]);
     let browser = Browser::default();
     browser.sign_in(&site.origin(), "dev1").await;
     browser.copy(&site.origin(), &new.origin);

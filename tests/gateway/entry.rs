@@ -2,13 +2,20 @@
 
 use crate::browser::Browser;
 use crate::harness::{CLIENT_SECRET, Site};
+use devplane::gateway::session::{Cookies, Presented};
+use devplane::gateway::session_keys;
 use hyper::Method;
+use hyper::header::COOKIE;
 use serde_json::json;
+
+const SESSION: &str = "__Host-devplane-session";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_enter_is_told_why_and_whom_to_ask() {
     let users = json!({
-        "dev1": {"groups": ["staff", "dev"]},
+        "dev1": {"groups": ["staff", "dev", "cn=admins,ou=it"]},
+        "dev2": {"groups": ["dev"]},
+        "stranger": {"groups": ["dev"]},
         "guest": {"groups": ["guests"]},
         "outside": {"groups": ["dev"], "email": "outside@other.test"},
         "unverified": {"groups": ["dev"], "emailVerified": false},
@@ -19,20 +26,36 @@ async fn who_may_not_enter_is_told_why_and_whom_to_ask() {
         ("OIDC_ALLOWED_EMAIL_DOMAINS", "Example.test"),
         (
             "OIDC_REQUIRED_CLAIMS",
-            r#"{"preferred_username":["dev1","guest","outside","unverified"]}"#,
+            r#"{"preferred_username":["dev1","dev2","guest","outside","unverified"]}"#,
         ),
+        ("OIDC_ADMIN_GROUPS", r#"["cn=admins,ou=it"]"#),
         ("SUPPORT_CONTACT", "<platform@example.test>"),
     ];
     let (gateway, origin) = (site.gateway(&settings).await, site.origin());
     let welcome = Browser::default();
     assert_eq!(welcome.sign_in(&origin, "dev1").await.status, 302);
     assert_eq!(welcome.page(&origin).await.status, 200);
+    let other = Browser::default();
+    other.sign_in(&origin, "dev2").await;
+    assert_eq!(other.page(&origin).await.status, 200);
+
+    // Who is an administrator is in the session alone, which the keys of the gateways open.
+    let cookies = Cookies::new(session_keys::load(&site.client, &site.namespace).await.unwrap());
+    for (browser, is_admin) in [(&welcome, true), (&other, false)] {
+        let cookie = format!("{SESSION}={}", browser.jar(&origin)[SESSION]);
+        let headers = [(COOKIE, cookie.parse().unwrap())].into_iter().collect();
+        let Presented::Session(session) = cookies.session(&headers) else {
+            panic!("no session")
+        };
+        assert_eq!(session.person.is_admin, is_admin, "{}", session.person.identity.subject);
+    }
 
     let (redirect, api) = (format!("{origin}/callback"), format!("{origin}/api/workspace"));
     for (user, reason, why) in [
         ("guest", "group_not_allowed", "none of the groups"),
         ("outside", "email_domain_not_allowed", "not of a domain"),
         ("unverified", "email_not_verified", "not verified"),
+        ("stranger", "claim_not_allowed", "does not say of you what is required"),
     ] {
         let browser = Browser::default();
         let refused = browser.sign_in(&origin, user).await;
@@ -69,5 +92,5 @@ async fn who_may_not_enter_is_told_why_and_whom_to_ask() {
         assert_eq!(gateway.audited("auth.token.rejected").last().unwrap()["reason"], reason);
     }
     let workspaces = site.workspaces().list(&kube::api::ListParams::default()).await.unwrap();
-    assert_eq!(workspaces.items.len(), 1, "only of who may enter");
+    assert_eq!(workspaces.items.len(), 2, "only of who may enter");
 }

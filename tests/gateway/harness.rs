@@ -9,10 +9,11 @@ use devplane::identity::{Identity, UserId};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -245,6 +246,12 @@ impl Site {
             .await
     }
 
+    /// One that may never get ready.
+    pub async fn gateway_that_starts(&self, settings: &[(&str, &str)]) -> Gateway {
+        let program = Command::new(env!("CARGO_BIN_EXE_devplane"));
+        self.start(program, self.ports[0], settings, "/health").await
+    }
+
     /// The one of a binary.
     pub async fn gateway_of(&self, binary: &Path, port: u16, settings: &[(&str, &str)]) -> Gateway {
         self.start(Command::new(binary), port, settings, "/readyz").await
@@ -427,6 +434,14 @@ impl Drop for Frozen {
     }
 }
 
+/// A loopback address of a workspace that no other test has, nor another run beside this one: terminals are all at the same port.
+pub fn address() -> &'static str {
+    static GIVEN: AtomicU8 = AtomicU8::new(0);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let number = GIVEN.fetch_add(1, Ordering::Relaxed) + 1;
+    format!("127.{}.{low}.{number}", 64 + high % 128).leak()
+}
+
 /// A real ttyd with a shell in tmux's place, at `address`:7681.
 pub fn ttyd(address: &str) -> Process {
     ttyd_with(address, SHELL)
@@ -434,40 +449,50 @@ pub fn ttyd(address: &str) -> Process {
 
 /// The same with another program.
 pub fn ttyd_with(address: &str, program: &[&str]) -> Process {
-    let process = spawn_ttyd(&["--interface", address, "--port", "7681"], program);
-    wait_for_port(address);
-    process
+    listening(
+        &mut ttyd_command(&["--interface", address, "--port", "7681"], program),
+        address,
+    )
 }
 
 /// The same behind a real stunnel that asks for a gateway's certificate, set up in `directory` as the workspace image does it.
 pub fn ttyd_behind_tls(address: &str, directory: &Path) -> [Process; 2] {
     let path = |name: &str| directory.join(name).to_str().unwrap().to_owned();
-    let ttyd = spawn_ttyd(&["--interface", &path("ttyd.sock")], SHELL);
+    let mut ttyd = ttyd_command(&["--interface", &path("ttyd.sock")], SHELL);
+    let ttyd = ttyd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let ttyd = ttyd.spawn();
     let settings = include_str!("../../deploy/images/workspace/terminal-tls.conf")
         .replace("@ACCEPT@", &format!("{address}:7681"))
         .replace("@SOCKET@", &path("ttyd.sock"))
         .replace("@DIRECTORY@", directory.to_str().unwrap());
     std::fs::write(path("stunnel.conf"), settings).unwrap();
     let stunnel = made_by("tests/gateway/ttyd.sh").with_file_name("stunnel");
-    let stunnel = quiet(Command::new(stunnel).arg(path("stunnel.conf")));
-    wait_for_port(address);
-    [stunnel, ttyd]
+    let stunnel = listening(Command::new(stunnel).arg(path("stunnel.conf")), address);
+    [stunnel, Process(ttyd.unwrap())]
 }
 
-fn spawn_ttyd(listening: &[&str], program: &[&str]) -> Process {
+fn ttyd_command(listening: &[&str], program: &[&str]) -> Command {
     let mut ttyd = Command::new(made_by("tests/gateway/ttyd.sh"));
-    quiet(ttyd.args(listening).arg("--writable").args(program).env("PS1", "$ "))
+    ttyd.args(listening).arg("--writable").args(program).env("PS1", "$ ");
+    ttyd
 }
 
-fn quiet(command: &mut Command) -> Process {
-    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    Process(command.spawn().unwrap())
-}
-
-fn wait_for_port(address: &str) {
+/// Starts what listens at `address`:7681. What ends instead is quoted.
+fn listening(command: &mut Command, address: &str) -> Process {
+    let mut words = tempfile::tempfile().unwrap();
+    let output = || Stdio::from(words.try_clone().unwrap());
+    let command = command.stdin(Stdio::null()).stdout(output()).stderr(output());
+    let mut process = Process(command.spawn().unwrap());
     let deadline = Instant::now() + Duration::from_secs(20);
     while std::net::TcpStream::connect((address, 7681)).is_err() {
+        if let Some(status) = process.0.try_wait().unwrap() {
+            let mut said = String::new();
+            words.rewind().unwrap();
+            words.read_to_string(&mut said).unwrap();
+            panic!("what should listen at {address} has ended ({status}): {said}");
+        }
         assert!(Instant::now() < deadline, "nothing listens at {address}");
         std::thread::sleep(Duration::from_millis(50));
     }
+    process
 }

@@ -4,7 +4,7 @@
 use crate::abuse::{MOST_GROWTH_KIB, counted, resident_kib};
 use crate::browser::Browser;
 use crate::eventually::eventually;
-use crate::harness::{Gateway, Site, ttyd};
+use crate::harness::{Gateway, Site, address, ttyd};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fastwebsockets::OpCode;
@@ -14,8 +14,6 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
-
-const ADDRESS: &str = "127.0.7.71";
 
 /// What the workspace says to the next handshake.
 #[derive(Clone)]
@@ -129,7 +127,7 @@ async fn goes_on(site: &Site, gateway: &Gateway, browser: &Browser, address: &st
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_are_no_handshake_are_refused() {
-    let (site, gateway, browser, hostile) = site("hostile-handshake", &[], ADDRESS).await;
+    let (site, gateway, browser, hostile) = site("hostile-handshake", &[], address()).await;
     let origin = site.origin();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let good = text(switching(""));
@@ -233,13 +231,13 @@ async fn answers_that_are_no_handshake_are_refused() {
         .iter()
         .filter(|line| line["reason"] == "not_answering" && line["outcome"] == "failure");
     assert_eq!(failed.count(), 20);
-    goes_on(&site, &gateway, &browser, "127.0.7.72").await;
+    goes_on(&site, &gateway, &browser, address()).await;
 }
 
 /// Its node is gone, as far as anybody can tell: bytes are taken, and nothing comes back. What was typed must not count as arrived.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workspace_that_takes_bytes_and_answers_nothing_answers_no_heartbeat() {
-    let (site, _gateway, browser, hostile) = site("hostile-silent", &[], "127.0.7.76").await;
+    let (site, _gateway, browser, hostile) = site("hostile-silent", &[], address()).await;
     let origin = site.origin();
     // It forges an answer to what it was not asked.
     hostile.next(Script::Says([switching(""), b"\x8a\x02h2".to_vec()].concat()));
@@ -265,8 +263,9 @@ async fn a_workspace_that_takes_bytes_and_answers_nothing_answers_no_heartbeat()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_of_a_workspace_that_may_not_be_end_its_terminal() {
+    let (place, elsewhere) = (address(), address());
     let settings = [("GATEWAY_MAX_TERMINALS_PER_USER", "0")];
-    let (site, gateway, browser, hostile) = site("hostile-frames", &settings, "127.0.7.73").await;
+    let (site, gateway, browser, hostile) = site("hostile-frames", &settings, place).await;
     let origin = site.origin();
     let long = |first: u8, bytes: u64, payload: &[u8]| [&[first, 127][..], &bytes.to_be_bytes(), payload].concat();
     let half = vec![b'0'; 600_000];
@@ -425,7 +424,7 @@ async fn frames_of_a_workspace_that_may_not_be_end_its_terminal() {
     for foreign in ["planted", "set-cookie", "max-age=0"] {
         assert!(!answer.to_lowercase().contains(foreign), "{foreign} is in {answer}");
     }
-    goes_on(&site, &gateway, &browser, "127.0.7.74").await;
+    goes_on(&site, &gateway, &browser, elsewhere).await;
 }
 
 /// A terminal at this workspace ends as its fault, is counted as that, and the browser is told no more than that it is gone.

@@ -2,7 +2,7 @@
 
 use crate::browser::Browser;
 use crate::eventually::eventually;
-use crate::harness::{CLIENT_SECRET, Site, ttyd};
+use crate::harness::{CLIENT_SECRET, Site, address, ttyd};
 use crate::operator;
 use devplane::api::Phase;
 use devplane::recording::seal::TrustedKeys;
@@ -12,6 +12,7 @@ use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_known_by_its_id_at_the_gateway_the_operator_and_in_the_recording() {
+    let place = address();
     const ID: &str = "journey-4711";
     let site = Site::new("journey").await;
     let cluster = operator::Site::within(site.server, &site.namespace).await;
@@ -24,7 +25,7 @@ async fn a_request_is_known_by_its_id_at_the_gateway_the_operator_and_in_the_rec
         ("SESSION_RECORDING_DIR", recordings.path().to_str().unwrap()),
     ];
     let (gateway, origin) = (site.gateway(&settings).await, site.origin());
-    let _ttyd = ttyd("127.0.7.62");
+    let _ttyd = ttyd(place);
 
     let browser = Browser::default();
     let client = ("devplane", CLIENT_SECRET);
@@ -48,7 +49,7 @@ async fn a_request_is_known_by_its_id_at_the_gateway_the_operator_and_in_the_rec
             w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
         })
         .await;
-    cluster.run_at(&pod, "127.0.7.62").await.unwrap();
+    cluster.run_at(&pod, place).await.unwrap();
     cluster
         .until(&name, "Running", |w| operator::phase(w) == Some(Phase::Running))
         .await;

@@ -2,7 +2,7 @@
 
 use crate::browser::Browser;
 use crate::eventually::eventually;
-use crate::harness::{Site, ttyd};
+use crate::harness::{Site, address, ttyd};
 use crate::sessions::{counted, sign_ins, signed_in, terminals, two};
 use crate::wire::Wire;
 use crate::workspaces::Events;
@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_is_late_and_can_not_be_written_at_once_signs_nobody_out() {
+    let place = address();
     let site = Site::new("late-refresh").await;
     let wire = Wire::to(site.server.port).await;
     let kubeconfig = std::fs::read_to_string(site.server.kubeconfig("gateway")).unwrap();
@@ -24,8 +25,8 @@ async fn an_answer_that_is_late_and_can_not_be_written_at_once_signs_nobody_out(
         ("SESSION_WATCH_LOSS", "2m"),
         ("KUBECONFIG", through.to_str().unwrap()),
     ];
-    let (first, second) = two(&site, "127.0.7.29", &settings).await;
-    let _ttyd = ttyd("127.0.7.29");
+    let (first, second) = two(&site, place, &settings).await;
+    let _ttyd = ttyd(place);
     let browser = signed_in(&site, &second).await;
     // Each asks by itself when it is time to.
     let mut both = terminals(&site, &browser, &second).await;

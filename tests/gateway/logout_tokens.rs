@@ -1,7 +1,7 @@
 //! Logout tokens at the gateway's own address, signed by the provider's key: each with one thing wrong, and what a good one does twice.
 
 use crate::browser::Browser;
-use crate::harness::{CLIENT_SECRET, Gateway, Site};
+use crate::harness::{CLIENT_SECRET, Gateway, Site, address};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use devplane::clock::{Clock, SystemClock};
@@ -103,7 +103,7 @@ pub async fn told(gateway: &Gateway, token: &str) -> u16 {
 #[tokio::test(flavor = "multi_thread")]
 async fn logout_tokens_with_anything_wrong_end_no_session() {
     let site = Site::new("logout-tokens").await;
-    site.create_running("dev1", "127.0.7.82").await;
+    site.create_running("dev1", address()).await;
     let (first, second) = tokio::join!(site.gateway(&[]), site.second_gateway());
     let browser = Browser::default();
     browser.sign_in(&site.origin(), "dev1").await;

@@ -41,5 +41,6 @@ mod sessions;
 mod sign_in;
 mod terminal;
 mod terminal_tls;
+mod twins;
 mod wire;
 mod workspaces;

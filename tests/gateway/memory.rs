@@ -1,7 +1,7 @@
 //! Sides that do not read: what is sent to them waits where it comes from, and not in the gateway.
 
 use crate::browser::Browser;
-use crate::harness::{Gateway, Process, Site, ttyd};
+use crate::harness::{Gateway, Process, Site, address, ttyd};
 use fastwebsockets::{Frame, Payload};
 use std::process::Command;
 use std::time::Duration;
@@ -35,11 +35,12 @@ fn signal(process: &Process, name: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_prints_for_ever_to_a_client_that_does_not_read_fills_no_memory() {
+    let place = address();
     let site = Site::new("memory-output").await;
     let (gateway, origin) = (site.gateway(&[]).await, site.origin());
-    let _ttyd = ttyd("127.0.7.86");
+    let _ttyd = ttyd(place);
     let browser = Browser::default();
-    site.create_running("dev1", "127.0.7.86").await;
+    site.create_running("dev1", place).await;
     browser.sign_in(&origin, "dev1").await;
     let mut terminal = browser.own_shell(&origin).await;
     let before = resident(&gateway);
@@ -52,11 +53,12 @@ async fn a_program_that_prints_for_ever_to_a_client_that_does_not_read_fills_no_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paste_into_a_workspace_that_does_not_read_fills_no_memory() {
+    let place = address();
     let site = Site::new("memory-input").await;
     let (gateway, origin) = (site.gateway(&[]).await, site.origin());
-    let ttyd = ttyd("127.0.7.87");
+    let ttyd = ttyd(place);
     let browser = Browser::default();
-    site.create_running("dev1", "127.0.7.87").await;
+    site.create_running("dev1", place).await;
     browser.sign_in(&origin, "dev1").await;
     let mut terminal = browser.own_shell(&origin).await;
     let before = resident(&gateway);

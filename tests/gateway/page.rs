@@ -2,7 +2,7 @@
 
 use crate::browser::{Answer, Browser};
 use crate::eventually::eventually;
-use crate::harness::{Site, ttyd};
+use crate::harness::{Site, address, ttyd};
 use fastwebsockets::OpCode;
 use hyper::Method;
 use serde_json::json;
@@ -21,7 +21,7 @@ async fn a_user_restarts_the_workspace_and_keeps_it_working() {
     let (browser, name) = (Browser::default(), site.name("dev1"));
     let signed_out = post(&browser, &origin, "/api/workspace/restart", Some(&origin)).await;
     assert_eq!(signed_out.status, 401);
-    site.create_running("dev1", "127.0.7.20").await;
+    site.create_running("dev1", address()).await;
     browser.sign_in(&origin, "dev1").await;
     let annotation = async || {
         let workspace = site.workspaces().get(&name).await.unwrap();
@@ -89,11 +89,12 @@ async fn a_user_restarts_the_workspace_and_keeps_it_working() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_heartbeat_is_answered_by_the_workspace() {
+    let place = address();
     let site = Site::new("page-heartbeat").await;
     let (_gateway, origin) = (site.gateway(&[]).await, site.origin());
-    let _ttyd = ttyd("127.0.7.21");
+    let _ttyd = ttyd(place);
     let (browser, name) = (Browser::default(), site.name("dev1"));
-    site.create_running("dev1", "127.0.7.21").await;
+    site.create_running("dev1", place).await;
     browser.sign_in(&origin, "dev1").await;
     let mut terminal = browser.own_shell(&origin).await;
     for serial in ["h1", "h2", "h3"] {
@@ -112,11 +113,12 @@ async fn a_heartbeat_is_answered_by_the_workspace() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clipboard_that_is_closed_one_way_or_both_is_closed_at_the_gateway() {
+    let place = address();
     let site = Site::new("page-clipboard").await;
     let origin = site.origin();
-    let _ttyd = ttyd("127.0.7.22");
+    let _ttyd = ttyd(place);
     let browser = Browser::default();
-    site.create_running("dev1", "127.0.7.22").await;
+    site.create_running("dev1", place).await;
     for (setting, may_copy, may_paste) in [
         ("none", false, false),
         ("copy", true, false),

@@ -3,7 +3,7 @@
 use crate::apiserver::free_ports;
 use crate::browser::Browser;
 use crate::eventually::eventually;
-use crate::harness::{Gateway, Site, ttyd, ttyd_with};
+use crate::harness::{Gateway, Site, address, ttyd, ttyd_with};
 use devplane::api::WorkspaceStatus;
 use devplane::labels::LISTEN;
 use jiff::Timestamp;
@@ -17,12 +17,13 @@ async fn status(site: &Site, name: &str) -> WorkspaceStatus {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn open_terminals_are_listed_by_each_gateway_for_itself() {
+    let place = address();
     let site = Site::new("presence").await;
     let first = site.gateway(&[("POD_NAME", "gateway-1")]).await;
     let second = site.second_gateway().await;
-    let _ttyd = ttyd("127.0.7.11");
+    let _ttyd = ttyd(place);
     let name = site.name("dev1");
-    site.create_running("dev1", "127.0.7.11").await;
+    site.create_running("dev1", place).await;
     let browser = Browser::default();
     browser.sign_in(&site.origin(), "dev1").await;
     browser.copy(&first.origin, &second.origin);
@@ -69,6 +70,7 @@ async fn open_terminals_are_listed_by_each_gateway_for_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_connects_again_and_again_by_itself_is_no_use() {
+    let place = address();
     let site = Site::new("presence-flapping").await;
     let settings = [
         ("SESSION_IDLE_LIFETIME", "12s"),
@@ -76,9 +78,9 @@ async fn a_page_that_connects_again_and_again_by_itself_is_no_use() {
         ("SESSION_REFRESH_GRACE", "60s"),
     ];
     let (_gateway, origin) = (site.gateway(&settings).await, site.origin());
-    let _ttyd = ttyd("127.0.7.13");
+    let _ttyd = ttyd(place);
     let name = site.name("dev1");
-    site.create_running("dev1", "127.0.7.13").await;
+    site.create_running("dev1", place).await;
     let browser = Browser::default();
     browser.sign_in(&origin, "dev1").await;
     assert!(eventually(async || browser.page(&origin).await.body.contains("id=\"screen\"")).await);
@@ -117,11 +119,12 @@ async fn a_page_that_connects_again_and_again_by_itself_is_no_use() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_prints_on_keeps_a_workspace_awake_that_asks_for_it() {
+    let place = address();
     let site = Site::new("presence-output").await;
     let (mut gateway, origin) = (site.gateway(&[]).await, site.origin());
-    let _ttyd = ttyd_with("127.0.7.12", &["bash", "-c", "while echo tick; do sleep 1; done"]);
+    let _ttyd = ttyd_with(place, &["bash", "-c", "while echo tick; do sleep 1; done"]);
     let name = site.name("dev1");
-    site.create_running("dev1", "127.0.7.12").await;
+    site.create_running("dev1", place).await;
     let output = Patch::Merge(json!({"spec": {"lifecycle": {"keepAlive": "output"}}}));
     site.workspaces()
         .patch(&name, &PatchParams::default(), &output)

@@ -2,7 +2,7 @@
 
 use crate::browser::{Browser, Terminal};
 use crate::eventually::eventually;
-use crate::harness::{Gateway, Site, ttyd};
+use crate::harness::{Gateway, Site, address, ttyd};
 use devplane::recording::layout::{Contents, Files, ledger};
 use devplane::recording::seal::TrustedKeys;
 use devplane::recording::verify;
@@ -44,6 +44,7 @@ async fn recording_gateway(site: &Site, directory: &Path, more: &[(&str, &str)])
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_message_is_on_disk_and_the_user_is_told() {
+    let place = address();
     let site = Site::new("recorded").await;
     let (directory, keys) = (tempfile::tempdir().unwrap(), keys());
     let settings = [
@@ -53,8 +54,8 @@ async fn every_message_is_on_disk_and_the_user_is_told() {
     ];
     let mut gateway = recording_gateway(&site, directory.path(), &settings).await;
     let origin = site.origin();
-    let _ttyd = ttyd("127.0.7.21");
-    site.create_running("dev1", "127.0.7.21").await;
+    let _ttyd = ttyd(place);
+    site.create_running("dev1", place).await;
     let browser = Browser::default();
     browser.sign_in(&origin, "dev1").await;
     let page = browser.page(&origin).await.body;
@@ -137,9 +138,10 @@ async fn every_message_is_on_disk_and_the_user_is_told() {
 /// The directory is taken away under the running gateway: nothing new can be recorded in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_can_t_be_recorded_does_not_begin_unless_it_may() {
+    let place = address();
     let site = Site::new("unrecorded").await;
-    let _ttyd = ttyd("127.0.7.22");
-    site.create_running("dev1", "127.0.7.22").await;
+    let _ttyd = ttyd(place);
+    site.create_running("dev1", place).await;
     let origin = site.origin();
     for (on_failure, is_let_in) in [("closed", false), ("open", true)] {
         let directory = tempfile::tempdir().unwrap();
@@ -183,9 +185,10 @@ async fn a_session_that_can_t_be_recorded_does_not_begin_unless_it_may() {
 /// A disk that is full in the middle of a session, in a mount namespace that the gateway has for itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_ends_the_session() {
+    let place = address();
     let site = Site::new("diskfull").await;
-    let _ttyd = ttyd("127.0.7.23");
-    site.create_running("dev1", "127.0.7.23").await;
+    let _ttyd = ttyd(place);
+    site.create_running("dev1", place).await;
     let origin = site.origin();
     let (directory, keys) = (tempfile::tempdir().unwrap(), keys());
     let settings = [
@@ -305,6 +308,7 @@ fn records(directory: &Path) -> Vec<(Files, u64)> {
 /// SIGKILL while two terminals are written: what is on disk verifies, with its signatures.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_gateway_that_is_killed_leaves_verifies_with_its_signatures() {
+    let place = address();
     let site = Site::new("killed").await;
     let (directory, keys) = (tempfile::tempdir().unwrap(), keys());
     let settings = [
@@ -313,8 +317,8 @@ async fn what_a_gateway_that_is_killed_leaves_verifies_with_its_signatures() {
         ("SESSION_RECORDING_KEY_FILE", keys.private.as_str()),
     ];
     let gateway = recording_gateway(&site, directory.path(), &settings).await;
-    let _ttyd = ttyd("127.0.7.27");
-    site.create_running("dev1", "127.0.7.27").await;
+    let _ttyd = ttyd(place);
+    site.create_running("dev1", place).await;
     let browser = Browser::default();
     browser.sign_in(&site.origin(), "dev1").await;
     let mut terminals = vec![];
@@ -365,7 +369,7 @@ const MUCH: &str = "head -c 48000000 /dev/zero | tr '\\0' x; echo; echo e$((1+1)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_takes_nothing_blocks_no_terminal_and_what_is_lost_is_told() {
-    let mut it = freezable("frozen-open", "127.0.7.24", "open").await;
+    let mut it = freezable("frozen-open", address(), "open").await;
     let before = resident_kib(&it.gateway);
     let frozen = it.gateway.freeze(it.directory.path());
     let asked = Instant::now();
@@ -407,10 +411,7 @@ async fn a_disk_that_takes_nothing_blocks_no_terminal_and_what_is_lost_is_told()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_must_be_recorded_ends_soon_when_the_disk_takes_nothing() {
     // With much to be recorded, and with hardly anything.
-    for (namespace, address, typed) in [
-        ("frozen-much", "127.0.7.25", MUCH),
-        ("frozen-little", "127.0.7.26", "# "),
-    ] {
+    for (namespace, address, typed) in [("frozen-much", address(), MUCH), ("frozen-little", address(), "# ")] {
         let mut it = freezable(namespace, address, "closed").await;
         let frozen = it.gateway.freeze(it.directory.path());
         let began = Instant::now();

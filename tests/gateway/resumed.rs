@@ -4,7 +4,7 @@ use crate::apiserver::free_ports;
 use crate::browser::Browser;
 use crate::eventually::eventually;
 use crate::front::Front;
-use crate::harness::{Site, ttyd};
+use crate::harness::{Site, address, ttyd};
 use devplane::api::status::SignIn;
 use devplane::clock::{Clock, SystemClock};
 use serde_json::json;
@@ -26,13 +26,14 @@ async fn unconfirmed(site: &Site) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_back_is_let_in_when_the_provider_confirms_it_and_not_before() {
+    let place = address();
     let [behind] = free_ports();
     let settings = json!({"listen": [format!("127.0.0.1:{behind}")]});
     let site = Site::at_provider("resumed", settings).await;
     let issuer: url::Url = site.issuer.parse().unwrap();
     let front = Front::at(issuer.port().unwrap(), behind).await;
-    site.create_running("dev1", "127.0.7.91").await;
-    let _ttyd = ttyd("127.0.7.91");
+    site.create_running("dev1", place).await;
+    let _ttyd = ttyd(place);
     let settings = [("SESSION_REFRESH_INTERVAL", "2s"), ("SESSION_REFRESH_GRACE", "1s")];
     let (first, second) = tokio::join!(site.gateway(&settings), site.second_gateway_with(&settings));
     let (browser, origin) = (Browser::default(), site.origin());

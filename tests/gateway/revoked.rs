@@ -4,7 +4,7 @@ use crate::apiserver::free_ports;
 use crate::balancer::Balancer;
 use crate::browser::{Browser, Terminal};
 use crate::eventually::eventually;
-use crate::harness::{Gateway, Site, ttyd};
+use crate::harness::{Gateway, Site, address, ttyd};
 use devplane::clock::{Clock, SystemClock};
 use hyper::Method;
 use jiff::Timestamp;
@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_drains_closes_the_terminals_of_who_is_out_at_once() {
+    let (place, elsewhere) = (address(), address());
     let site = Site::new("revoked-draining").await;
-    site.create_running("dev1", "127.0.7.92").await;
-    site.create_running("dev2", "127.0.7.93").await;
-    let _ttyds = (ttyd("127.0.7.92"), ttyd("127.0.7.93"));
+    site.create_running("dev1", place).await;
+    site.create_running("dev2", elsewhere).await;
+    let _ttyds = (ttyd(place), ttyd(elsewhere));
     // Each terminal moves at some time in it: hardly ever while this test looks.
     let settings = [("GATEWAY_DRAIN_TIMEOUT", "1h")];
     let mut draining = site.gateway(&settings).await;
@@ -155,9 +156,10 @@ impl Way {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_way_out_closes_the_terminals_at_both_replicas_behind_one_address() {
+    let place = address();
     let site = Site::new("revoked-balanced").await;
-    site.create_running("dev1", "127.0.7.94").await;
-    let _ttyd = ttyd("127.0.7.94");
+    site.create_running("dev1", place).await;
+    let _ttyd = ttyd(place);
     let (gateways, _balancer) = two(&site).await;
     for way in [
         Way::OneSession,
@@ -214,7 +216,7 @@ async fn every_way_out_closes_the_terminals_at_both_replicas_behind_one_address(
 #[tokio::test(flavor = "multi_thread")]
 async fn who_signs_in_while_all_sessions_are_ended_is_told_so_and_goes_round_in_no_circle() {
     let site = Site::new("revoked-ahead").await;
-    site.create_running("dev1", "127.0.7.95").await;
+    site.create_running("dev1", address()).await;
     let (gateways, _balancer) = two(&site).await;
     let origin = site.origin();
     let ended = async |value: &str| {

@@ -4,7 +4,7 @@ use crate::apiserver::free_ports;
 use crate::balancer::Balancer;
 use crate::browser::{Browser, Terminal};
 use crate::eventually::eventually;
-use crate::harness::{Gateway, Site, ttyd_with};
+use crate::harness::{Gateway, Site, address, ttyd_with};
 use fastwebsockets::{Frame, OpCode, Payload};
 use std::path::PathBuf;
 use std::process::Command;
@@ -44,8 +44,9 @@ async fn type_until_closed(terminal: &mut Terminal, typed: &mut Vec<String>, sho
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_update_behind_one_address_costs_neither_screen_nor_keys() {
+    let place = address();
     let site = Site::new("rolling").await;
-    site.create_running("dev1", "127.0.7.81").await;
+    site.create_running("dev1", place).await;
     let ports: [u16; 2] = free_ports();
     let behind = ports.map(|port| format!("127.0.0.1:{port}"));
     let settings = [("GATEWAY_DRAIN_TIMEOUT", "2s")];
@@ -76,7 +77,7 @@ async fn a_rolling_update_behind_one_address_costs_neither_screen_nor_keys() {
         "workspace",
         &program,
     ];
-    let _ttyd = ttyd_with("127.0.7.81", &attach);
+    let _ttyd = ttyd_with(place, &attach);
 
     let (browser, origin) = (Browser::default(), site.origin());
     browser.sign_in(&origin, "dev1").await;

@@ -2,7 +2,7 @@
 
 use crate::browser::{Answer, Browser};
 use crate::eventually::eventually;
-use crate::harness::{CLIENT_SECRET, OTHER_SECRET, Site, ttyd};
+use crate::harness::{CLIENT_SECRET, OTHER_SECRET, Site, address, ttyd};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use cookie::Key;
@@ -84,6 +84,7 @@ fn parameter(url: &url::Url, name: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_secret_is_in_any_output() {
+    let place = address();
     let site = Site::at_provider("secrets", json!({"ttl": {"idToken": 2}})).await;
     let settings = [
         ("SESSION_REFRESH_INTERVAL", "1s"),
@@ -92,8 +93,8 @@ async fn nothing_secret_is_in_any_output() {
         ("GATEWAY_DRAIN_TIMEOUT", "0"),
     ];
     let (mut gateway, origin, mut hunt) = (site.gateway(&settings).await, site.origin(), Hunt::default());
-    let _ttyd = ttyd("127.0.7.61");
-    site.create_running("dev1", "127.0.7.61").await;
+    let _ttyd = ttyd(place);
+    site.create_running("dev1", place).await;
     hunt.plant("client secret", CLIENT_SECRET);
     hunt.plant("another client's secret", OTHER_SECRET);
 

@@ -2,7 +2,7 @@
 
 use crate::browser::{Browser, Terminal};
 use crate::eventually::eventually;
-use crate::harness::{CLIENT_SECRET, Gateway, Site, ttyd};
+use crate::harness::{CLIENT_SECRET, Gateway, Site, address, ttyd};
 use crate::wire::Wire;
 use base64::Engine;
 use devplane::api::status::SignIn;
@@ -105,7 +105,7 @@ async fn the_provider_is_asked_once_whoever_and_however_many_ask() {
     // Long enough for a busy machine to check one in time, and shorter than the test.
     let site = Site::at_provider("sessions-once", json!({"ttl": {"idToken": 6}})).await;
     let settings = [("SESSION_REFRESH_INTERVAL", "3s"), ("SESSION_REFRESH_GRACE", "30s")];
-    let (first, second) = two(&site, "127.0.7.21", &settings).await;
+    let (first, second) = two(&site, address(), &settings).await;
     let browser = signed_in(&site, &second).await;
     assert_eq!(browser.page(&first.origin).await.status, 200);
     // A browser to which no answer ever comes through: it shows the refresh token of the sign-in for ever. Used twice at the provider,
@@ -153,10 +153,11 @@ async fn the_provider_is_asked_once_whoever_and_however_many_ask() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_and_its_terminals_end_when_the_provider_says_no() {
+    let place = address();
     let site = Site::at_provider("sessions-no", json!({"ttl": {"idToken": 4}})).await;
     let settings = [("SESSION_REFRESH_INTERVAL", "2s"), ("SESSION_REFRESH_GRACE", "60s")];
-    let (first, second) = two(&site, "127.0.7.22", &settings).await;
-    let _ttyd = ttyd("127.0.7.22");
+    let (first, second) = two(&site, place, &settings).await;
+    let _ttyd = ttyd(place);
     let browser = signed_in(&site, &second).await;
     let [mut here, mut there] = terminals(&site, &browser, &second).await;
     // Terminals have their session confirmed by themselves, for longer than the ID token lasts.
@@ -194,10 +195,11 @@ async fn a_session_and_its_terminals_end_when_the_provider_says_no() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_outlive_a_provider_that_is_away_but_only_for_a_while() {
+    let place = address();
     let site = Site::at_provider("sessions-away", json!({"ttl": {"idToken": 4}})).await;
     let settings = [("SESSION_REFRESH_INTERVAL", "2s"), ("SESSION_REFRESH_GRACE", "12s")];
-    let (first, second) = two(&site, "127.0.7.23", &settings).await;
-    let _ttyd = ttyd("127.0.7.23");
+    let (first, second) = two(&site, place, &settings).await;
+    let _ttyd = ttyd(place);
     let browser = signed_in(&site, &second).await;
     let [mut here, _there] = terminals(&site, &browser, &second).await;
     site.stop_provider();
@@ -221,9 +223,10 @@ async fn sessions_outlive_a_provider_that_is_away_but_only_for_a_while() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_administrator_ends_one_session_or_all() {
+    let place = address();
     let site = Site::new("sessions-revoked").await;
-    let (first, second) = two(&site, "127.0.7.24", &[]).await;
-    let _ttyd = ttyd("127.0.7.24");
+    let (first, second) = two(&site, place, &[]).await;
+    let _ttyd = ttyd(place);
     let (one, other) = (signed_in(&site, &second).await, signed_in(&site, &second).await);
     let mut of_one = terminals(&site, &one, &second).await;
     let known = eventually(async || sign_ins(&site).await.len() == 1);
@@ -283,14 +286,15 @@ async fn an_administrator_ends_one_session_or_all() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_ends_when_it_is_old_or_nobody_uses_it() {
+    let place = address();
     let site = Site::new("sessions-lifetime").await;
     let (first, second) = two(
         &site,
-        "127.0.7.25",
+        place,
         &[("SESSION_IDLE_LIFETIME", "4s"), ("SESSION_LIFETIME", "12s")],
     )
     .await;
-    let _ttyd = ttyd("127.0.7.25");
+    let _ttyd = ttyd(place);
     let browser = signed_in(&site, &second).await;
     let began = Instant::now();
     let [mut typed, mut left] = terminals(&site, &browser, &second).await;
@@ -316,16 +320,17 @@ async fn a_session_ends_when_it_is_old_or_nobody_uses_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_hears_nothing_of_the_cluster_lets_nobody_in() {
+    let place = address();
     let site = Site::new("sessions-cut-off").await;
     let wire = Wire::to(site.server.port).await;
     let kubeconfig = std::fs::read_to_string(site.server.kubeconfig("gateway")).unwrap();
     let through = site.directory.path().join("kubeconfig");
     let (direct, detour) = (format!(":{}", site.server.port), format!(":{}", wire.port));
     std::fs::write(&through, kubeconfig.replace(&direct, &detour)).unwrap();
-    site.create_running("dev1", "127.0.7.26").await;
+    site.create_running("dev1", place).await;
     let settings = [("SESSION_WATCH_LOSS", "20s"), ("KUBECONFIG", through.to_str().unwrap())];
     let (cut_off, second) = tokio::join!(site.gateway(&settings), site.second_gateway());
-    let _ttyd = ttyd("127.0.7.26");
+    let _ttyd = ttyd(place);
     let browser = signed_in(&site, &second).await;
     let [mut here, mut there] = terminals(&site, &browser, &second).await;
     // Longer than the limit: quiet is not lost.
@@ -356,7 +361,7 @@ async fn a_gateway_that_hears_nothing_of_the_cluster_lets_nobody_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_exchanged_while_the_gateways_run_and_nobody_is_signed_out() {
     let site = Site::new("sessions-keys").await;
-    let (first, second) = two(&site, "127.0.7.27", &[]).await;
+    let (first, second) = two(&site, address(), &[]).await;
     let browser = signed_in(&site, &second).await;
     let secrets: Api<Secret> = Api::namespaced(site.client.clone(), &site.namespace);
     let name = "workspace-gateway-session-keys";
@@ -396,9 +401,10 @@ async fn keys_are_exchanged_while_the_gateways_run_and_nobody_is_signed_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_signs_out_at_the_provider_is_signed_out_everywhere() {
+    let place = address();
     let site = Site::new("sessions-logout").await;
-    let (first, second) = two(&site, "127.0.7.28", &[]).await;
-    let _ttyd = ttyd("127.0.7.28");
+    let (first, second) = two(&site, place, &[]).await;
+    let _ttyd = ttyd(place);
     let (browser, other) = (signed_in(&site, &second).await, signed_in(&site, &second).await);
     let [mut here, mut there] = terminals(&site, &browser, &second).await;
     // The provider's own page, which asks whether that is meant.

@@ -155,6 +155,111 @@ async fn a_provider_that_is_down_behind_its_proxy_has_refused_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_for_another_issuer_than_the_provider_s_takes_nobody_s_place() {
+    let site = Site::new("sign-in-issuer").await;
+    let other = site.issuer.replace("127.0.0.1", "localhost");
+    let gateway = site.gateway_that_starts(&[("OIDC_ISSUER_URL", &other)]).await;
+    let (browser, origin) = (Browser::default(), site.origin());
+    let ready = async || {
+        let ready = browser.get(&format!("{origin}/readyz?exclude=provider")).await.unwrap();
+        (
+            ready.status,
+            ready.json()["error"].as_str() == Some("provider_unavailable"),
+        )
+    };
+    // Not while the provider was not asked yet, and not when it is known that waiting helps nobody.
+    let told = eventually(async || {
+        assert_eq!(ready().await, (503, true));
+        gateway.log().contains("is another issuer's")
+    });
+    assert!(told.await, "{}", gateway.log());
+    assert_eq!(ready().await, (503, true));
+    assert_eq!(browser.get(&format!("{origin}/readyz")).await.unwrap().status, 503);
+    assert_eq!(browser.get(&format!("{origin}/health")).await.unwrap().status, 200);
+    let login = browser.page(&format!("{origin}/login")).await;
+    assert!(login.status == 503 && login.body.contains("be reached"), "{login:?}");
+}
+
+/// As many groups as make a session of some thousand bytes.
+fn groups(count: usize) -> Vec<String> {
+    (0..count)
+        .map(|number| format!("cn=group-{number:03},ou=departments,dc=example,dc=test"))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_no_cookie_holds_goes_on_in_others() {
+    let users = serde_json::json!({
+        "two": {"groups": groups(80)},
+        "three": {"groups": groups(140)},
+        "four": {"groups": groups(200)},
+        "five": {"groups": groups(400)},
+    });
+    let site = Site::at_provider("sign-in-parts", serde_json::json!({"users": users})).await;
+    let class = serde_json::json!([{"name": "all", "groups": groups(400)}]).to_string();
+    let (gateway, origin) = (site.gateway(&[("WORKSPACE_CLASSES", &class)]).await, site.origin());
+    let asked = async |cookies: &[(String, String)]| {
+        let cookies: Vec<_> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let headers = [("accept", "text/html"), ("cookie", &cookies.join("; "))];
+        let answer = Browser::default().request(Method::GET, &origin, &headers, "").await;
+        answer.unwrap().status
+    };
+    let mut earlier: Option<Vec<(String, String)>> = None;
+    for (user, count) in [("two", 2), ("three", 3), ("four", 4)] {
+        let browser = Browser::default();
+        let signed_in = browser.sign_in(&origin, user).await;
+        assert_eq!(signed_in.status, 302, "{signed_in:?}");
+        for cookie in signed_in.cookies() {
+            assert!(
+                cookie.len() <= 4096 && cookie.contains("Secure") && cookie.contains("HttpOnly"),
+                "{cookie}"
+            );
+        }
+        let parts: Vec<_> = browser.jar(&origin).into_iter().collect();
+        let names: Vec<_> = parts.iter().map(|(name, _)| name.as_str()).collect();
+        let expected: Vec<_> = (0..count)
+            .map(|part| {
+                if part == 0 {
+                    SESSION.to_owned()
+                } else {
+                    format!("{SESSION}-{part}")
+                }
+            })
+            .collect();
+        assert_eq!(names, expected, "{user}");
+        assert_eq!(asked(&parts).await, 200, "{user}");
+        // In whatever order they come.
+        let mut turned = parts.clone();
+        turned.reverse();
+        assert_eq!(asked(&turned).await, 200, "{user}");
+        for missing in 0..count {
+            let mut some = parts.clone();
+            some.remove(missing);
+            assert_eq!(asked(&some).await, 302, "{user} without part {missing}");
+            if let Some(foreign) = earlier.as_ref().and_then(|parts| parts.get(missing)) {
+                some.push(foreign.clone());
+                assert_eq!(asked(&some).await, 302, "{user} with another session's part {missing}");
+            }
+        }
+        earlier = Some(parts);
+        let headers = [("origin", origin.as_str())];
+        let out = browser
+            .request(Method::POST, &format!("{origin}/logout"), &headers, "")
+            .await;
+        assert_eq!(out.unwrap().status, 200);
+        assert!(browser.jar(&origin).is_empty(), "{user}: every part goes");
+    }
+    // With more, a request's head would be larger than proxies take.
+    let browser = Browser::default();
+    let refused = browser.sign_in(&origin, "five").await;
+    assert!(refused.status == 502 && browser.jar(&origin).is_empty(), "{refused:?}");
+    assert_eq!(
+        gateway.audited("oidc.callback.failure").last().unwrap()["reason"],
+        "session_too_large"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sign_out_that_the_cluster_was_not_told_of_says_so() {
     let site = Site::new("sign-out-cut-off").await;
     let wire = Wire::to(site.server.port).await;

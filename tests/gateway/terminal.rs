@@ -2,7 +2,7 @@
 
 use crate::browser::Browser;
 use crate::eventually::eventually;
-use crate::harness::{CLIENT_SECRET, Site, ttyd};
+use crate::harness::{CLIENT_SECRET, Site, address, ttyd};
 use hyper::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,9 +10,10 @@ use tokio::net::TcpListener;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_typed_runs_in_the_workspace() {
+    let place = address();
     let site = Site::new("terminal").await;
     let (gateway, origin) = (site.gateway(&[]).await, site.origin());
-    let _ttyd = ttyd("127.0.7.1");
+    let _ttyd = ttyd(place);
     let (browser, name) = (Browser::default(), site.name("dev1"));
     browser.sign_in(&origin, "dev1").await;
     browser.page(&origin).await;
@@ -39,7 +40,7 @@ async fn what_is_typed_runs_in_the_workspace() {
         .unwrap();
     assert_eq!(foreign.status, 403);
 
-    site.set_running(&name, "127.0.7.1").await;
+    site.set_running(&name, place).await;
     let running = eventually(async || browser.page(&origin).await.body.contains("id=\"screen\""));
     assert!(running.await);
     for (headers, status) in [
@@ -124,15 +125,16 @@ async fn what_is_typed_runs_in_the_workspace() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_opens_terminals_too_often_is_told_to_wait() {
+    let place = address();
     let site = Site::new("terminal-limited").await;
     let settings = [
         ("GATEWAY_RL_WS_PER_USER_RPS", "0.01"),
         ("GATEWAY_RL_WS_PER_USER_BURST", "1"),
     ];
     let (_gateway, origin) = (site.gateway(&settings).await, site.origin());
-    let _ttyd = ttyd("127.0.7.7");
+    let _ttyd = ttyd(place);
     let browser = Browser::default();
-    site.create_running("dev1", "127.0.7.7").await;
+    site.create_running("dev1", place).await;
     browser.sign_in(&origin, "dev1").await;
     assert_eq!(browser.own_terminal(&origin, &origin).await.refused, None);
     let (code, reason) = browser.own_terminal(&origin, &origin).await.refused.unwrap();
@@ -146,14 +148,15 @@ async fn a_page_that_opens_terminals_too_often_is_told_to_wait() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workspace_sees_nothing_of_the_browser() {
+    let place = address();
     let site = Site::new("terminal-headers").await;
     let (_gateway, origin) = (site.gateway(&[]).await, site.origin());
     let (browser, name) = (Browser::default(), site.name("dev1"));
     browser.sign_in(&origin, "dev1").await;
     browser.page(&origin).await;
     // What a hostile workspace would see: it records the handshake and answers with no handshake at all.
-    let listener = TcpListener::bind(("127.0.7.2", 7681)).await.unwrap();
-    site.set_running(&name, "127.0.7.2").await;
+    let listener = TcpListener::bind((place, 7681)).await.unwrap();
+    site.set_running(&name, place).await;
     let recording = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut head = vec![0; 16 * 1024];
@@ -192,11 +195,12 @@ async fn a_workspace_sees_nothing_of_the_browser() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_ends_with_the_session() {
+    let place = address();
     let site = Site::with_token_lifetime("terminal-expiry", 6).await;
     let (gateway, origin) = (site.gateway(&[]).await, site.origin());
-    let _ttyd = ttyd("127.0.7.3");
+    let _ttyd = ttyd(place);
     let browser = Browser::default();
-    site.create_running("dev1", "127.0.7.3").await;
+    site.create_running("dev1", place).await;
     browser.sign_in(&origin, "dev1").await;
     let mut terminal = browser.own_terminal(&origin, &origin).await;
     terminal.hello().await;
@@ -207,12 +211,13 @@ async fn a_terminal_ends_with_the_session() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_stops_tells_open_terminals_to_come_back() {
+    let place = address();
     let site = Site::new("terminal-drain").await;
     let settings = [("GATEWAY_DRAIN_TIMEOUT", "1s")];
     let (mut gateway, origin) = (site.gateway(&settings).await, site.origin());
-    let shell = ttyd("127.0.7.4");
+    let shell = ttyd(place);
     let browser = Browser::default();
-    site.create_running("dev1", "127.0.7.4").await;
+    site.create_running("dev1", place).await;
     browser.sign_in(&origin, "dev1").await;
 
     // A workspace that goes away is told from a gateway that does.
@@ -220,7 +225,7 @@ async fn a_gateway_that_stops_tells_open_terminals_to_come_back() {
     drop(shell);
     assert_eq!(lost.closed().await, 1011);
 
-    let _shell = ttyd("127.0.7.4");
+    let _shell = ttyd(place);
     let mut terminal = browser.own_shell(&origin).await;
     gateway.terminate();
     assert_eq!(terminal.closed().await, 1012);
@@ -230,11 +235,12 @@ async fn a_gateway_that_stops_tells_open_terminals_to_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_suspension_closes_the_terminal_and_keeps_the_user_out() {
+    let place = address();
     let site = Site::new("terminal-suspended").await;
     let (gateway, origin) = (site.gateway(&[]).await, site.origin());
-    let _ttyd = ttyd("127.0.7.5");
+    let _ttyd = ttyd(place);
     let (browser, name) = (Browser::default(), site.name("dev1"));
-    site.create_running("dev1", "127.0.7.5").await;
+    site.create_running("dev1", place).await;
     browser.sign_in(&origin, "dev1").await;
     let mut terminal = browser.own_shell(&origin).await;
     let suspended = r#"{"spec":{"suspended":true}}"#;
@@ -264,11 +270,12 @@ async fn a_suspension_closes_the_terminal_and_keeps_the_user_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_is_told_in_the_terminal_before_it_is_closed() {
+    let place = address();
     let site = Site::new("terminal-stopped").await;
     let (gateway, origin) = (site.gateway(&[]).await, site.origin());
-    let _ttyd = ttyd("127.0.7.6");
+    let _ttyd = ttyd(place);
     let (browser, name) = (Browser::default(), site.name("dev1"));
-    site.create_running("dev1", "127.0.7.6").await;
+    site.create_running("dev1", place).await;
     browser.sign_in(&origin, "dev1").await;
     for (phase, reason, told, word) in [
         (
@@ -295,7 +302,7 @@ async fn a_stop_is_told_in_the_terminal_before_it_is_closed() {
             (&json!(reason), &json!(false))
         );
         site.set_status(&name, json!({"stopReason": null})).await;
-        site.set_running(&name, "127.0.7.6").await;
+        site.set_running(&name, place).await;
         let running = eventually(async || browser.page(&origin).await.body.contains("id=\"screen\""));
         assert!(running.await);
     }

@@ -3,7 +3,7 @@
 
 use crate::browser::Browser;
 use crate::eventually::eventually;
-use crate::harness::{Gateway, Process, Site, ttyd, ttyd_behind_tls};
+use crate::harness::{Gateway, Process, Site, address, ttyd, ttyd_behind_tls};
 use devplane::certificates::{Authorities, Issued, terminal_name};
 use devplane::clock::{Clock, SystemClock};
 use jiff::SignedDuration;
@@ -86,7 +86,7 @@ async fn refused(browser: &Browser, origin: &str) -> u16 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_is_entered_through_tls_and_outlives_a_rotation() {
-    let address = "127.0.7.91";
+    let address = address();
     let site = Site::new("tls").await;
     let now = SystemClock.now();
     let first = Authorities::make(now - SignedDuration::from_hours(24)).unwrap();
@@ -129,12 +129,12 @@ async fn a_terminal_is_entered_through_tls_and_outlives_a_rotation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_takes_over_an_address_gets_no_keystroke() {
-    let address = "127.0.7.92";
+    let (address, others) = (address(), address());
     let site = Site::new("tls-takeover").await;
     let now = SystemClock.now();
     let authorities = Authorities::make(now).unwrap();
     create(&site, "dev1", address, &authorities).await;
-    let other = create(&site, "dev2", "127.0.7.93", &authorities).await;
+    let other = create(&site, "dev2", others, &authorities).await;
     give(&site, &authorities).await;
     let gateway = site.gateway(&[]).await;
     let (browser, origin) = (Browser::default(), site.origin());

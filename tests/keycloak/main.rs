@@ -21,7 +21,7 @@ use apiserver::free_ports;
 use browser::{Answer, Browser, Terminal};
 use eventually::eventually;
 use futures::future::join_all;
-use harness::{CLIENT_SECRET, Gateway, Site, ttyd};
+use harness::{CLIENT_SECRET, Gateway, Site, address, ttyd};
 use hyper::Method;
 use serde_json::{Value, json};
 use server::{Keycloak, realm, shared, sign_in, submit};
@@ -63,9 +63,10 @@ impl Place {
         self.keycloak.administer(method, &path, body).await
     }
 
-    /// A running workspace of `dev1` with a real ttyd at `address`; gives the `sub`.
-    async fn workspace(&self, address: &str) -> (String, harness::Process) {
+    /// A running workspace of `dev1` with a real ttyd; gives the `sub`.
+    async fn workspace(&self) -> (String, harness::Process) {
         let subject = self.keycloak.subject(self.realm, "dev1").await;
+        let address = address();
         self.site.create_running(&subject, address).await;
         (subject, ttyd(address))
     }
@@ -164,7 +165,7 @@ async fn people_sign_in_by_its_form_and_out_and_their_groups_decide() {
 async fn refresh_tokens_that_are_good_for_once_are_used_once() {
     let settings = [("SESSION_REFRESH_INTERVAL", "3s"), ("SESSION_REFRESH_GRACE", "60s")];
     let place = Place::new("keycloak-rotation", 5, &settings).await;
-    let (subject, _ttyd) = place.workspace("127.0.9.1").await;
+    let (subject, _ttyd) = place.workspace().await;
     let (browser, _) = place.sign_in("dev1").await;
     let mut shells = place.shells(&browser).await;
     // Browsers and terminals at both replicas, for several times as long as a token lasts. One token that is used twice, and Keycloak
@@ -204,7 +205,7 @@ async fn who_leaves_the_group_is_out_at_the_next_refresh() {
         ("OIDC_ALLOWED_GROUPS", "developers"),
     ];
     let place = Place::new("keycloak-groups", 5, &settings).await;
-    let (subject, _ttyd) = place.workspace("127.0.9.2").await;
+    let (subject, _ttyd) = place.workspace().await;
     let (browser, _) = place.sign_in("dev1").await;
     let [mut here, mut there] = place.shells(&browser).await;
     let groups = place.administer(Method::GET, "/groups", &Value::Null).await;
@@ -217,7 +218,7 @@ async fn who_leaves_the_group_is_out_at_the_next_refresh() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_administrator_s_logout_closes_the_terminals_of_both_replicas() {
     let place = Place::new("keycloak-logout", 300, &[]).await;
-    let (subject, _ttyd) = place.workspace("127.0.9.3").await;
+    let (subject, _ttyd) = place.workspace().await;
     let (browser, _) = place.sign_in("dev1").await;
     let [mut here, mut there] = place.shells(&browser).await;
     let path = format!("/users/{subject}/logout");

@@ -240,6 +240,7 @@ pub fn operator(values: &Values, namespace: &str) -> Variables {
 pub fn gateway(values: &Values, namespace: &str) -> Variables {
     let mut variables = rendered(values, GATEWAY);
     variables.insert("PORT".to_owned(), "8080".to_owned());
+    variables.insert("PROBE_PORT".to_owned(), "8081".to_owned());
     variables.insert("POD_NAMESPACE".to_owned(), namespace.to_owned());
     variables
 }
