@@ -42,7 +42,27 @@ export class User {
     context.on('request', (request) => user.hosts.add(new URL(request.url()).hostname));
     context.on('weberror', (error) => user.violations.push(error.error().stack ?? String(error.error())));
     user.page = page ?? (await context.newPage());
+    user.page.on('websocket', (socket) => user.followKeys(socket));
     return user;
+  }
+
+  /** Follows what is typed to where the page knows that it has arrived: the first heartbeat behind it is answered. */
+  followKeys(socket) {
+    const [input, heartbeat] = ['0', 'h'].map((command) => command.charCodeAt(0));
+    const serial = (bytes) => Number(bytes.subarray(1));
+    socket.on('framesent', ({ payload }) => {
+      if (payload[0] === input) this.arrivesWith = Infinity;
+      else if (payload[0] === heartbeat && this.arrivesWith === Infinity) this.arrivesWith = serial(payload);
+    });
+    socket.on('framereceived', ({ payload }) => {
+      if (payload[0] === heartbeat && serial(payload) >= this.arrivesWith) this.arrivesWith = undefined;
+    });
+    socket.on('close', () => (this.arrivesWith = undefined));
+  }
+
+  /** Waits until all has arrived that was typed. */
+  arrived() {
+    return eventually(() => this.arrivesWith === undefined, 'what was typed does not arrive');
   }
 
   /** From the gateway's address through the provider's form and back. */

@@ -40,12 +40,9 @@ before(async () => {
 
 after(() => browser?.close());
 
-/** What was typed has been confirmed: it takes a heartbeat, which the page shows nowhere. */
-const confirmed = () => page.waitForTimeout(2_000);
-
 beforeEach(async () => {
   await user.state('open');
-  await confirmed();
+  await user.arrived();
   await user.focus();
 });
 
@@ -66,7 +63,7 @@ test('keys that were typed for programs that have ended are asked about before o
     await eventually(async () => !(await user.screen()).includes('echo'), 'the screen of the new ones has what waits');
     await page.getByRole('button', { name: answer, exact: true }).click();
     await user.see(new RegExp(`echo after-${container} >> ran`));
-    await confirmed();
+    await user.arrived();
   }
   const ran = () => readFile(join(home, 'ran'), 'utf8').catch(() => '');
   await eventually(async () => (await ran()).includes('after-third'), 'the last line was not run');

@@ -1,9 +1,14 @@
 //! The terminal page in a real Chromium, with a real ttyd, tmux, bash and vim behind it: what people do at a terminal, without a cluster.
 
-use crate::harness::{Site, address, made_by, ttyd_with};
-use crate::rolling::Tmux;
+use crate::apiserver::free_ports;
+use crate::balancer::Balancer;
+use crate::eventually::eventually;
+use crate::harness::{Gateway, Site, address, made_by, ttyd_with};
+use crate::rolling::{Tmux, keeping_lines};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
+use tokio::time::sleep;
 
 /// The workspace's tmux, as the image sets it up, with bash in zsh's place.
 const TMUX_CONF: &str = include_str!("../../deploy/images/workspace/skel/.tmux.conf");
@@ -64,6 +69,48 @@ async fn people_work_in_a_terminal_as_they_are_used_to() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pages_tell_how_the_workspace_is() {
     run("chromium-workspace", address(), &[], "workspace.test.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_types_through_an_update_of_the_gateway_goes_on_at_the_other_one() {
+    let site = Site::new("chromium-rolling").await;
+    let ports: [u16; 2] = free_ports();
+    let settings = [("GATEWAY_DRAIN_TIMEOUT", "2s")];
+    let mut gateways = [
+        site.gateway_at(ports[0], &settings).await,
+        site.gateway_at(ports[1], &settings).await,
+    ];
+    let _balancer = Balancer::at(site.port(), ports.map(|port| format!("127.0.0.1:{port}"))).await;
+    let home = site.directory.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    let tmux = Tmux(home.join("tmux"));
+    let kept = home.join("kept");
+    let place = address();
+    site.create_running("dev1", place).await;
+    let program = keeping_lines(&kept);
+    let _ttyd = ttyd_with(place, &tmux.attach(&program));
+    let lines = || std::fs::read_to_string(&kept).unwrap_or_default().lines().count();
+    let exchange = async {
+        // A browser takes a while to start.
+        while lines() < 3 {
+            sleep(Duration::from_millis(50)).await;
+        }
+        let has_terminal = |gateway: &Gateway| !gateway.audited("ws.session.start").is_empty();
+        let (old, new) = match has_terminal(&gateways[0]) {
+            true => (0, 1),
+            false => (1, 0),
+        };
+        assert!(!has_terminal(&gateways[new]));
+        gateways[old].terminate();
+        assert_eq!(gateways[old].exit_code(), Some(0));
+        assert!(
+            eventually(async || has_terminal(&gateways[new])).await,
+            "{}",
+            gateways[new].log()
+        );
+        std::fs::write(home.join("exchanged"), "").unwrap();
+    };
+    tokio::join!(passes(node(&site, &home, &[], "rolling.test.mjs")), exchange);
 }
 
 /// Keys that are made by scripts are never the browser's own: so there is an X server here, and somebody who presses them.

@@ -6,7 +6,7 @@ use crate::browser::{Browser, Terminal};
 use crate::eventually::eventually;
 use crate::harness::{Gateway, Site, address, ttyd_with};
 use fastwebsockets::{Frame, OpCode, Payload};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -18,6 +18,33 @@ impl Drop for Tmux {
     fn drop(&mut self) {
         let _ = Command::new("tmux").arg("-S").arg(&self.0).arg("kill-server").status();
     }
+}
+
+impl Tmux {
+    /// The command that is at its one session, with `program` in it.
+    pub fn attach<'a>(&'a self, program: &'a str) -> [&'a str; 10] {
+        let socket = self.0.to_str().unwrap();
+        [
+            "tmux",
+            "-S",
+            socket,
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-A",
+            "-s",
+            "workspace",
+            program,
+        ]
+    }
+}
+
+/// A program that acknowledges a line on the screen when it is in the file, and not before.
+pub fn keeping_lines(kept: &Path) -> String {
+    format!(
+        r#"stty -echo; echo screen of old; while read -r line; do echo "$line" >> {}; echo "kept $line"; done"#,
+        kept.display()
+    )
 }
 
 /// Types lines until the connection is closed; gives the close code. `shown` are the lines that the terminal has acknowledged.
@@ -57,27 +84,10 @@ async fn a_rolling_update_behind_one_address_costs_neither_screen_nor_keys() {
     let balancer = Balancer::at(site.port(), behind).await;
     assert_eq!(balancer.origin, site.origin());
 
-    // Every line that reaches the workspace is in the file, and only then on the screen.
     let kept = site.directory.path().join("kept");
     let tmux = Tmux(site.directory.path().join("tmux"));
-    let program = format!(
-        r#"stty -echo; echo screen of old; while read -r line; do echo "$line" >> {}; echo "kept $line"; done"#,
-        kept.display()
-    );
-    let socket = tmux.0.to_str().unwrap();
-    let attach = [
-        "tmux",
-        "-S",
-        socket,
-        "-f",
-        "/dev/null",
-        "new-session",
-        "-A",
-        "-s",
-        "workspace",
-        &program,
-    ];
-    let _ttyd = ttyd_with(place, &attach);
+    let program = keeping_lines(&kept);
+    let _ttyd = ttyd_with(place, &tmux.attach(&program));
 
     let (browser, origin) = (Browser::default(), site.origin());
     browser.sign_in(&origin, "dev1").await;
