@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// While little is said, in bytes: a client's keys are a few, and what a workspace answers with is a line.
 const SMALL_OF_CLIENT: usize = 1 << 8;
-const SMALL_OF_WORKSPACE: usize = 1 << 10;
+const SMALL_OF_WORKSPACE: usize = 1 << 9;
 /// While much is said, in bytes.
 pub const LARGE: usize = 1 << 16;
 
