@@ -315,18 +315,8 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
     };
     let done = steps.iter().copied().take_while(|step| Some(*step) != failed);
     for step in done.clone() {
-        let names = policy_names(&valid.user);
-        let written = match step {
-            Step::ApplyPolicy(index) => Some((&names[index], &observed.policies[index], Some(wanted.policies[index]))),
-            Step::ApplyCiliumPolicy | Step::DeleteCiliumPolicy => {
-                Some((&names[1], &observed.cilium_policy, wanted.cilium_policy))
-            }
-            _ => None,
-        };
-        if let Some((name, there, new)) = written {
-            let old = there.as_ref().map(|seen| seen.content);
-            ctx.reporter.policy_written(workspace, name, old, new);
-        }
+        ctx.reporter
+            .written(workspace, step, &policy_names(&valid.user), &wanted, &observed);
     }
     if let Some(pod) = observed.pod.as_deref()
         && done.clone().any(|step| step == Step::DeletePod)

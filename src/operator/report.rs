@@ -2,7 +2,10 @@
 
 use super::content::Content;
 use super::failure::error_text;
+use super::observe::Observed;
+use super::plan::Step;
 use super::requests;
+use super::wanted::Wanted;
 use crate::api::status::{ConditionType, StopReason};
 use crate::api::{Phase, Reason, Workspace, WorkspaceStatus, hint};
 use crate::audit;
@@ -95,8 +98,24 @@ impl Reporter {
         });
     }
 
-    /// What a workspace may reach, and who may reach it, is another thing than before.
-    pub fn policy_written(&self, workspace: &Workspace, policy: &str, old: Option<Content>, new: Option<Content>) {
+    /// A step was done. After some of them, what a workspace may reach, or who may reach it, is another thing than before; `names` are
+    /// those of its policies.
+    pub fn written(
+        &self,
+        workspace: &Workspace,
+        step: Step,
+        names: &[String; 3],
+        wanted: &Wanted,
+        observed: &Observed,
+    ) {
+        let (policy, there, new) = match step {
+            Step::ApplyPolicy(index) => (&names[index], &observed.policies[index], Some(wanted.policies[index])),
+            Step::ApplyCiliumPolicy | Step::DeleteCiliumPolicy => {
+                (&names[1], &observed.cilium_policy, wanted.cilium_policy)
+            }
+            _ => return,
+        };
+        let old = there.as_ref().map(|seen| seen.content);
         let [old, new] = [old, new].map(|content| content.map(Content::text));
         audit::emit(&audit::Event::PolicyChanged {
             target: audit::Target {
