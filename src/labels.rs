@@ -43,7 +43,7 @@ pub const REQUESTED_BY: &str = "workspace.devplane.io/requested-by";
 /// The name under which gateways change Workspaces (Kubernetes API: `metadata.managedFields`).
 pub const GATEWAY_MANAGER: &str = "devplane-gateway";
 
-/// Asks a gateway to listen to a workspace that stays awake while it prints, with the size of its screen as JSON; the one that takes it off does.
+/// Asks a gateway to listen to a workspace that stays awake while it prints, with the size of its screen and the pod that stops as JSON; the one that takes it off does.
 pub const LISTEN: &str = "workspace.devplane.io/listen";
 
 /// On a Workspace, an RFC 3339 time: every session of its user that began before it is over.

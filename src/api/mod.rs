@@ -1,4 +1,4 @@
-//! The custom resource: what a Workspace asks for, and what became of it.
+//! The custom resource: what a Workspace asks for, and what became of it; and the close codes of its terminals.
 
 pub mod account_right;
 pub mod close_code;

@@ -245,6 +245,9 @@ impl GatewayConfig {
         let pod_name = r.parse(&POD_NAME, syntax::dns_subdomain);
         let port = r.parse(&PORT, syntax::port);
         let probe_port = r.optional(&PROBE_PORT, syntax::port);
+        if port.is_some() && probe_port == Some(port) {
+            r.problem(&PROBE_PORT, "another port than PORT".to_owned());
+        }
         let oidc = OidcConfig::read(r);
         let public_url = r.optional(&PUBLIC_URL, public_origin);
         let tls = read_tls(r);

@@ -5,7 +5,7 @@ use super::syntax;
 const OWN_LABELS: &[&str] = &["app", "managed-by", "user"];
 const OWN_DOMAIN: &str = "workspace.devplane.io";
 /// Domains, each with those below it, from which the kubelet, container runtimes (containerd, CRI-O, crun), their plug-ins (NRI, CDI) and those of the
-/// network (Multus, Calico, OVN) read what a container may do or which networks it is in.
+/// network (Multus, Calico, Cilium, OVN) read what a container may do or which networks it is in.
 const NODE_DOMAINS: &[&str] = &[
     "kubernetes.io",
     "k8s.io",
@@ -17,6 +17,7 @@ const NODE_DOMAINS: &[&str] = &[
     "cncf.io",
     "multus-cni.io",
     "projectcalico.org",
+    "cilium.io",
     "ovn.org",
     "networking.gke.io",
 ];
@@ -116,6 +117,8 @@ mod tests {
             "v1.multus-cni.io/default-network",
             "cni.projectcalico.org/allowedSourcePrefixes",
             "io.cilium.no-track-port",
+            "policy.cilium.io/no-track-port",
+            "ipam.cilium.io/ip-pool",
             "k8s.ovn.org/pod-networks",
             "networking.gke.io/interfaces",
         ] {

@@ -23,11 +23,23 @@ use tokio::time::sleep;
 /// Within this a gateway reaches for what is handed over: not all of them at once.
 const REACHES_WITHIN: Duration = Duration::from_millis(500);
 
+/// A refusal that is no other gateway's doing may be over by then.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// The size of the user's screen, so that what runs there sees no other.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ScreenSize {
     columns: u16,
     rows: u16,
+}
+
+/// What the annotation says.
+#[derive(Deserialize, Serialize)]
+struct HandedOver {
+    #[serde(flatten)]
+    size: ScreenSize,
+    /// The pod that stops.
+    gateway: String,
 }
 
 impl ScreenSize {
@@ -76,13 +88,20 @@ pub async fn take_over(gateway: Arc<Gateway>) {
                 Ok(true) => {}
                 Ok(false) => continue,
                 Err(error) => {
-                    tracing::warn!(workspace = name, %error, "can't take over to listen");
+                    tracing::warn!(workspace = name, %error, "can't take over to listen; it is tried again");
+                    sleep(AGAIN_AFTER).await;
+                    workspaces.handed_over.notify_one();
                     continue;
                 }
             }
-            let Some(size) = serde_json::from_str(asked).ok().filter(|_| is_unheard(&workspace)) else {
+            let asked = serde_json::from_str::<HandedOver>(asked).ok();
+            let Some(HandedOver { size, .. }) = asked.filter(|asked| is_unheard(&workspace, &asked.gateway)) else {
                 continue;
             };
+            // One that listens already hears all of it.
+            if gateway.presence.is_anybody_at(&name) {
+                continue;
+            }
             tracing::info!(workspace = name, "listens in the place of a gateway that has stopped");
             let (present, listening) = (gateway.presence.enter(&gateway, &name, None), Arc::clone(&gateway));
             gateway
@@ -92,17 +111,19 @@ pub async fn take_over(gateway: Arc<Gateway>) {
     }
 }
 
-/// Whether what it prints is still to be listened to. Where a terminal is open, its gateway does.
-fn is_unheard(workspace: &Workspace) -> bool {
+/// Whether what it prints is still to be listened to. Where a terminal is open, its gateway does, unless that is the one that stops.
+fn is_unheard(workspace: &Workspace, stops: &str) -> bool {
     let status = workspace.status.as_ref();
     workspace.spec.lifecycle.keep_alive == KeepAlive::Output
-        && status.is_some_and(|status| is_open(status) && status.sessions.is_empty())
+        && status
+            .is_some_and(|status| is_open(status) && status.sessions.iter().all(|session| session.gateway == stops))
 }
 
 impl Workspaces {
     /// Asks another gateway to listen.
     async fn hand_over(&self, name: &str, size: ScreenSize) -> Result<(), kube::Error> {
-        let patch = json!({"metadata": {"annotations": {LISTEN: json!(size).to_string()}}});
+        let gateway = self.pod_name.clone();
+        let patch = json!({"metadata": {"annotations": {LISTEN: json!(HandedOver { size, gateway }).to_string()}}});
         self.api
             .patch(name, &as_gateway(), &Patch::Merge(patch))
             .await

@@ -95,6 +95,12 @@ impl Presence {
         self.lock().get(workspace).is_some_and(|place| place.is_occupied())
     }
 
+    /// Whether somebody has a terminal of this workspace open here, or listens to it.
+    pub fn is_anybody_at(&self, workspace: &str) -> bool {
+        let place = self.lock().get(workspace).cloned();
+        place.is_some_and(|place| !place.occupants.borrow().is_empty())
+    }
+
     /// Forgets a workspace, unless somebody has come meanwhile.
     fn leave(&self, workspace: &str) -> bool {
         let mut places = self.lock();

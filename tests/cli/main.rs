@@ -92,6 +92,17 @@ fn the_environment_wins_over_the_file_and_unknown_keys_are_told() {
         .code(64);
     let told = self::text(&refused.get_output().stderr);
     assert!(told.contains("line 2") && !told.contains("planted"), "{told}");
+
+    let twice = devplane()
+        .arg("gateway")
+        .envs([("PORT", "8080"), ("PROBE_PORT", "8080")])
+        .assert()
+        .code(64);
+    let told = self::text(&twice.get_output().stderr);
+    assert!(
+        told.contains("PROBE_PORT") && told.contains("another port than PORT"),
+        "{told}"
+    );
 }
 
 #[test]
