@@ -28,7 +28,7 @@ use crate::cluster::lean::Lean;
 use crate::config::operator::WorkspaceSettings;
 use crate::labels;
 use crate::names::PodName;
-use crate::render::{desired, endpoint, policy_names};
+use crate::render::{desired, endpoint};
 use crate::telemetry::metrics::{ReconcileStage, TimedStage};
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::controller::Action;
@@ -315,8 +315,7 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
     };
     let done = steps.iter().copied().take_while(|step| Some(*step) != failed);
     for step in done.clone() {
-        ctx.reporter
-            .written(workspace, step, &policy_names(&valid.user), &wanted, &observed);
+        ctx.reporter.written(workspace, step, &valid.user, &wanted, &observed);
     }
     if let Some(pod) = observed.pod.as_deref()
         && done.clone().any(|step| step == Step::DeletePod)

@@ -9,6 +9,8 @@ use super::wanted::Wanted;
 use crate::api::status::{ConditionType, StopReason};
 use crate::api::{Phase, Reason, Workspace, WorkspaceStatus, hint};
 use crate::audit;
+use crate::identity::UserId;
+use crate::render::policy_names;
 use crate::telemetry::metrics::{OperatorMetrics, PhaseTransition, ReconcileError, ReconcileStage, Stop};
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Resource, ResourceExt};
@@ -98,21 +100,11 @@ impl Reporter {
         });
     }
 
-    /// A step was done. After some of them, what a workspace may reach, or who may reach it, is another thing than before; `names` are
-    /// those of its policies.
-    pub fn written(
-        &self,
-        workspace: &Workspace,
-        step: Step,
-        names: &[String; 3],
-        wanted: &Wanted,
-        observed: &Observed,
-    ) {
-        let (policy, there, new) = match step {
-            Step::ApplyPolicy(index) => (&names[index], &observed.policies[index], Some(wanted.policies[index])),
-            Step::ApplyCiliumPolicy | Step::DeleteCiliumPolicy => {
-                (&names[1], &observed.cilium_policy, wanted.cilium_policy)
-            }
+    /// A step was done. After some of them, what a workspace may reach, or who may reach it, is another thing than before.
+    pub fn written(&self, workspace: &Workspace, step: Step, user: &UserId, wanted: &Wanted, observed: &Observed) {
+        let (index, there, new) = match step {
+            Step::ApplyPolicy(index) => (index, &observed.policies[index], Some(wanted.policies[index])),
+            Step::ApplyCiliumPolicy | Step::DeleteCiliumPolicy => (1, &observed.cilium_policy, wanted.cilium_policy),
             _ => return,
         };
         let old = there.as_ref().map(|seen| seen.content);
@@ -123,7 +115,7 @@ impl Reporter {
                 workspace: &workspace.name_any(),
             },
             user_id: &workspace.spec.user.id,
-            policy,
+            policy: &policy_names(user)[index],
             old: old.as_deref(),
             new: new.as_deref(),
         });

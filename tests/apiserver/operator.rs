@@ -253,6 +253,10 @@ pub fn reason(workspace: &Workspace) -> String {
     ready.map(|ready| ready.reason.clone()).unwrap_or_default()
 }
 
+pub fn message(workspace: &Workspace) -> &str {
+    workspace.status.as_ref().map_or("", |status| &status.message)
+}
+
 impl Operator {
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log.path()).unwrap()

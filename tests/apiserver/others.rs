@@ -1,7 +1,7 @@
 //! What somebody else changes, deletes or owns, and what an earlier Workspace of the same name has left.
 
 use crate::eventually::eventually;
-use crate::operator::{Site, phase, reason, spec};
+use crate::operator::{Site, message, phase, reason, spec};
 use devplane::api::{Phase, Workspace};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -71,14 +71,7 @@ async fn what_belongs_to_someone_else_is_left_alone() {
     let _operator = site.operator(&[]);
     site.apply("dev1", &spec("dev1"));
     let failed = site.until("dev1", "Failed", |w| reason(w) == "NameConflict").await;
-    assert!(
-        failed
-            .status
-            .as_ref()
-            .unwrap()
-            .message
-            .contains("Pod dev1-workspace-pod")
-    );
+    assert!(message(&failed).contains("Pod dev1-workspace-pod"));
     let after = site.pods().get("dev1-workspace-pod").await.unwrap();
     assert_eq!(before.resource_version(), after.resource_version());
 
@@ -111,14 +104,7 @@ async fn what_belongs_to_someone_else_is_left_alone() {
     let before = version();
     site.apply("dev2", &spec("dev2"));
     let failed = site.until("dev2", "Failed", |w| reason(w) == "NameConflict").await;
-    assert!(
-        failed
-            .status
-            .as_ref()
-            .unwrap()
-            .message
-            .contains("Service dev2-workspace-svc")
-    );
+    assert!(message(&failed).contains("Service dev2-workspace-svc"));
     assert_eq!(version(), before);
     site.server
         .kubectl_ok(&["delete", "service", "dev2-workspace-svc", "-n", "conflict"], None);
