@@ -103,8 +103,11 @@ cp -L "$kubectl" "$context/build/tools/kubectl"
 cp -L "$helm" "$context/build/tools/helm"
 [ -z "${EXTRA_TOOLS-}" ] || cp -L "$EXTRA_TOOLS"/* "$context/build/tools/"
 
+replaced=$(buildah inspect --type image --format '{{.FromImageID}}' "$ref" 2>/dev/null || true)
 progress "building $ref on $base (from nothing: several minutes)"
 buildah build --isolation chroot --layers --platform "linux/$arch" --build-arg "BASE_IMAGE=$base" --label "io.devplane.sources=$key" --tag "$ref" "$context/build" >"$context/build.log" 2>&1 ||
   fail "buildah can't build $ref" "read $context/build.log; a package mirror that did not answer is the usual reason, and 'Exec format error' tells that this machine runs nothing for $arch"
 rm -rf "$context/build"
+# It would stay, without a name and with nearly two gigabytes; one that has another name, or is in use, is refused.
+[ -z "$replaced" ] || buildah rmi "$replaced" >/dev/null 2>&1 || true
 progress "$ref is in buildah's storage"

@@ -29,9 +29,13 @@ after(async () => {
   wire?.close();
 });
 
+let tests = 0;
+
 beforeEach(async () => {
   await user.focus();
-  await user.type('clear');
+  await user.type(`clear; echo test-$((${tests++}+1))-`);
+  // Only a shell that asks again marks pastes: while a program runs, even `clear`, pasted lines are lines to the terminal.
+  await user.see(new RegExp(`^test-${tests}-\\n\\$$`, 'm'));
 });
 
 const clipboard = () => page.evaluate(() => navigator.clipboard.readText());
