@@ -75,9 +75,14 @@ for tier in "${chosen[@]}"; do
   declare -F "tier_$tier" >/dev/null || { printf "error: there is no tier '%s'\n" "$tier" >&2; usage >&2; exit 64; }
 done
 
-# The lines of a log that say what failed: they would be far from the end of all output.
+# The lines of a log that say what failed, and why: they would be far from the end of all output. Behind a panic of Rust, and a ✖ of Node.js, stands
+# what it was; node tells it twice.
 failures() { # LOG
-  grep -aE '^(FAILED |test .* FAILED$|error(\[|:)|not ok )' "$1" | head -n 20 | cut -c-300 | sed 's/^/           /' || true
+  LC_ALL=C awk '
+    /^(FAILED |test .* FAILED$|error(\[|:)|not ok )/ { print; next }
+    /^thread .* panicked at / { print; why = 1; next }
+    /^ *✖ / { why = !told[$0]++ && !/failing tests:$/; if (why) print; next }
+    why > 0 { why -= 1; if (/^assertion `left/) why = 2; if (!/^ *✔ /) print }' "$1" | head -n 40 | cut -c-300 | sed 's/^/           /' || true
 }
 
 # And those that say what was not shown, with the reason.

@@ -18,9 +18,12 @@ export class Wire {
   }
 
   async #join(near, host, port) {
+    // A browser may go away at any time, also before anything else listens for it.
+    near.on('error', () => near.destroy());
     if (this.#mode === 'refuse') return near.resetAndDestroy();
     if (this.#mode === 'bad-gateway') {
-      const [first] = await once(near, 'data');
+      const [first] = await once(near, 'data').catch(() => []);
+      if (!first) return;
       near.unshift(first);
       if (/^GET \/ws[?]/.test(first.toString('latin1'))) {
         this.refused += 1;

@@ -3,6 +3,7 @@
 //   node provider.mjs --config FILE.json
 //
 // Prints "ready <issuer>" on stdout once every address listens. See README.md for the configuration.
+import './warnings.mjs'; // before oidc-provider, which warns when it is loaded
 import { createServer as createHttp } from 'node:http';
 import { createServer as createHttps } from 'node:https';
 import { readFileSync } from 'node:fs';
