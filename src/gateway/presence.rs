@@ -184,16 +184,20 @@ impl Workspaces {
     ///
     /// # Errors
     /// When the API server refuses.
-    async fn record_presence(&self, name: &str, word: &Word) -> Result<(), EnsureError> {
-        let Word { sessions, used, left } = word;
+    async fn record_presence(&self, name: &str, presence: &PresenceStatus) -> Result<(), EnsureError> {
+        let PresenceStatus {
+            sessions,
+            last_accessed,
+            last_connected,
+        } = presence;
         let before = self
             .get(name)
             .and_then(|workspace| workspace.status.clone())
             .unwrap_or_default();
         let later = |time: &Option<Timestamp>, before: Option<Time>| time.map(Time).max(before);
         let times = [
-            ("lastAccessed", later(used, before.last_accessed)),
-            ("lastConnected", later(left, before.last_connected)),
+            ("lastAccessed", later(last_accessed, before.last_accessed)),
+            ("lastConnected", later(last_connected, before.last_connected)),
         ];
         let mut status = json!({"sessions": sessions});
         // A null would take away what another gateway has written a moment ago.
@@ -239,19 +243,22 @@ fn is_due(last: Option<Timestamp>, now: Timestamp) -> bool {
 
 /// What the status is to say of one workspace, as far as this gateway knows.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Word {
+struct PresenceStatus {
     sessions: Vec<TerminalSession>,
-    used: Option<Timestamp>,
+    last_accessed: Option<Timestamp>,
     /// When the last of its terminals was closed.
-    left: Option<Timestamp>,
+    last_connected: Option<Timestamp>,
 }
 
-impl Word {
+impl PresenceStatus {
     /// What is to be said after this, if it is anything else: what is said already costs no write.
     fn next(&self, sessions: Vec<TerminalSession>, used: Option<Timestamp>, now: Timestamp) -> Option<Self> {
         let has_left = sessions.is_empty() && !self.sessions.is_empty();
-        let left = if has_left { Some(now) } else { self.left };
-        let next = Self { sessions, used, left };
+        let next = Self {
+            sessions,
+            last_accessed: used,
+            last_connected: if has_left { Some(now) } else { self.last_connected },
+        };
         (next != *self).then_some(next)
     }
 }
@@ -262,7 +269,7 @@ async fn write(gateway: Arc<Gateway>, workspace: String, place: Arc<Place>) {
     let mut occupants = place.occupants.subscribe();
     occupants.mark_changed();
     let mut tried: Option<Timestamp> = None;
-    let mut word = Word::default();
+    let mut said = PresenceStatus::default();
     let mut failures = 0;
     loop {
         let in_use = async {
@@ -284,11 +291,11 @@ async fn write(gateway: Arc<Gateway>, workspace: String, place: Arc<Place>) {
         }
         let is_empty = occupants.borrow_and_update().is_empty();
         let now = gateway.clock.now();
-        let next = word.next(place.sessions(), time(&place.last_used), now);
+        let next = said.next(place.sessions(), time(&place.last_used), now);
         if next.is_some() || failures > 0 {
-            word = next.unwrap_or(word);
-            tried = word.used.map(|_| now);
-            match workspaces.record_presence(&workspace, &word).await {
+            said = next.unwrap_or(said);
+            tried = said.last_accessed.map(|_| now);
+            match workspaces.record_presence(&workspace, &said).await {
                 Ok(()) => failures = 0,
                 // Deleted meanwhile.
                 Err(error) if error.is_not_found() => failures = 0,
@@ -310,9 +317,9 @@ pub async fn forget_earlier(gateway: &Gateway) {
         if gateway.presence.is_occupied(&workspace) {
             continue;
         }
-        let nobody = Word {
-            left: Some(gateway.clock.now()),
-            ..Word::default()
+        let nobody = PresenceStatus {
+            last_connected: Some(gateway.clock.now()),
+            ..PresenceStatus::default()
         };
         if let Err(error) = gateway.workspaces.record_presence(&workspace, &nobody).await {
             tracing::warn!(workspace, %error, "can't take terminals off the list that are no longer open");
@@ -354,40 +361,55 @@ mod tests {
     fn only_what_is_new_is_said() {
         let at = |seconds| Timestamp::from_second(seconds).unwrap();
         let list = |ids: &[usize]| ids.iter().copied().map(session).collect::<Vec<_>>();
-        let word = |ids: &[usize], used: Option<i64>, left: Option<i64>| Word {
+        let status = |ids: &[usize], used: Option<i64>, left: Option<i64>| PresenceStatus {
             sessions: list(ids),
-            used: used.map(at),
-            left: left.map(at),
+            last_accessed: used.map(at),
+            last_connected: left.map(at),
         };
         for (said, ids, used, expected) in [
             // Nobody came, or left before anything was said.
-            (Word::default(), &[][..], None, None),
-            (Word::default(), &[], Some(9), Some(word(&[], Some(9), None))),
-            (Word::default(), &[1], None, Some(word(&[1], None, None))),
-            (word(&[1], Some(9), None), &[1], Some(9), None),
+            (PresenceStatus::default(), &[][..], None, None),
             (
-                word(&[1], Some(9), None),
-                &[1],
-                Some(10),
-                Some(word(&[1], Some(10), None)),
-            ),
-            (
-                word(&[1], Some(9), None),
-                &[1, 2],
-                Some(9),
-                Some(word(&[1, 2], Some(9), None)),
-            ),
-            (word(&[1, 2], None, None), &[2], None, Some(word(&[2], None, None))),
-            // The last one leaves, which is told once.
-            (
-                word(&[1], Some(9), None),
+                PresenceStatus::default(),
                 &[],
                 Some(9),
-                Some(word(&[], Some(9), Some(100))),
+                Some(status(&[], Some(9), None)),
             ),
-            (word(&[], Some(9), Some(50)), &[], Some(9), None),
-            (word(&[], None, Some(50)), &[1], None, Some(word(&[1], None, Some(50)))),
-            (word(&[1], None, Some(50)), &[], None, Some(word(&[], None, Some(100)))),
+            (PresenceStatus::default(), &[1], None, Some(status(&[1], None, None))),
+            (status(&[1], Some(9), None), &[1], Some(9), None),
+            (
+                status(&[1], Some(9), None),
+                &[1],
+                Some(10),
+                Some(status(&[1], Some(10), None)),
+            ),
+            (
+                status(&[1], Some(9), None),
+                &[1, 2],
+                Some(9),
+                Some(status(&[1, 2], Some(9), None)),
+            ),
+            (status(&[1, 2], None, None), &[2], None, Some(status(&[2], None, None))),
+            // The last one leaves, which is told once.
+            (
+                status(&[1], Some(9), None),
+                &[],
+                Some(9),
+                Some(status(&[], Some(9), Some(100))),
+            ),
+            (status(&[], Some(9), Some(50)), &[], Some(9), None),
+            (
+                status(&[], None, Some(50)),
+                &[1],
+                None,
+                Some(status(&[1], None, Some(50))),
+            ),
+            (
+                status(&[1], None, Some(50)),
+                &[],
+                None,
+                Some(status(&[], None, Some(100))),
+            ),
         ] {
             assert_eq!(
                 said.next(list(ids), used.map(at), at(100)),

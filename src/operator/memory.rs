@@ -141,7 +141,7 @@ impl Memory {
     }
 
     /// Whether one of these creations was done a moment ago, so that the caches lag; and until when at most.
-    pub fn lag(&self, uid: &str, creations: &[Step], now: Timestamp) -> Option<Timestamp> {
+    pub fn creation_lag(&self, uid: &str, creations: &[Step], now: Timestamp) -> Option<Timestamp> {
         let mut workspaces = self.lock();
         let created = &mut workspaces.get_mut(uid)?.created;
         created.retain(|(step, at)| creations.contains(step) && now < *at + LONGEST_LAG);
@@ -155,7 +155,7 @@ impl Memory {
 
     /// Whether this pod was deleted a moment ago, so that the cache lags; and until when at most. What it shows of the pod is what
     /// was there before: an address that another pod may have next.
-    pub fn outlived(&self, uid: &str, pod: &SeenPod, now: Timestamp) -> Option<Timestamp> {
+    pub fn deletion_lag(&self, uid: &str, pod: &SeenPod, now: Timestamp) -> Option<Timestamp> {
         let workspaces = self.lock();
         let (deleted, at) = workspaces.get(uid)?.deleted_pod.as_ref()?;
         let until = *at + LONGEST_LAG;
@@ -255,17 +255,17 @@ mod tests {
     fn what_was_created_is_waited_for_until_it_is_seen_or_must_be_gone() {
         let memory = Memory::default();
         let at = |seconds| Timestamp::from_second(seconds).unwrap();
-        assert_eq!(memory.lag("a", &[Step::CreatePod], at(0)), None);
+        assert_eq!(memory.creation_lag("a", &[Step::CreatePod], at(0)), None);
         memory.created("a", [Step::ApplyService, Step::CreatePod].into_iter(), at(0));
-        assert_eq!(memory.lag("a", &[Step::CreatePod], at(1)), Some(at(10)));
+        assert_eq!(memory.creation_lag("a", &[Step::CreatePod], at(1)), Some(at(10)));
         assert_eq!(
-            memory.lag("a", &[Step::ApplyService], at(1)),
+            memory.creation_lag("a", &[Step::ApplyService], at(1)),
             None,
             "it was seen, and is gone again"
         );
         memory.created("a", [Step::CreatePod].into_iter(), at(20));
-        assert_eq!(memory.lag("a", &[Step::CreatePod], at(29)), Some(at(30)));
-        assert_eq!(memory.lag("a", &[Step::CreatePod], at(30)), None);
+        assert_eq!(memory.creation_lag("a", &[Step::CreatePod], at(29)), Some(at(30)));
+        assert_eq!(memory.creation_lag("a", &[Step::CreatePod], at(30)), None);
     }
 
     #[test]
@@ -277,13 +277,17 @@ mod tests {
             SeenPod::of(&serde_json::from_value(json!({"metadata": metadata})).unwrap())
         };
         let (old, new) = (pod("old", None), pod("new", None));
-        assert_eq!(memory.outlived("a", &old, at(0)), None);
+        assert_eq!(memory.deletion_lag("a", &old, at(0)), None);
         memory.deleted_pod("a", &old, at(0));
-        assert_eq!(memory.outlived("a", &old, at(1)), Some(at(10)));
-        assert_eq!(memory.outlived("b", &old, at(1)), None, "of another workspace");
+        assert_eq!(memory.deletion_lag("a", &old, at(1)), Some(at(10)));
+        assert_eq!(memory.deletion_lag("b", &old, at(1)), None, "of another workspace");
         let ending = pod("old", Some("1970-01-01T00:00:30Z"));
-        assert_eq!(memory.outlived("a", &ending, at(1)), None);
-        assert_eq!(memory.outlived("a", &new, at(1)), None);
-        assert_eq!(memory.outlived("a", &old, at(10)), None, "it was not deleted after all");
+        assert_eq!(memory.deletion_lag("a", &ending, at(1)), None);
+        assert_eq!(memory.deletion_lag("a", &new, at(1)), None);
+        assert_eq!(
+            memory.deletion_lag("a", &old, at(10)),
+            None,
+            "it was not deleted after all"
+        );
     }
 }

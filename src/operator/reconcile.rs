@@ -245,7 +245,7 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
     let mut observed = ctx.caches.observe(&valid, &last);
     (observed.enforcement, observed.gate) = ctx.canary.now();
     if let Some(pod) = observed.pod.as_deref() {
-        if let Some(until) = ctx.memory.outlived(&valid.uid, pod, now) {
+        if let Some(until) = ctx.memory.deletion_lag(&valid.uid, pod, now) {
             return Err(Lag { until });
         }
         if let (Some(node), Some(address)) = (&pod.node, &pod.address) {
@@ -292,7 +292,7 @@ async fn pass(workspace: &Workspace, ctx: &Context, now: Timestamp) -> Result<Pa
     state.egress_refused = ranges.unknown.clone().filter(|_| valid.egress.wants_outside());
     drop(planning);
     let creations: Vec<Step> = steps.iter().copied().filter(|step| creates(*step, &observed)).collect();
-    if let Some(until) = ctx.memory.lag(&valid.uid, &creations, now) {
+    if let Some(until) = ctx.memory.creation_lag(&valid.uid, &creations, now) {
         return Err(Lag { until });
     }
     let applied = if steps.is_empty() {

@@ -24,7 +24,7 @@ fn status(answer: &str) -> &str {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_client_s_address_comes_from_one_header_of_a_trusted_proxy_however_it_is_spelt() {
-    let site = Site::new("twins-address").await;
+    let site = Site::new("headers-address").await;
     let gateway = site.gateway(&[("GATEWAY_TRUSTED_PROXIES", "127.0.0.0/8")]).await;
     let cases: &[(&[&str], &str)] = &[
         (&["X-Forwarded-For: 203.0.113.1"], "203.0.113.1"),
@@ -90,7 +90,7 @@ async fn the_client_s_address_comes_from_one_header_of_a_trusted_proxy_however_i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_known_by_a_header_but_by_the_one_token_or_cookie() {
-    let site = Site::new("twins-identity").await;
+    let site = Site::new("headers-identity").await;
     let (gateway, origin) = (
         site.gateway(&[("GATEWAY_TRUSTED_PROXIES", "127.0.0.0/8")]).await,
         site.origin(),
