@@ -19,7 +19,7 @@ missing=()
 for tool in buildah jq readelf strings musl-gcc; do command -v "$tool" >/dev/null || missing+=("$tool"); done
 if [ ${#missing[@]} -gt 0 ]; then
   apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends buildah jq binutils musl-tools >/dev/null
+  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends buildah netavark jq binutils musl-tools >/dev/null
 fi
 qemu=$(tests/release/qemu.sh)
 

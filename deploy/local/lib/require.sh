@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Turns this machine into one that can run the cluster, or into a sentence about what it lacks.
 
-PACKAGES=(containerd runc containernetworking-plugins nftables conntrack iproute2 iptables ipset openssl socat debootstrap buildah jq curl gcc libc6-dev musl-tools)
+PACKAGES=(procps containerd runc containernetworking-plugins nftables conntrack iproute2 iptables ipset openssl socat debootstrap buildah netavark jq curl gcc libc6-dev musl-tools)
 
 require_machine() {
   [ "$(id -u)" -eq 0 ] || fail "the local cluster needs root: it makes network namespaces, mounts and nftables tables" \
