@@ -133,7 +133,16 @@ reference_for() { # USE: the pinned reference of what serves for it
 }
 
 operator=$(reference_for operator) gateway=$(reference_for gateway)
-printf '# Values for these images; the chart is oci://%s/charts/devplane\nimage: %s\n' "$registry" "$operator"
-[ -z "$gateway" ] || [ "$gateway" = "$operator" ] || printf 'gateway:\n  image: %s\n' "$gateway"
+# Also where the values before these name images of operator and gateway: these win over `image`.
+printf '# Values for these images; the chart is oci://%s/charts/devplane\nimage: %s\noperator:\n  image: %s\n' "$registry" "$operator" "$operator"
+[ -z "$gateway" ] || printf 'gateway:\n  image: %s\n' "$gateway"
 printf 'workspace:\n  image: %s\n' "$(reference_for workspace)"
-awk -F'\t' -v registry="$registry" '{ n = split($4, uses, ", "); for (i = 1; i <= n; i++) if (sub(/^workspace class /, "", uses[i])) print "  # in the class " uses[i] ": image: " registry "/" $1 "@" $2 }' "$work/images.tsv"
+# Lists of values replace each other: what is in one can only be told.
+awk -F'\t' -v registry="$registry" '{
+  n = split($4, uses, ", ")
+  for (i = 1; i <= n; i++) {
+    if (uses[i] ~ /^(operator|gateway|workspace|chart)$/) continue
+    if (!told++) print "# Not set by these values; name them yourself:"
+    print "#   " uses[i] ": " registry "/" $1 "@" $2
+  }
+}' "$work/images.tsv"

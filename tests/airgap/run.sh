@@ -24,7 +24,8 @@ unset KUBECONFIG
 CRANE_VERSION=0.22.1
 make_images
 cat >"$work/values.yaml" <<VALUES
-image: $DEVPLANE_REF
+operator: {image: $DEVPLANE_REF}
+gateway: {image: $DEVPLANE_REF}
 workspace: {image: $WORKSPACE_REF, classes: [{name: small, image: $WORKSPACE_REF}]}
 VALUES
 
@@ -124,7 +125,7 @@ pinned() { # the printed values name what the registry has, by digest
   done <"$work/open/images.tsv"
 }
 claim "the printed values name them by digest" pinned
-claim "and say where a class has its own" grep -q "in the class small: image: $registry/platform/airgap/workspace:test@sha256:" "$work/printed.yaml"
+claim "and say where a class has its own" grep -q "#   workspace class small: $registry/platform/airgap/workspace:test@sha256:" "$work/printed.yaml"
 
 written() { grep -cE 'http.request.method=(POST|PUT|PATCH)' "$work/registry/log"; }
 before=$(written)
@@ -136,7 +137,7 @@ helm_pull() {
     --username "$(cat "$work/registry/user")" --password "$(cat "$work/registry/password")" -d "$work"
 }
 claim "helm pulls the chart" helm_pull
-template() { helm template devplane "$1" -n workspace-operator-system --kube-version 1.36.0 -f tests/chart/values/minimal.yaml -f "$work/printed.yaml"; }
+template() { helm template devplane "$1" -n workspace-operator-system --kube-version 1.36.0 -f tests/chart/values/minimal.yaml -f "$work/values.yaml" -f "$work/printed.yaml"; }
 renders_alike() { diff <(template chart/devplane) <(template "$work/devplane-2.0.0.tgz"); }
 claim "which renders as this checkout's" renders_alike
 only_pinned() { ! template "$work/devplane-2.0.0.tgz" | grep -E '^ *image: |value: ".*devplane.*:2' | grep -vF "$registry/platform/"; }
@@ -153,17 +154,19 @@ remote_bundle() { SSL_CERT_FILE=$work/registry/ca.crt bundle "$work/remote.tar" 
 claim "an image is bundled from the registry that its name says" remote_bundle
 same_image() { grep -qF "$(grep -F devplane:test "$work/open/images.tsv" | cut -f2)" <(tar -xOf "$work/remote.tar" images.tsv); }
 claim "by the same digest" same_image
+pinned_bundle() { SSL_CERT_FILE=$work/registry/ca.crt bundle "$work/pinned.tar" "$work/printed.yaml"; }
+claim "and one that is named by digest, whatever is in storage" pinned_bundle
 
 # The lines of the page that copy from registry to registry, as they stand there.
 "$DEVPLANE" doctor images --values "$work/printed.yaml" >"$work/pinned.txt"
 copies() { (cd "$work" && PATH=$tools:$PATH SSL_CERT_FILE=$work/registry/ca.crt REGISTRY_AUTH_FILE=$DOCKER_CONFIG/config.json bash -uo pipefail -c "$line") 2>&1; }
 copied_by() { # TOOL
   local line
-  line=$(grep -E "^ +\(while read -r image; .* $1 copy " docs/setup/air-gap.md | sed "s|registry.example.com/platform|$registry/by-$1|g")
-  cp "$work/pinned.txt" "$work/images.txt"
-  # As the page says, it takes no tag with a digest.
-  [ "$1" != skopeo ] || sed -i 's/@.*//' "$work/images.txt"
+  line=$(grep -E "^ +(to\(\)|exactly\(\)|\(while read -r image; do $1 copy) " docs/setup/air-gap.md | sed "s|registry.example.com/platform|$registry/by-$1|g")
+  # And one that has a digest alone.
+  (cat "$work/pinned.txt" && sed -n 's/:test@/@/p' "$work/pinned.txt") >"$work/images.txt"
   copies || return
+  ask -o /dev/null -H 'Accept: application/vnd.oci.image.manifest.v1+json' "https://$registry/v2/by-$1/platform/airgap/devplane/manifests/by-digest-$(arrived airgap/devplane:test | cut -c8-23)" || return
   [ "$(ask -o /dev/null -D - -H 'Accept: application/vnd.oci.image.manifest.v1+json' "https://$registry/v2/by-$1/platform/airgap/devplane/manifests/test" |
     tr -d '\r' | sed -n 's/^[Dd]ocker-[Cc]ontent-[Dd]igest: //p')" = "$(arrived airgap/devplane:test)" ] || return
   # An image that is not there, and then the others.

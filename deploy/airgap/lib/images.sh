@@ -25,21 +25,32 @@ copy_images() {
 }
 
 copy_image() { # REFERENCE REGISTRY NAME
-  local plain=${1%%@*}
-  if buildah manifest exists "$plain" 2>/dev/null; then
-    buildah manifest push --quiet --all "$plain" "oci:$layout:$3" >/dev/null ||
-      fail "buildah can't export $plain" "its message is above"
-  elif buildah inspect --type image "$plain" >/dev/null 2>&1; then
-    buildah push --quiet --format oci "$plain" "oci:$layout:$3" >/dev/null || fail "buildah can't export $plain" "its message is above"
-  elif [ "$2" != - ] && [ "$2" != localhost ]; then
-    oras cp --no-tty "$1" --to-oci-layout "$layout:bundle" >"$work/oras.log" 2>&1 || {
-      tail -n 3 "$work/oras.log" >&2
-      fail "$1 is neither in buildah's storage nor given out by its registry" "build or pull it: buildah pull $1; credentials are those of \`buildah login\` and \`docker login\`"
-    }
-    rename bundle "$3"
-  else
+  local has_registry=no
+  [ "$2" = - ] || [ "$2" = localhost ] || has_registry=yes
+  # Only a registry is sure to give what a digest names: storage unpacks layers, and they are packed anew from there.
+  if [ "$has_registry" = yes ] && [[ $1 == *@* ]] && from_registry "$1" "$3"; then return; fi
+  if from_storage "${1%%@*}" "$3"; then return; fi
+  [ "$has_registry" = yes ] ||
     fail "$1 is not in buildah's storage" "build it: deploy/images/build-devplane.sh $1, or deploy/images/build-workspace.sh $1"
+  from_registry "$1" "$3" || {
+    tail -n 3 "$work/oras.log" >&2
+    fail "$1 is neither in buildah's storage nor given out by its registry" "build or pull it: buildah pull $1; credentials are those of \`buildah login\` and \`docker login\`"
+  }
+}
+
+from_storage() { # REFERENCE NAME
+  if buildah manifest exists "$1" 2>/dev/null; then
+    buildah manifest push --quiet --all "$1" "oci:$layout:$2" >/dev/null || fail "buildah can't export $1" "its message is above"
+  elif buildah inspect --type image "$1" >/dev/null 2>&1; then
+    buildah push --quiet --format oci "$1" "oci:$layout:$2" >/dev/null || fail "buildah can't export $1" "its message is above"
+  else
+    return 1
   fi
+}
+
+from_registry() { # REFERENCE NAME
+  oras cp --no-tty "$1" --to-oci-layout "$layout:bundle" >"$work/oras.log" 2>&1 || return 1
+  rename bundle "$2"
 }
 
 readonly REF_NAME=org.opencontainers.image.ref.name
@@ -52,8 +63,8 @@ digest_of() { # NAME
 # rename FROM TO: oras takes no name with a slash or colon for a place in a layout.
 rename() {
   jq --arg from "$1" --arg to "$2" --arg key "$REF_NAME" \
-    '.manifests |= map(if .annotations[$key] == $from then .annotations[$key] = $to else . end)' "$layout/index.json" >"$work/index.json"
-  mv "$work/index.json" "$layout/index.json"
+    '.manifests |= map(if .annotations[$key] == $from then .annotations[$key] = $to else . end)' "$layout/index.json" >"$work/index.json" &&
+    mv "$work/index.json" "$layout/index.json" || fail "the layout's index can't be written" "if the disk is full, free some space"
 }
 
 # The chart as helm pushes it: a manifest with the chart's metadata as configuration and the packed chart as its one layer.
