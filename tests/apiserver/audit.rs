@@ -153,7 +153,7 @@ async fn a_start_is_told_with_the_request_that_asked_for_it() {
         "spec": spec("dev1"),
     });
     site.create_objects(&object);
-    let operator = site.operator(&[("IDLE_TIMEOUT", "6s")]);
+    let operator = site.operator(&[("IDLE_TIMEOUT", "15s")]);
     site.until("dev1", "Creating", |w| phase(w) == Some(Phase::Creating))
         .await;
     site.make_ready("dev1-workspace-pod").await;

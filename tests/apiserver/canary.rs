@@ -4,7 +4,7 @@
 use crate::chart;
 use crate::eventually::eventually;
 use crate::operator::{Operator, Site, phase, reason, spec};
-use crate::workspaces::versions;
+use crate::workspaces::until_nothing_is_written;
 use devplane::api::status::ConditionType;
 use devplane::api::{Phase, Workspace};
 use devplane::connectivity::report::Tried;
@@ -156,9 +156,11 @@ async fn events(site: &Site, reason: &str) -> Vec<String> {
     of_reason.filter_map(|event| event.note).collect()
 }
 
-fn tells(operator: &Operator, state: &str) -> bool {
+/// Waits until its metrics say so.
+async fn tells(operator: &Operator, state: &str) {
     let line = format!("devplane_operator_policy_enforcement{{state=\"{state}\"}} 1\n");
-    operator.metrics().contains(&line)
+    let told = eventually(async || operator.metrics().contains(&line));
+    assert!(told.await, "{}{}", operator.metrics(), operator.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,7 +172,7 @@ async fn what_passes_is_told_by_everything_and_cleared_again() {
     site.apply("dev1", &spec("dev1"));
     site.runs("dev1").await;
     until_enforced_is(&site, "dev1", "True").await;
-    assert!(tells(&operator, "enforced"), "{}", operator.metrics());
+    tells(&operator, "enforced").await;
     assert_eq!(events(&site, "PoliciesNotEnforced").await, Vec::<String>::new());
 
     // Policed like a workspace, and owned by what the chart makes.
@@ -182,9 +184,7 @@ async fn what_passes_is_told_by_everything_and_cleared_again() {
     assert_eq!(canary.egress, workspace.egress);
 
     // Rounds that find the same write nothing.
-    let before = versions(&site);
-    tokio::time::sleep(Duration::from_secs(20)).await;
-    assert_eq!(versions(&site), before);
+    until_nothing_is_written(&site, Duration::from_secs(20)).await;
 
     network.open().await;
     let opened = Instant::now();
@@ -199,7 +199,7 @@ async fn what_passes_is_told_by_everything_and_cleared_again() {
         assert!(message.contains(part), "{message}");
     }
     assert_eq!(phase(&told), Some(Phase::Running), "nobody is cut off");
-    assert!(tells(&operator, "not_enforced"), "{}", operator.metrics());
+    tells(&operator, "not_enforced").await;
     assert!(eventually(async || events(&site, "PoliciesNotEnforced").await.len() == 1).await);
     // It was not said that anything has to wait.
     site.apply("dev2", &spec("dev2"));
@@ -216,17 +216,13 @@ async fn what_passes_is_told_by_everything_and_cleared_again() {
     };
     assert_eq!(operator.stop(), Some(0));
     let operator = self::operator(&site, &network, &[]);
-    assert!(
-        eventually(async || tells(&operator, "not_enforced")).await,
-        "{}",
-        operator.log()
-    );
+    tells(&operator, "not_enforced").await;
     assert_eq!(since(&until_enforced_is(&site, "dev1", "False").await), since(&told));
 
     network.close();
     until_enforced_is(&site, "dev1", "True").await;
     until_enforced_is(&site, "dev2", "True").await;
-    assert!(tells(&operator, "enforced"), "{}", operator.metrics());
+    tells(&operator, "enforced").await;
     assert!(eventually(async || !events(&site, "PoliciesEnforced").await.is_empty()).await);
 }
 
@@ -271,7 +267,7 @@ async fn what_shows_nothing_is_told_as_unknown() {
         "{}",
         operator.log()
     );
-    assert!(tells(&operator, "unknown"), "{}", operator.metrics());
+    tells(&operator, "unknown").await;
     let made = site.workspaces().get("dev1").await.unwrap();
     assert_eq!(enforced(&made), None, "nothing is known yet");
     tokio::time::sleep(INTERVAL).await;

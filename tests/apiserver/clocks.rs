@@ -34,7 +34,7 @@ fn told(workspace: &Workspace) -> Option<(&str, &str)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_from_the_future_neither_keeps_a_workspace_running_nor_stops_later_ones() {
     let site = Site::new("clocks").await;
-    let operator = site.operator(&[("IDLE_TIMEOUT", "4s")]);
+    let operator = site.operator(&[("IDLE_TIMEOUT", "15s")]);
     site.apply("dev1", &spec("dev1"));
     site.runs("dev1").await;
     ask(&site, json!({WAKE: AHEAD, RESTART: AHEAD})).await;
@@ -53,7 +53,7 @@ async fn a_request_from_the_future_neither_keeps_a_workspace_running_nor_stops_l
     // It waits for its time, and comes about by itself.
     ask(
         &site,
-        json!({RESTART: null, WAKE: SystemClock.now() + SignedDuration::from_secs(63)}),
+        json!({RESTART: null, WAKE: SystemClock.now() + SignedDuration::from_secs(72)}),
     )
     .await;
     site.until("dev1", "told of its request", |w| {

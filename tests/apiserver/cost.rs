@@ -46,7 +46,7 @@ fn writes(counts: &Counts) -> Vec<String> {
         .collect()
 }
 
-/// Waits until no pass has been made for two seconds, and at least one for each of so many Workspaces.
+/// Waits until nothing waits for a pass, none has been made for two seconds, and at least one for each of so many Workspaces.
 async fn quiet(operator: &Operator, workspaces: usize) {
     let passes = || {
         let metrics = operator.metrics();
@@ -58,7 +58,8 @@ async fn quiet(operator: &Operator, workspaces: usize) {
     let done = eventually(async || {
         let before = passes();
         tokio::time::sleep(Duration::from_secs(2)).await;
-        before >= workspaces && passes() == before
+        let is_idle = operator.metrics().contains("devplane_operator_queue_depth 0\n");
+        before >= workspaces && is_idle && passes() == before
     });
     assert!(done.await, "{}", operator.log());
 }

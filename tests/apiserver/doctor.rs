@@ -58,6 +58,7 @@ async fn a_missing_right_is_named() {
     site.forbids();
     site.server
         .kubectl_ok(&["delete", "rolebinding", "operator", "-n", "doctor-rights"], None);
+    site.wait_until_operator_may("create", "pods", false);
     let output = doctor(&site, "operator");
     assert_eq!(output.status.code(), Some(1));
     assert!(
@@ -270,6 +271,8 @@ async fn a_creation_that_is_not_answered_yet_is_waited_for_and_removed() {
 async fn what_a_probe_can_t_remove_is_told_with_the_command() {
     let site = installed("doctor-left").await;
     site.server.kubectl_ok(&["create", "-f", "-"], Some(MAY_NOT_DELETE));
+    let may = ["auth", "can-i", "create", "pods", "--as=someone-who-may-not-delete"];
+    assert!(eventually(async || site.server.kubectl(&may, None).status.success()).await);
     let admin = std::fs::read_to_string(site.server.kubeconfig("admin")).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let kubeconfig = directory.path().join("kubeconfig");

@@ -62,7 +62,8 @@ async fn the_other_one_finishes_what_the_leader_began() {
     assert!(!second.log().contains("leadership acquired"), "two lead");
     drop(first);
 
-    let deadline = Instant::now() + Duration::from_secs(120);
+    // On a machine that is busy with others it takes minutes.
+    let deadline = Instant::now() + Duration::from_secs(300);
     loop {
         let workspaces = site.workspaces().list(&ListParams::default()).await.unwrap();
         let running = workspaces.iter().filter(|w| phase(w) == Some(Phase::Running)).count();

@@ -71,12 +71,12 @@ impl Site {
     }
 
     /// The API server's authorizer hears of Roles from a watch: later than whoever has written one.
-    fn wait_until_operator_may(&self, verb: &str, resource: &str, may: bool) {
+    pub fn wait_until_operator_may(&self, verb: &str, resource: &str, may: bool) {
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-        let group = if resource == "workspaces" {
-            "workspace.devplane.io"
-        } else {
-            ""
+        let group = match resource {
+            "workspaces" => "workspace.devplane.io",
+            "ciliumnetworkpolicies" => "cilium.io",
+            _ => "",
         };
         let review = json!({
             "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",

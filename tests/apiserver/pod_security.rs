@@ -1,6 +1,7 @@
 //! Pod Security's level `restricted` as the API server enforces it: our pods are let in, and what would weaken them is not.
 
 use crate::chart;
+use crate::eventually::eventually;
 use crate::operator::Site;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -14,6 +15,9 @@ async fn restricted(namespace: &str) -> (Site, Api<Pod>) {
     let level = "pod-security.kubernetes.io/enforce=restricted";
     site.server.kubectl_ok(&["label", "namespace", namespace, level], None);
     let pods = site.pods();
+    // The API server's admission hears of labels from a watch.
+    let unrestricted = json!({"spec": {"containers": [{"name": "c", "image": "i"}]}});
+    assert!(eventually(async || try_out(&pods, unrestricted.clone()).await.is_err()).await);
     (site, pods)
 }
 
@@ -59,6 +63,10 @@ async fn every_pod_of_ours_is_let_in() {
     ]});
     site.server
         .kubectl_ok(&["apply", "-f", "-"], Some(&classes.to_string()));
+    // And of classes.
+    let elsewhere = Api::<Pod>::namespaced(site.client.clone(), "default");
+    let of_class = json!({"spec": {"priorityClassName": "workspaces", "containers": [{"name": "c", "image": "i"}]}});
+    assert!(eventually(async || try_out(&elsewhere, of_class.clone()).await.is_ok()).await);
     for (file, pod) in golden_pods() {
         assert_eq!(try_out(&pods, pod).await, Ok(()), "{file}");
     }

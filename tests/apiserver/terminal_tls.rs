@@ -212,15 +212,13 @@ async fn without_usable_authorities_what_runs_goes_on_and_what_should_start_says
             (phase(&waits), pod("asked").await),
             (Some(Phase::Running), asked.clone())
         );
-        let events = site.kubectl(&[
-            "get",
-            "events",
-            "--field-selector",
-            "reason=CertificatesUnavailable,type=Warning",
-            "-o",
-            "name",
-        ]);
-        assert!(events.lines().count() >= 2, "{events}");
+        // An Event comes behind.
+        let have_events = eventually(async || {
+            let warnings = "reason=CertificatesUnavailable,type=Warning";
+            let events = site.kubectl(&["get", "events", "--field-selector", warnings, "-o", "name"]);
+            events.lines().count() >= 2
+        });
+        assert!(have_events.await, "{}", operator.log());
         assert_eq!(
             entries(&site, own).await["authorities.json"],
             planted,

@@ -8,6 +8,7 @@ use devplane::api::{Phase, Workspace};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
+use std::time::Duration;
 
 const OWNED: &str = "serviceaccounts,roles,rolebindings,networkpolicies,services,persistentvolumeclaims,pods";
 
@@ -27,10 +28,20 @@ pub fn versions(site: &Site) -> String {
     )
 }
 
+/// Waits for so long a time in which nothing is written: what came before may still be told of.
+pub async fn until_nothing_is_written(site: &Site, time: Duration) {
+    let rests = eventually(async || {
+        let before = versions(site);
+        tokio::time::sleep(time).await;
+        versions(site) == before
+    });
+    assert!(rests.await, "it is written again and again: {}", versions(site));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workspace_is_made_runs_stops_and_wakes() {
     let site = Site::new("life").await;
-    let operator = site.operator(&[("IDLE_TIMEOUT", "6s")]);
+    let operator = site.operator(&[("IDLE_TIMEOUT", "15s")]);
     site.apply("dev1", &spec("dev1"));
     let made = site.until("dev1", "Creating with a pod", |w| {
         phase(w) == Some(Phase::Creating) && w.status.as_ref().is_some_and(|s| !s.pod_name.is_empty())
@@ -83,7 +94,7 @@ async fn a_workspace_is_made_runs_stops_and_wakes() {
         .stopped_at
         .unwrap()
         .0;
-    let wake = json!({"metadata": {"annotations": {"workspace.devplane.io/wake-requested-at": (stopped_at + std::time::Duration::from_secs(1)).to_string()}}});
+    let wake = json!({"metadata": {"annotations": {"workspace.devplane.io/wake-requested-at": (stopped_at + Duration::from_secs(1)).to_string()}}});
     site.workspaces()
         .patch("dev1", &PatchParams::default(), &Patch::Merge(wake))
         .await

@@ -244,7 +244,7 @@ test('a lost network is shown within three seconds, whenever it is lost, and wha
 });
 
 test('it comes back by itself from 502s that a proxy answers to the terminal’s own handshake', async () => {
-  await page.waitForTimeout(1_500);
+  await user.arrived();
   wire.answerBadGateway();
   await user.state('waiting');
   await user.type('echo bad-gateway-$((1+1))-');
@@ -269,7 +269,7 @@ test('a program that prints for ever neither freezes the page nor fills its memo
   const grown = (await memory()) - first;
   await session.detach();
   await page.keyboard.press('Control+C');
-  assert.equal(await page.evaluate(() => document.body.dataset.state), 'open');
+  await user.state('open');
   assert.ok(worst < 1_000, `a timer was ${worst} ms late`);
   assert.ok(grown < 64 * 1024 * 1024, `memory grew by ${grown} bytes`);
   await user.type('clear; echo calm-$((1+1))-');
@@ -278,7 +278,7 @@ test('a program that prints for ever neither freezes the page nor fills its memo
 
 test('a workspace that hangs is shown, and what is typed meanwhile has not arrived until it has', async () => {
   const ttyd = Number(execFileSync('ps', ['-o', 'ppid=', '-p', tmux('#{client_pid}')], { encoding: 'utf8' }));
-  await page.waitForTimeout(1500);
+  await user.arrived();
   process.kill(ttyd, 'SIGSTOP');
   try {
     // The gateway is there and takes it; the workspace's kernel does too.

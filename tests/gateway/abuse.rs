@@ -260,7 +260,8 @@ async fn large_and_slow_requests_are_given_up() {
             () = dripping => {}
             _ = reader.read_to_end(&mut answer) => {}
         }
-        assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+        // Not for as long as something comes.
+        assert!(began.elapsed() < LIMIT, "{:?}", began.elapsed());
         String::from_utf8_lossy(&answer).into_owned()
     };
     let memory = resident_kib(gateway.pid());

@@ -369,7 +369,21 @@ impl Terminal {
 
     /// Reads until the screen shows `text`.
     pub async fn until(&mut self, text: &str) {
-        while !self.screen.contains(text) {
+        self.until_shown(text, |screen| screen.contains(text)).await;
+    }
+
+    /// Reads until the shell asks again behind `text`.
+    pub async fn until_asked_behind(&mut self, text: &str) {
+        let asks = |screen: &str| {
+            screen
+                .rsplit_once(text)
+                .is_some_and(|(_, behind)| behind.contains("$ "))
+        };
+        self.until_shown(text, asks).await;
+    }
+
+    async fn until_shown(&mut self, text: &str, is_shown: impl Fn(&str) -> bool) {
+        while !is_shown(&self.screen) {
             let frame = timeout(LIMIT, self.socket.read_frame()).await;
             let frame = frame
                 .unwrap_or_else(|_| panic!("no {text:?} in {:?}", self.screen))

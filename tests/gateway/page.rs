@@ -99,8 +99,14 @@ async fn a_heartbeat_is_answered_by_the_workspace() {
     let mut terminal = browser.own_shell(&origin).await;
     for serial in ["h1", "h2", "h3"] {
         terminal.send(serial.as_bytes()).await;
-        let frame = terminal.socket.read_frame().await.unwrap();
-        assert_eq!((frame.opcode, &*frame.payload), (OpCode::Binary, serial.as_bytes()));
+        // The shell may have more to say.
+        let answer = loop {
+            let frame = terminal.socket.read_frame().await.unwrap();
+            if frame.payload.first() != Some(&b'0') {
+                break (frame.opcode, frame.payload.to_vec());
+            }
+        };
+        assert_eq!(answer, (OpCode::Binary, serial.as_bytes().to_vec()));
     }
     let sessions = async || site.workspaces().get(&name).await.unwrap().status.unwrap().sessions;
     assert!(eventually(async || sessions().await.len() == 1).await);
@@ -136,7 +142,8 @@ async fn a_clipboard_that_is_closed_one_way_or_both_is_closed_at_the_gateway() {
         terminal
             .type_keys("printf '\\033]52;c;U0VDUkVU\\a'; echo copied-$((1+1))\r")
             .await;
-        terminal.until("copied-2").await;
+        // A shell that does not ask yet may lose what is typed.
+        terminal.until_asked_behind("copied-2").await;
         // The command is echoed as it was typed, without an escape character.
         let copied = terminal.screen.contains("\u{1b}]52;c;U0VDUkVU");
         assert_eq!(copied, may_copy, "{setting}: {:?}", terminal.screen);

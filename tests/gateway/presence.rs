@@ -36,7 +36,11 @@ async fn open_terminals_are_listed_by_each_gateway_for_itself() {
     let headers = [("origin", origin.as_str()), ("user-agent", &agent)];
     let here = browser.terminal(&first.origin, &headers).await.ok().unwrap();
     let there = browser.own_terminal(&second.origin, &origin).await;
-    let listed = eventually(async || status(&site, &name).await.sessions.len() == 2).await;
+    let listed = eventually(async || {
+        let told = status(&site, &name).await;
+        told.sessions.len() == 2 && told.last_accessed.is_some()
+    })
+    .await;
     assert!(listed, "{:?}", status(&site, &name).await);
     let told = status(&site, &name).await;
     let session = told

@@ -95,12 +95,15 @@ async fn a_rolling_update_behind_one_address_costs_neither_screen_nor_keys() {
     terminal.hello().await;
     terminal.until("screen of old").await;
     let (mut typed, mut shown) = (Vec::new(), Vec::new());
-    // Both are exchanged, one after the other, beginning with the one that has the terminal.
+    // Both are exchanged, one after the other, beginning with the one that has the terminal. When a terminal moves is by chance, and may be at once:
+    // it goes on until something was typed meanwhile.
     let at = |gateways: &[Gateway; 2]| usize::from(gateways[1].audited("ws.session.start").len() == 1);
-    let (first, mut meanwhile) = (at(&gateways), 0);
-    for index in [first, 1 - first] {
+    let (first, mut meanwhile, mut moves) = (at(&gateways), 0, Vec::new());
+    while moves.len() < 2 || meanwhile == 0 {
+        assert!(moves.len() < 10, "nothing was typed meanwhile");
+        let index = (first + moves.len()) % 2;
         let other = 1 - index;
-        let line = format!("before {index}");
+        let line = format!("before {}", moves.len());
         terminal.type_keys(&format!("{line}\r")).await;
         terminal.until(&format!("kept {line}")).await;
         typed.push(line.clone());
@@ -121,7 +124,7 @@ async fn a_rolling_update_behind_one_address_costs_neither_screen_nor_keys() {
         terminal.hello().await;
         let last = shown.last().unwrap();
         terminal.until(&format!("kept {last}")).await;
-        assert!(moving.elapsed() < Duration::from_secs(2), "{:?}", moving.elapsed());
+        moves.push(moving.elapsed());
         assert_eq!(gateways[index].exit_code(), Some(0));
         assert!(
             !gateways[index].log().contains("broken off"),
@@ -130,8 +133,8 @@ async fn a_rolling_update_behind_one_address_costs_neither_screen_nor_keys() {
         );
         gateways[index] = site.gateway_at(ports[index], &settings).await;
     }
-    // When a terminal moves is by chance, and may be at once; not both times.
-    assert!(meanwhile > 0, "nothing was typed meanwhile");
+    // What the gateways need for it they need each time; a busy machine does not.
+    assert!(*moves.iter().min().unwrap() < Duration::from_secs(2), "{moves:?}");
     terminal.type_keys("moved\r").await;
     terminal.until("kept moved").await;
     let written = eventually(async || {
