@@ -189,9 +189,15 @@ async fn what_cilium_s_backend_has_left_goes_and_what_is_others_stays() {
         !filled.egress.unwrap_or_default().is_empty(),
         "what takes its place is there"
     );
-    let told = operator.audited("workspace.policy_changed");
-    let deletions: Vec<_> = told.iter().filter(|line| line["action"] == "delete").collect();
-    assert_eq!(deletions.len(), 1, "{told:?}");
+    let deletions = || {
+        let mut told = operator.audited("workspace.policy_changed");
+        told.retain(|line| line["action"] == "delete");
+        told
+    };
+    // It is told of when the API server has answered.
+    assert!(eventually(async || !deletions().is_empty()).await, "{}", operator.log());
+    let deletions = deletions();
+    assert_eq!(deletions.len(), 1, "{deletions:?}");
     assert!(deletions[0]["policy"] == ours && deletions[0].get("newHash").is_none());
 
     // An operator that ends late writes it once more.
