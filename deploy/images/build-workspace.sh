@@ -105,8 +105,10 @@ cp -L "$helm" "$context/build/tools/helm"
 
 replaced=$(buildah inspect --type image --format '{{.FromImageID}}' "$ref" 2>/dev/null || true)
 progress "building $ref on $base (from nothing: several minutes)"
-# Newer ones of buildah raise the limit of open files, which not every root may.
-buildah build --isolation chroot --ulimit "nofile=$(ulimit -Sn):$(ulimit -Hn)" --layers --platform "linux/$arch" --build-arg "BASE_IMAGE=$base" --label "io.devplane.sources=$key" --tag "$ref" "$context/build" >"$context/build.log" 2>&1 ||
+# Newer ones of buildah raise these limits, which not every root may.
+limit() { ulimit "-$1" | sed 's/unlimited/-1/'; }
+limits=(--ulimit "nofile=$(limit Sn):$(limit Hn)" --ulimit "nproc=$(limit Su):$(limit Hu)")
+buildah build --isolation chroot "${limits[@]}" --layers --platform "linux/$arch" --build-arg "BASE_IMAGE=$base" --label "io.devplane.sources=$key" --tag "$ref" "$context/build" >"$context/build.log" 2>&1 ||
   fail "buildah can't build $ref" "read $context/build.log; a package mirror that did not answer is the usual reason, and 'Exec format error' tells that this machine runs nothing for $arch"
 rm -rf "$context/build"
 # It would stay, without a name and with nearly two gigabytes; one that has another name, or is in use, is refused.

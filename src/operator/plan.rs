@@ -384,21 +384,19 @@ fn run(workspace: &ValidWorkspace, last: &WorkspaceStatus, since: Since, mut pla
 }
 
 /// Whether the pod is to be replaced now, because what it was made from has changed. A pod whose container does not run serves
-/// nobody, and what has changed may be what keeps it from running. What users were told of is done, whether or not they come
-/// back meanwhile.
+/// nobody, and what has changed may be what keeps it from running. Between the telling and the deletion there may be minutes, where the
+/// API server refuses or another operator takes over: who has come back meanwhile is waited for again.
 fn update_is_due(workspace: &ValidWorkspace, last: &WorkspaceStatus, state: &State, since: Since) -> bool {
     // One that could not be followed by another stays.
     if state.outdated.is_empty() || since.gate != Gate::Open {
         return false;
     }
+    let is_told = last.stop_reason == Some(StopReason::Update);
+    let is_quiet = || update_due_at(workspace, state, since).is_some_and(|due| since.now >= due);
     !state.container_started
-        || last.stop_reason == Some(StopReason::Update)
         || match workspace.update_policy {
             UpdatePolicy::Immediate => true,
-            UpdatePolicy::WhenIdle => {
-                let due = update_due_at(workspace, state, since);
-                state.sessions.is_empty() && due.is_some_and(|due| since.now >= due)
-            }
+            UpdatePolicy::WhenIdle => state.sessions.is_empty() && (is_told || is_quiet()),
             UpdatePolicy::Manual => false,
         }
 }

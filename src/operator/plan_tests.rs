@@ -433,15 +433,30 @@ fn an_update_waits_as_its_policy_says() {
             ),
             "{case}"
         );
-        // Users were told: it is done, even when one of them has come back since.
-        observed.sessions = vec![session()];
+        // Users were told: it is done, unless one of them has come back since, or it was forbidden.
         let last = written(&plan, &accessed(idle_for), idle_for);
-        let next = planned_for(&workspace, &observed, &last, None, idle_for);
-        assert_eq!(
-            (&next.steps[..], next.stop),
-            (&[Step::DeletePod][..], Some(StopReason::Update)),
-            "{case}"
-        );
+        let goes_on = started && policy == WhenIdle;
+        let manual = ValidWorkspace {
+            update_policy: Manual,
+            ..workspace.clone()
+        };
+        for (workspace, sessions, waits) in [
+            (&workspace, vec![], false),
+            (&workspace, vec![session()], goes_on),
+            (&manual, vec![], started),
+        ] {
+            let observed = Observed {
+                sessions,
+                ..observed.clone()
+            };
+            let next = planned_for(workspace, &observed, &last, None, idle_for);
+            let (steps, stop) = match waits {
+                false => (&[Step::DeletePod][..], Some(StopReason::Update)),
+                true => (&[][..], None),
+            };
+            assert_eq!((&next.steps[..], next.stop), (steps, stop), "{case}");
+            assert_eq!(next.state.stop_reason, stop, "{case}");
+        }
     }
     // The old settings are back before the pod is gone.
     let same = with_pod(&desired(&valid(), None), ready());
