@@ -12,6 +12,7 @@ use crate::api::Workspace;
 use crate::api::workspace::KeepAlive;
 use crate::labels::LISTEN;
 use crate::proxy::{self, is_output};
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::api::Patch;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,9 @@ use tokio::time::sleep;
 
 /// Within this a gateway reaches for what is handed over: not all of them at once.
 const REACHES_WITHIN: Duration = Duration::from_millis(500);
+
+/// A change of the spec counts for what is printed after this at the latest.
+const ASKED_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(1);
 
 /// A refusal that is no other gateway's doing may be over by then.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -51,6 +55,35 @@ impl ScreenSize {
             _ => return None,
         };
         serde_json::from_slice(json).ok()
+    }
+}
+
+/// Whether what a workspace prints keeps it awake, as its spec says now.
+pub fn is_awake_by_output(gateway: &Gateway, workspace: &str) -> bool {
+    let known = gateway.workspaces.get(workspace);
+    known.is_some_and(|workspace| asks_for_it(&workspace))
+}
+
+fn asks_for_it(workspace: &Workspace) -> bool {
+    workspace.spec.lifecycle.keep_alive == KeepAlive::Output
+}
+
+/// Takes note of each frame of a terminal: of output as use, where it counts.
+pub fn heeding<'a>(gateway: &'a Gateway, workspace: &'a str, present: &'a Present) -> impl FnMut(&[u8]) + 'a {
+    let mut counts = false;
+    let mut ask_at = Timestamp::MIN;
+    move |frame| {
+        if !is_output(frame) {
+            return;
+        }
+        let now = gateway.clock.now();
+        if now >= ask_at {
+            counts = is_awake_by_output(gateway, workspace);
+            ask_at = now + ASKED_AGAIN_AFTER;
+        }
+        if counts {
+            present.used(now);
+        }
     }
 }
 
@@ -114,7 +147,7 @@ pub async fn take_over(gateway: Arc<Gateway>) {
 /// Whether what it prints is still to be listened to. Where a terminal is open, its gateway does, unless that is the one that stops.
 fn is_unheard(workspace: &Workspace, stops: &str) -> bool {
     let status = workspace.status.as_ref();
-    workspace.spec.lifecycle.keep_alive == KeepAlive::Output
+    asks_for_it(workspace)
         && status
             .is_some_and(|status| is_open(status) && status.sessions.iter().all(|session| session.gateway == stops))
 }
@@ -157,12 +190,7 @@ async fn hear(gateway: &Gateway, workspace: &str, ScreenSize { columns, rows }: 
         }
     };
     let hello = json!({"AuthToken": "", "columns": columns, "rows": rows}).to_string();
-    let printed = |frame: &[u8]| {
-        if is_output(frame) {
-            present.used(gateway.clock.now());
-        }
-    };
-    let end = proxy::listen(terminal, hello.as_bytes(), printed).await;
+    let end = proxy::listen(terminal, hello.as_bytes(), heeding(gateway, workspace, present)).await;
     tracing::debug!(
         workspace,
         reason = end.reason(),

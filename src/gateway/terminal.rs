@@ -16,13 +16,10 @@ use super::standing::Over;
 use super::vigil;
 use crate::api::Workspace;
 use crate::api::status::{StopReason, TerminalSession, WorkspaceStatus};
-use crate::api::workspace::KeepAlive;
 use crate::audit::{self, Action, Event, Outcome, Recorded};
 use crate::config::clipboard::Clipboard;
 use crate::config::recording::Notice;
-use crate::proxy::{
-    Cause, CopyFilter, End, PasteFilter, Recorders, Side, Socket, Stop, is_output, is_typing, relay, rewritten,
-};
+use crate::proxy::{Cause, CopyFilter, End, PasteFilter, Recorders, Side, Socket, Stop, is_typing, relay, rewritten};
 use crate::recording::Recording;
 use crate::telemetry::metrics::{Direction, RefusalReason, TerminalClose};
 use data_encoding::HEXLOWER;
@@ -122,7 +119,6 @@ async fn prepare(gateway: &Arc<Gateway>, asked: &Asked) -> Result<Prepared, Reje
         request: asked.without_request(),
         id: session.id.clone(),
         is_page: handshake::is_page(gateway, asked),
-        stays_awake_by_output: workspace.spec.lifecycle.keep_alive == KeepAlive::Output,
         container,
         caller,
         workspace: name,
@@ -152,8 +148,6 @@ struct Terminal {
     id: String,
     /// Whether our own page has it.
     is_page: bool,
-    /// Whether what it prints counts as use.
-    stays_awake_by_output: bool,
     /// The ID of the container that it is in; empty when it is not known.
     container: Box<str>,
     _place: Place,
@@ -209,20 +203,19 @@ impl Terminal {
             }
             size = ScreenSize::told_by(frame).or(size);
         };
-        let mut asked_at = Some(self.request.began);
-        let printed = |frame: &[u8]| {
-            if let Some(began) = asked_at.take() {
-                metrics.terminal_first_byte.observe(began.elapsed().as_secs_f64());
-            }
-            if self.stays_awake_by_output && is_output(frame) {
-                present.used(gateway.clock.now());
-            }
-        };
         let recorders = recording.as_ref().map_or_else(Recorders::default, |recording| {
             recording::recorders(recording, &*gateway.clock)
         });
         let told = AtomicBool::new(false);
         let end = {
+            let mut asked_at = Some(self.request.began);
+            let mut heed = keep_alive::heeding(gateway, &self.workspace, &present);
+            let printed = |frame: &[u8]| {
+                if let Some(began) = asked_at.take() {
+                    metrics.terminal_first_byte.observe(began.elapsed().as_secs_f64());
+                }
+                heed(frame);
+            };
             let stop = pin!(self.stop(&present, recording.as_ref(), &told));
             relay(client, backend, typed, printed, recorders, stop).await
         };
@@ -290,7 +283,7 @@ impl Terminal {
     /// Goes on listening in the place of a user who left, where that keeps the workspace awake.
     async fn listen(&self, size: ScreenSize) {
         let Self { gateway, workspace, .. } = self;
-        if self.stays_awake_by_output && !gateway.presence.is_occupied(workspace) {
+        if keep_alive::is_awake_by_output(gateway, workspace) && !gateway.presence.is_occupied(workspace) {
             let listening = gateway.presence.enter(gateway, workspace, None);
             keep_alive::listen(gateway, workspace, size, listening).await;
         }

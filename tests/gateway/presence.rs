@@ -129,11 +129,6 @@ async fn what_prints_on_keeps_a_workspace_awake_that_asks_for_it() {
     let _ttyd = ttyd_with(place, &["bash", "-c", "while echo tick; do sleep 1; done"]);
     let name = site.name("dev1");
     site.create_running("dev1", place).await;
-    let output = Patch::Merge(json!({"spec": {"lifecycle": {"keepAlive": "output"}}}));
-    site.workspaces()
-        .patch(&name, &PatchParams::default(), &output)
-        .await
-        .unwrap();
     let browser = Browser::default();
     browser.sign_in(&origin, "dev1").await;
     let opened = eventually(async || browser.page(&origin).await.body.contains("id=\"screen\"")).await;
@@ -141,6 +136,16 @@ async fn what_prints_on_keeps_a_workspace_awake_that_asks_for_it() {
     let mut terminal = browser.own_terminal(&origin, &origin).await;
     terminal.hello().await;
     terminal.until("tick").await;
+    // Asked for while it runs, and the last use was long ago.
+    let long_ago: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    site.set_status(&name, json!({"lastAccessed": long_ago.to_string()}))
+        .await;
+    let output = Patch::Merge(json!({"spec": {"lifecycle": {"keepAlive": "output"}}}));
+    site.workspaces()
+        .patch(&name, &PatchParams::default(), &output)
+        .await
+        .unwrap();
+    assert!(eventually(async || status(&site, &name).await.last_accessed.unwrap().0 > long_ago).await);
     drop(terminal);
     assert!(eventually(async || gateway.audited("ws.session.end").len() == 1).await);
     assert!(eventually(async || status(&site, &name).await.sessions.is_empty()).await);
