@@ -156,6 +156,11 @@ fn list_images(arguments: &ImagesArguments) -> ExitCode {
             return ExitCode::from(64);
         }
     };
+    for path in images::left_out(&values) {
+        printer::note(&format!(
+            "{path} has an image that a template makes, or that names none: it is not listed"
+        ));
+    }
     let unresolved = if arguments.resolve {
         let Ok(runtime) = runtime() else {
             return ExitCode::FAILURE;

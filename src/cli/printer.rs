@@ -42,3 +42,8 @@ pub fn error(error: &anyhow::Error, hint: Option<&str>) {
         let _ = writeln!(out, "hint: {hint}");
     }
 }
+
+/// Writes what a reader of the data should know, and what is no failure.
+pub fn note(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "note: {text}");
+}

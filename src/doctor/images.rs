@@ -146,23 +146,43 @@ fn uses(values: &Values) -> Vec<Use> {
             uses.push(found(&path, reference, "workspace.allowedImages", &of_workspaces));
         }
     }
-    let extra = values.get("extraObjects").as_array().map_or(&[][..], Vec::as_slice);
-    for (index, object) in extra.iter().enumerate() {
-        let mut references = Vec::new();
-        images_in(object, &mut references);
-        let path = format!("extraObjects[{index}]");
-        // What they say of pulling is not read: their images are looked for.
-        uses.extend(
-            references
-                .into_iter()
-                .map(|reference| found(&path, reference, &path, "")),
-        );
-    }
+    let (images, _) = in_extra_objects(values);
+    // What they say of pulling is not read: their images are looked for.
+    uses.extend(
+        images
+            .into_iter()
+            .map(|(path, reference)| found(&path, reference, &path, "")),
+    );
     uses
 }
 
-/// What `image` is anywhere in an object. Objects may be texts with templates in them: there it is each line that gives one, unless it
-/// is made by a template.
+/// Which of `extraObjects` have an `image` that is not in the list, since it is made by a template, or names no image.
+pub fn left_out(values: &Values) -> Vec<String> {
+    let (_, mut paths) = in_extra_objects(values);
+    paths.dedup();
+    paths
+}
+
+/// The images of `extraObjects` with where they stand, and where an `image` is none: objects may be of any kind and hold templates.
+fn in_extra_objects(values: &Values) -> (Vec<(String, String)>, Vec<String>) {
+    let (mut images, mut others) = (Vec::new(), Vec::new());
+    let objects = values.get("extraObjects").as_array().map_or(&[][..], Vec::as_slice);
+    for (index, object) in objects.iter().enumerate() {
+        let path = format!("extraObjects[{index}]");
+        let mut named = Vec::new();
+        images_in(object, &mut named);
+        for text in named {
+            match text.parse::<Reference>() {
+                Ok(_) => images.push((path.clone(), text)),
+                Err(ReferenceError::Empty) => {}
+                Err(_) => others.push(path.clone()),
+            }
+        }
+    }
+    (images, others)
+}
+
+/// What `image` is anywhere in an object; in a text, each line that gives one.
 fn images_in(object: &Value, into: &mut Vec<String>) {
     match object {
         Value::Object(fields) => {
@@ -178,8 +198,8 @@ fn images_in(object: &Value, into: &mut Vec<String>) {
             let given = text
                 .lines()
                 .filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix("image:"));
-            let references = given.map(|text| text.trim().trim_matches(['"', '\'']).to_owned());
-            into.extend(references.filter(|text| !text.is_empty() && !text.contains("{{")));
+            let without_comment = given.map(|text| text.split_once(" #").map_or(text, |(text, _)| text));
+            into.extend(without_comment.map(|text| text.trim().trim_matches(['"', '\'']).to_owned()));
         }
         _ => {}
     }
@@ -226,6 +246,18 @@ mod tests {
         let given = "{image: d:1, workspace: {image: w:1}, extraObjects: [{kind: Pod, spec: {containers: [{name: a, image: a:1}]}}, \
                      \"kind: Pod\\nspec:\\n  containers:\\n  - image: 'b:1'\\n  - image: {{ .Values.image }}\\n\"]}";
         assert_eq!(lines(given), "d:1\nw:1\na:1\nb:1\n");
+    }
+
+    #[test]
+    fn what_is_no_image_in_extra_objects_is_left_out_and_told() {
+        let given = "{image: d:1, workspace: {image: w:1}, extraObjects: [{image: '{{ .Values.image }}'}, {image: ''}, \
+                     \"  image: c:1  # pinned\\n  image:\\n    repository: x\\n\", {image: {repository: a}}, \
+                     \"config: |\\n  image: {repository: a}\\n\", [{image: 'a b'}, {image: 'a b'}, {image: e:1}]]}";
+        assert_eq!(lines(given), "d:1\nw:1\nc:1\ne:1\n");
+        assert_eq!(
+            left_out(&values(given)),
+            ["extraObjects[0]", "extraObjects[4]", "extraObjects[5]"]
+        );
     }
 
     #[test]

@@ -114,6 +114,10 @@ impl Credentials {
         };
         let auths: BTreeMap<String, DockerAuth> = auths.ok().context(NoJsonSnafu { secret, key })?;
         for (registry, auth) in &auths {
+            // What clients leave that keep their logins elsewhere (`credsStore`). A kubelet then has no login for it, either.
+            if auth.is_empty() {
+                continue;
+            }
             let pattern = Pattern::of(registry).context(RegistrySnafu { secret, registry })?;
             let (username, password) = auth.login().context(NoLoginSnafu { secret, registry })?;
             ensure!(!username.is_empty(), NoLoginSnafu { secret, registry });
@@ -137,6 +141,10 @@ impl Credentials {
 }
 
 impl DockerAuth {
+    fn is_empty(&self) -> bool {
+        self.username.is_empty() && self.password.is_empty() && self.auth.is_empty()
+    }
+
     fn login(&self) -> Option<(String, SecretString)> {
         if self.auth.is_empty() {
             return Some((self.username.clone(), self.password.clone().into()));
@@ -249,6 +257,17 @@ mod tests {
             };
             assert_eq!((login.username.as_str(), login.password.expose_secret()), ("u", "p:w"));
         }
+    }
+
+    #[test]
+    fn an_entry_without_anything_is_no_login_and_spoils_no_other() {
+        let login = json!({"username": "u", "password": "p"});
+        let all = credentials(json!({"https://old.corp/v1/": {}, "bare.corp": {"auth": ""}, "r.corp": login})).unwrap();
+        let logins = |image: &str| all.of(&image.parse().unwrap()).len();
+        assert_eq!(
+            (logins("r.corp/a"), logins("old.corp/a"), logins("bare.corp/a")),
+            (1, 0, 0)
+        );
     }
 
     #[test]

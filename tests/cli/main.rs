@@ -399,6 +399,15 @@ fn doctor_images_lists_what_to_mirror() {
     assert_eq!(json["images"][1]["registry"], serde_json::Value::Null);
     assert_eq!(json["images"][2]["usedBy"], serde_json::json!(["workspace class gpu"]));
 
+    writeln!(more, "extraObjects: [{{kind: Pod, image: '{{{{ .Values.image }}}}'}}]").unwrap();
+    let listed = devplane()
+        .args(["doctor", "images", "--values"])
+        .arg(more.path())
+        .assert()
+        .success();
+    let told = text(&listed.get_output().stderr);
+    assert!(told.starts_with("note: extraObjects[0] "), "{told}");
+
     for (arguments, said) in [
         (["--values", "/no/such/file"], "/no/such/file"),
         (["--output", "yaml"], "invalid value 'yaml'"),

@@ -10,6 +10,7 @@ use super::super::outside::provider::{Contact, Seen};
 use super::super::outside::public;
 use super::super::values::Values;
 use super::images::SOON;
+use super::outcome;
 use crate::clock::{Clock, SystemClock};
 use crate::tls::facts::Facts;
 use rustls::CertificateError;
@@ -33,8 +34,8 @@ const CONSISTENT: Claim = Claim::error("DP0701", "the way in leads to the host o
     .why("The provider sends browsers back to the redirect URL; a way in for another host answers there with an error, or not at all.")
     .needs(&["DP0101"])
     .docs(
-        "The host of `gateway.oidc.redirectURL` (or `publicURL`) against `gateway.ingress`, `gateway.httpRoute` or `gateway.route`, whichever is \
-         enabled; an Ingress for an https address has `tls` for that host.",
+        "The host of `gateway.oidc.redirectURL` (or `publicURL`) against `gateway.ingress`, `gateway.httpRoute` and `gateway.route`, each that is \
+         enabled; an Ingress for an https address has `tls` for that host. `*.` stands for one label in an Ingress, for one or more in an HTTPRoute.",
     );
 
 const VALID: Claim = Claim::error("DP0702", "the public address presents a certificate for its host that is valid now")
@@ -98,58 +99,65 @@ async fn consistent(context: Arc<Context>) -> Status {
     way_in(values, &url)
 }
 
+/// Browsers come back by any way in that is enabled: each must lead to the host.
 fn way_in(values: &Values, url: &Url) -> Status {
     let host = url.host_str().unwrap_or_default();
-    let (key, hosts) = if values.is_true("gateway.ingress.enabled") {
-        ("gateway.ingress.host", vec![values.text("gateway.ingress.host")])
-    } else if values.is_true("gateway.httpRoute.enabled") {
-        (
-            "gateway.httpRoute.hostnames",
-            values.texts("gateway.httpRoute.hostnames"),
-        )
-    } else if values.is_true("gateway.route.enabled") {
-        ("gateway.route.host", vec![values.text("gateway.route.host")])
-    } else {
-        return Status::skip(NO_WAY_IN);
-    };
-    if !hosts.iter().any(|named| covers(named, host)) {
-        let snippet = match key {
-            "gateway.ingress.host" => format!("gateway:\n  ingress:\n    host: {host}"),
-            "gateway.route.host" => format!("gateway:\n  route:\n    host: {host}"),
-            _ => format!("gateway:\n  httpRoute:\n    hostnames: [{host}]"),
-        };
-        return Status::fail(
-            format!("browsers come back to {host}, and {key} is {}", hosts.join(", ")),
-            hosts.join(", "),
-            host,
-            Fix::values(snippet),
-        );
-    }
-    let tls = values
+    let ways = [
+        ("ingress", "host", vec![values.text("gateway.ingress.host")]),
+        ("httpRoute", "hostnames", values.texts("gateway.httpRoute.hostnames")),
+        ("route", "host", vec![values.text("gateway.route.host")]),
+    ];
+    let enabled = ways
+        .into_iter()
+        .filter(|(kind, ..)| values.is_true(&format!("gateway.{kind}.enabled")));
+    let judged = enabled.map(|(kind, field, hosts)| {
+        let key = format!("gateway.{kind}.{field}");
+        let covers = if kind == "httpRoute" { covers_below } else { covers };
+        if !hosts.iter().any(|named| covers(named, host)) {
+            let wanted = if field == "hostnames" {
+                format!("[{host}]")
+            } else {
+                host.to_owned()
+            };
+            let hosts = hosts.join(", ");
+            return Status::fail(
+                format!("browsers come back to {host}, and {key} is {hosts}"),
+                hosts,
+                host,
+                Fix::values(format!("gateway:\n  {kind}:\n    {field}: {wanted}")),
+            );
+        }
+        if kind == "ingress" && url.scheme() == "https" && !is_with_tls(values, host) {
+            return Status::fail(
+                format!("the public address is https, and gateway.ingress.tls has nothing for {host}"),
+                values.get("gateway.ingress.tls").to_string(),
+                format!("an entry for {host}"),
+                Fix::values(format!(
+                    "gateway:\n  ingress:\n    tls:\n    - secretName: devplane-tls\n      hosts: [{host}]"
+                )),
+            );
+        }
+        Status::pass(format!("{url} by {key}"))
+    });
+    outcome::all(judged.collect(), NO_WAY_IN)
+}
+
+/// Whether the Ingress has a certificate for a host; an entry that names no host is for all of them.
+fn is_with_tls(values: &Values, host: &str) -> bool {
+    let entries = values
         .get("gateway.ingress.tls")
         .as_array()
         .map_or(&[][..], Vec::as_slice);
-    let covered = tls.iter().any(|entry| match entry["hosts"].as_array() {
+    entries.iter().any(|entry| match entry["hosts"].as_array() {
         Some(hosts) if !hosts.is_empty() => hosts
             .iter()
             .filter_map(|named| named.as_str())
             .any(|named| covers(named, host)),
         _ => true,
-    });
-    if key == "gateway.ingress.host" && url.scheme() == "https" && !covered {
-        return Status::fail(
-            format!("the public address is https, and gateway.ingress.tls has nothing for {host}"),
-            values.get("gateway.ingress.tls").to_string(),
-            format!("an entry for {host}"),
-            Fix::values(format!(
-                "gateway:\n  ingress:\n    tls:\n    - secretName: devplane-tls\n      hosts: [{host}]"
-            )),
-        );
-    }
-    Status::pass(format!("{url} by {key}"))
+    })
 }
 
-/// Whether a name of a way in, possibly with `*` for its first label, is for a host.
+/// Whether a host of an Ingress or a Route is for `host`: `*` stands for its first label (Kubernetes, `IngressRule`).
 fn covers(named: &str, host: &str) -> bool {
     match named.strip_prefix("*.") {
         Some(rest) => host
@@ -157,6 +165,14 @@ fn covers(named: &str, host: &str) -> bool {
             .is_some_and(|(_, parent)| parent.eq_ignore_ascii_case(rest)),
         None => named.eq_ignore_ascii_case(host),
     }
+}
+
+/// Whether a host name of an HTTPRoute is for `host`: `*` stands for one label or more (Gateway API, `Hostname`).
+fn covers_below(named: &str, host: &str) -> bool {
+    covers(named, host)
+        || host
+            .split_once('.')
+            .is_some_and(|(_, parent)| named.starts_with("*.") && covers_below(named, parent))
 }
 
 async fn valid(context: Arc<Context>) -> Status {
@@ -353,7 +369,21 @@ mod tests {
         assert!(matches!(consistent(foreign, "https://dev.corp/"), Status::Fail(_)));
         let wild = "gateway: {httpRoute: {enabled: true, hostnames: ['*.corp']}}";
         assert!(matches!(consistent(wild, "https://dev.corp/"), Status::Pass { .. }));
+        assert!(matches!(consistent(wild, "https://a.dev.corp/"), Status::Pass { .. }));
+        for other in ["https://corp/", "https://dev.corporation/", "https://devcorp/"] {
+            assert!(matches!(consistent(wild, other), Status::Fail(_)), "{other}");
+        }
+        let wild = "gateway: {ingress: {enabled: true, host: '*.corp', tls: [{secretName: a}]}}";
+        assert!(matches!(consistent(wild, "https://dev.corp/"), Status::Pass { .. }));
         assert!(matches!(consistent(wild, "https://a.dev.corp/"), Status::Fail(_)));
+        let moving = "gateway: {ingress: {enabled: true, host: dev.corp, tls: [{secretName: a}]}, httpRoute: {enabled: true, hostnames: [new.corp]}}";
+        let Status::Fail(failure) = consistent(moving, "https://dev.corp/") else {
+            panic!("one of two ways in is for another host")
+        };
+        assert_eq!(
+            failure.fix,
+            Fix::values("gateway:\n  httpRoute:\n    hostnames: [dev.corp]")
+        );
         assert!(
             matches!(consistent("", "https://dev.corp/"), Status::Skip { .. }),
             "nothing is known of it"

@@ -47,7 +47,7 @@ const AUTHORITIES_LAST: Claim = Claim::warning(
 const NAMES: Claim = Claim::error("DP0503", "each image is named as container runtimes read it")
     .why("A pod with a malformed image name never starts (`InvalidImageName`).")
     .needs(&["DP0101"])
-    .docs("Every image of the values, by the grammar that container runtimes share.");
+    .docs("Every image of the values, by the grammar that container runtimes share. In `extraObjects`, what is no such name (a template, another kind of `image`) is left out; `devplane doctor images` tells of it.");
 
 const REGISTRY_NAMED: Claim = Claim::warning("DP0504", "each image names its registry")
     .why("Without a registry each node decides by itself where to look: in a closed network usually nowhere.")

@@ -15,10 +15,18 @@ async fn the_way_in() {
         json!({"ingress": {"enabled": true, "host": "dev.example.test"}, "trustedProxies": ["10.244.0.0/16"]});
     let mut unnamed = ingress("dev.example.test", "");
     unnamed["trustedProxies"] = json!([]);
+    let mut moving = ingress("dev.example.test", "");
+    moving["httpRoute"] =
+        json!({"enabled": true, "parentRefs": [{"name": "internal"}], "hostnames": ["*.elsewhere.test"]});
     let faults = vec![
         (
             "an Ingress for another host",
             gateway(ingress("other.example.test", "")),
+            "DP0701",
+        ),
+        (
+            "an HTTPRoute for another host, beside the Ingress",
+            gateway(moving),
             "DP0701",
         ),
         ("an Ingress without TLS", gateway(without_tls), "DP0701"),
