@@ -74,7 +74,12 @@ impl Running<'_> {
         }
     }
 
+    /// Probes come last and one at a time: what they make takes room that quotas and nodes have, and others look at.
     fn is_free(&self, one: &Selected) -> bool {
+        let is_last = || self.running.is_empty() && self.waiting.iter().all(|other| other.check.claim.probe);
+        if one.check.claim.probe && !is_last() {
+            return false;
+        }
         one.check.claim.needs.iter().all(|need| {
             let is_waiting = self.waiting.iter().any(|other| other.check.claim.code == *need);
             !is_waiting && self.done.contains_key(need)
@@ -152,6 +157,7 @@ mod tests {
     use jiff::Timestamp;
     use rustls_pki_types::InvalidDnsNameError;
     use std::future::pending;
+    use tokio::time::sleep;
 
     const CHECKS: &[Check] = &[
         Claim::error("DP9901", "silent").check(|_| Box::pin(pending())),
@@ -164,8 +170,8 @@ mod tests {
             .check(|_| Box::pin(async { Status::pass("never") })),
     ];
 
-    fn all() -> Selection {
-        let checks = CHECKS.iter().map(|check| Selected {
+    fn all(checks: &'static [Check]) -> Selection {
+        let checks = checks.iter().map(|check| Selected {
             check,
             kind: Kind::Wanted,
         });
@@ -174,7 +180,7 @@ mod tests {
         }
     }
 
-    fn context() -> Arc<Context> {
+    fn context(with_probes: bool) -> Arc<Context> {
         let values = Values::try_from("{}").unwrap();
         let nowhere = ConnectError::ServerName {
             name: String::new(),
@@ -183,7 +189,7 @@ mod tests {
         Arc::new(Context::new(
             Installation::of_values(values, "control", OidcSource::Values),
             Err(nowhere),
-            Probes::new(false, "run".to_owned()),
+            Probes::new(with_probes, "run".to_owned()),
             Timestamp::UNIX_EPOCH,
         ))
     }
@@ -192,7 +198,7 @@ mod tests {
     async fn who_does_not_answer_is_given_up_and_keeps_nobody_waiting() {
         let begin = Instant::now();
         let mut events = Vec::new();
-        let (selection, context, stop) = (all(), context(), CancellationToken::new());
+        let (selection, context, stop) = (all(CHECKS), context(false), CancellationToken::new());
         let findings = run(&selection, &context, &stop, |event| {
             let at = begin.elapsed().as_secs();
             events.push(match event {
@@ -224,9 +230,37 @@ mod tests {
         assert_eq!(findings[3].status, Status::skip("DP9901 failed"));
     }
 
+    async fn after(seconds: u64) -> Status {
+        sleep(Duration::from_secs(seconds)).await;
+        Status::pass("it is there")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn probes_come_last_and_one_at_a_time() {
+        const MIXED: &[Check] = &[
+            Claim::error("DP9905", "a probe").probe().check(|_| Box::pin(after(2))),
+            Claim::error("DP9906", "none").check(|_| Box::pin(after(3))),
+            Claim::error("DP9907", "another probe")
+                .probe()
+                .check(|_| Box::pin(after(1))),
+            Claim::error("DP9908", "another one")
+                .needs(&["DP9906"])
+                .check(|_| Box::pin(after(1))),
+        ];
+        let (begin, mut started) = (Instant::now(), Vec::new());
+        let (selection, context, stop) = (all(MIXED), context(true), CancellationToken::new());
+        let findings = run(&selection, &context, &stop, |event| {
+            if let Event::Started(check) = event {
+                started.push((begin.elapsed().as_secs(), check.claim.code));
+            }
+        });
+        assert_eq!(findings.await.len(), MIXED.len());
+        assert_eq!(started, [(0, "DP9906"), (3, "DP9908"), (4, "DP9905"), (6, "DP9907")]);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_is_not_through_at_an_interruption_is_skipped() {
-        let (selection, context, stop) = (all(), context(), CancellationToken::new());
+        let (selection, context, stop) = (all(CHECKS), context(false), CancellationToken::new());
         let findings = run(&selection, &context, &stop, |event| {
             if let Event::Finished(_, _) = event {
                 stop.cancel();

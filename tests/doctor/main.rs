@@ -75,14 +75,17 @@ fn each_fault_in_the_cluster_is_found_and_mended() {
         Vec::<String>::new()
     );
     site.script(cluster::IS_LET_GO);
-    site.script(cluster::NO_VOLUMES);
+    site.script(cluster::NO_ROOM);
+    assert_eq!(failures(&site.try_volume("")), ["DP0407"], "a quota without volumes");
+    site.script(cluster::ROOM);
+    site.script(cluster::NO_TRIAL);
     site.script(cluster::LEFT_BY_ANOTHER_RUN);
-    assert_eq!(failures(&site.try_volume("")), ["DP0406"], "a quota without volumes");
+    assert_eq!(failures(&site.try_volume("")), ["DP0406"], "a policy against volumes");
     site.script(cluster::IS_THERE);
     let later = site.api_server_that(is_later);
     assert_eq!(failures(&site.try_volume_at(later.kubeconfig())), ["DP0406"]);
     site.script(cluster::IS_REMOVED);
-    site.script("kubectl delete quota no-volumes -n workspaces >/dev/null");
+    site.script(cluster::TRIAL);
     let failed: Vec<_> = cluster::rows()
         .filter_map(|row| {
             examine(&site, GROUPS, row)

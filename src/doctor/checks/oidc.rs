@@ -2,12 +2,14 @@
 
 use super::super::check::{Check, Claim, Fix, Status};
 use super::super::context::Context;
+use super::super::installation::Installation;
 use super::super::outside::provider::{Contact, Provider, Seen};
 use super::provider_admitted::ADMITTED;
 use crate::config::gateway::OidcConfig;
 use crate::oidc::survey::{ClientAnswer, Discovered, Document, SignInAnswer, SurveyError};
 use crate::tls::facts::Facts;
 use jiff::SignedDuration;
+use serde_json::json;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -20,7 +22,9 @@ pub const CHECKS: &[Check] = &[
         })
     }),
     DISCOVERED.check(|context| Box::pin(seen(context, discovered))),
-    ISSUER.check(|context| Box::pin(seen(context, issuer))),
+    ISSUER.check(|context| {
+        Box::pin(async move { seen(Arc::clone(&context), |provider| issuer(provider, &context.installation)).await })
+    }),
     CODE_FLOW.check(|context| Box::pin(seen(context, code_flow))),
     PKCE.check(|context| Box::pin(seen(context, pkce))),
     KEYS.check(|context| Box::pin(seen(context, keys))),
@@ -60,7 +64,7 @@ const ISSUER: Claim = Claim::error("DP0604", "the issuer is written exactly as t
     .why("Tokens name their issuer, and one that differs by a single character is refused.")
     .needs(&["DP0603"])
     .patience(PATIENCE)
-    .docs("`gateway.oidc.issuerURL` against `issuer` in the discovery document, byte for byte (OpenID Connect Discovery 1.0, section 4.3).");
+    .docs("`gateway.oidc.issuerURL`, or `issuer-url` in the Secret that `gateway.oidc.existingSecret` names, against `issuer` in the discovery document, byte for byte (OpenID Connect Discovery 1.0, section 4.3).");
 
 const CODE_FLOW: Claim = Claim::error("DP0605", "the provider has the authorization code flow, with its endpoints over https")
     .why("The gateway signs people in by this flow alone.")
@@ -199,19 +203,43 @@ fn discovered(provider: &Provider) -> Status {
     }
 }
 
-fn issuer(provider: &Provider) -> Status {
+fn issuer(provider: &Provider, installation: &Installation) -> Status {
     by_document(provider, |document, settings| {
         let (ours, theirs) = (&settings.issuer, &document.issuer);
         if ours == theirs {
             return Status::pass(theirs.as_str());
         }
+        let values = installation.values.as_ref();
+        let secret = values.map(|values| values.text("gateway.oidc.existingSecret"));
+        let (place, fix) = match secret.filter(|name| !name.is_empty()) {
+            Some(name) => {
+                let fix = write_issuer(&name, &installation.namespace, theirs);
+                (format!("issuer-url in Secret {name}"), Fix::command(fix))
+            }
+            None => (
+                "gateway.oidc.issuerURL".to_owned(),
+                Fix::values(format!("gateway:\n  oidc:\n    issuerURL: {theirs:?}")),
+            ),
+        };
         Status::fail(
-            format!("the provider calls itself {theirs:?}, and gateway.oidc.issuerURL is {ours:?}"),
+            format!("the provider calls itself {theirs:?}, and {place} is {ours:?}"),
             ours.as_str(),
             theirs.as_str(),
-            Fix::values(format!("gateway:\n  oidc:\n    issuerURL: {theirs:?}")),
+            fix,
         )
     })
+}
+
+/// A gateway that runs reads the Secret when it starts; before the installation there is none.
+fn write_issuer(secret: &str, namespace: &str, issuer: &str) -> String {
+    // What a provider writes must not end the text in quotes.
+    let patch = json!({"stringData": {"issuer-url": issuer}})
+        .to_string()
+        .replace('\'', "\\u0027");
+    format!(
+        "kubectl patch secret {secret} -n {namespace} --type merge -p '{patch}'\n\
+         kubectl rollout restart deployment -n {namespace} -l app=workspace-gateway"
+    )
 }
 
 fn code_flow(provider: &Provider) -> Status {

@@ -125,7 +125,34 @@ pub const IS_THERE: &str = "kubectl get secret devplane-doctor-left -n workspace
 
 pub const IS_REMOVED: &str = "! kubectl get secret devplane-doctor-left -n workspaces 2>/dev/null";
 
-pub const NO_VOLUMES: &str = "kubectl create quota no-volumes -n workspaces --hard=persistentvolumeclaims=0 >/dev/null";
+pub const NO_ROOM: &str = "kubectl create quota no-volumes -n workspaces --hard=persistentvolumeclaims=0 >/dev/null";
+
+pub const ROOM: &str = "kubectl delete quota no-volumes -n workspaces >/dev/null";
+
+/// A policy of somebody else's that takes a workspace's volume, and not the trial's.
+pub const NO_TRIAL: &str = r#"
+kubectl apply -f - >/dev/null <<'END'
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: no-trial}
+spec:
+  failurePolicy: Fail
+  matchConstraints: {resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [persistentvolumeclaims]}]}
+  validations: [{expression: "!('workspace.devplane.io/doctor-probe' in object.metadata.?labels.orValue({}))"}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: no-trial}
+spec: {policyName: no-trial, validationActions: [Deny]}
+END
+claim='{"apiVersion":"v1","kind":"PersistentVolumeClaim","metadata":{"name":"tried","namespace":"workspaces","labels":{"workspace.devplane.io/doctor-probe":"x"}},"spec":{"accessModes":["ReadWriteOnce"],"resources":{"requests":{"storage":"1"}}}}'
+for _ in $(seq 150); do
+  kubectl create --dry-run=server -f - <<<"$claim" >/dev/null 2>&1 || break
+  sleep 0.2
+done
+"#;
+
+pub const TRIAL: &str = "kubectl delete validatingadmissionpolicybinding,validatingadmissionpolicy no-trial >/dev/null";
 
 const fn row(name: &'static str, code: &'static str, fault: &'static str) -> Row {
     Row {

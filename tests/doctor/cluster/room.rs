@@ -74,6 +74,22 @@ END",
         )
     },
     Row {
+        undo: "kubectl delete resourcequota policed -n workspaces >/dev/null",
+        ..row(
+            "a quota without Secrets and policies, and of the default StorageClass",
+            "DP0407",
+            r"kubectl create quota policed -n workspaces --hard=count/secrets=0,count/networkpolicies.networking.k8s.io=2,count/roles.rbac.authorization.k8s.io=0,standard.storageclass.storage.k8s.io/requests.storage=1Gi >/dev/null",
+        )
+    },
+    Row {
+        undo: "kubectl delete resourcequota lasting -n workspaces >/dev/null",
+        ..row(
+            "a quota of what has no deadline",
+            "DP0407",
+            "kubectl create quota lasting -n workspaces --hard=pods=0 --scopes=NotTerminating >/dev/null",
+        )
+    },
+    Row {
         values: "workspace: {quota: {limits.memory: 1Gi}}",
         ..row(
             "a quota of the values that is too small",

@@ -332,6 +332,28 @@ async fn the_identity_provider() {
         "the way in between changes nothing else: {:#}",
         report.0
     );
+    let in_secret = oidc(
+        json!({"existingSecret": "provider", "issuerURL": "", "clientID": "", "clientSecret": "", "redirectURL": ""}),
+    );
+    site.script(&format!(
+        "kubectl create secret generic provider -n {} --from-literal=issuer-url={}/ --from-literal=client-id=devplane \
+         --from-literal=client-secret={CLIENT_SECRET} --from-literal=redirect-url=https://dev.example.test/callback",
+        site.namespace, site.issuer
+    ));
+    let report = site.doctor(GROUPS, &in_secret, &[]).await;
+    assert_eq!(
+        report.failed(),
+        ["DP0604"],
+        "a Secret with a slash too many: {:#}",
+        report.0
+    );
+    let fix = report.command_fix("DP0604").unwrap();
+    // With a gateway that runs, and before there is one.
+    site.script(&fix);
+    site.gateway_is_ready();
+    site.script(&fix);
+    let report = site.doctor(GROUPS, &in_secret, &[]).await;
+    assert_eq!(report.of("DP0604")["status"], "ok", "after {fix}: {:#}", report.0);
 }
 
 /// Of this machine, and not loopback.

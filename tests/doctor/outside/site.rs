@@ -170,7 +170,7 @@ impl Site {
     pub fn gateway_is_ready(&self) {
         let deployment = json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"name": "workspace-gateway", "namespace": self.namespace},
+            "metadata": {"name": "workspace-gateway", "namespace": self.namespace, "labels": {"app": "workspace-gateway"}},
             "spec": {
                 "selector": {"matchLabels": {"app": "g"}},
                 "template": {"metadata": {"labels": {"app": "g"}}, "spec": {"containers": [{"name": "g", "image": "g"}]}},
@@ -231,6 +231,23 @@ impl Site {
         panic!("the gateway never listens");
     }
 
+    /// Runs a bash script, such as a printed fix, with an administrator's rights.
+    pub fn script(&self, text: &str) {
+        let kubectl = self.server.binary("kubectl");
+        let path = format!("{}:/usr/bin:/bin", kubectl.parent().unwrap().display());
+        let mut bash = Command::new("bash");
+        bash.args(["-euc", text]).env("PATH", path);
+        let output = bash
+            .env("KUBECONFIG", self.server.kubeconfig("admin"))
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{text}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
     /// Runs the doctor with the site's values and `changes` merged over them, and others given as YAML.
     pub async fn doctor(&self, only: &str, changes: &Value, more: &[String]) -> Report {
         let mut files = vec![self.values.to_string(), changes.to_string()];
@@ -270,6 +287,11 @@ impl Site {
 pub struct Report(pub Value);
 
 impl Report {
+    fn fix(&self, code: &str, kind: &str) -> Option<String> {
+        let fix = &self.of(code)["failure"]["fix"];
+        (fix["kind"] == kind).then(|| fix["text"].as_str().unwrap().to_owned())
+    }
+
     fn findings(&self) -> &[Value] {
         self.0["findings"].as_array().unwrap()
     }
@@ -286,8 +308,12 @@ impl Report {
 
     /// The fix that is a snippet for the values file, where it is one.
     pub fn values_fix(&self, code: &str) -> Option<String> {
-        let fix = &self.of(code)["failure"]["fix"];
-        (fix["kind"] == "values").then(|| fix["text"].as_str().unwrap().to_owned())
+        self.fix(code, "values")
+    }
+
+    /// The fix that is to be run, where it is one.
+    pub fn command_fix(&self, code: &str) -> Option<String> {
+        self.fix(code, "command")
     }
 }
 

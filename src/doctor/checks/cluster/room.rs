@@ -5,7 +5,8 @@ use super::super::super::check::{Check, Claim, Fix, Status};
 use super::super::super::context::Context;
 use super::super::super::reading::{Read, judged};
 use super::super::super::wanted::Wanted;
-use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem, ResourceQuota};
+use super::storage::the_class;
+use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem, ResourceQuota, ResourceQuotaSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use serde_json::json;
@@ -17,7 +18,8 @@ pub const QUOTA: Check = Claim::error("DP0407", "quotas leave room for a workspa
     .why("The next user's workspace fails with `QuotaExceeded`.")
     .docs(
         "`hard` less `used` of every ResourceQuota in the workspaces' namespace is compared with what one default workspace takes: a pod, a volume, a \
-         Service, a service account, and the amounts of `workspace.defaultResources`. Quotas with a scope are left out.",
+         Service, a Secret, a service account, a Role with its binding, three NetworkPolicies, and the amounts of `workspace.defaultResources` and of `workspace.pod`. Quotas \
+         with the scopes `Terminating` and `BestEffort` count no workspace; with other scopes than `NotTerminating` and `NotBestEffort` they are not judged, and the claim is skipped.",
     )
     .check(|context| Box::pin(async move { judged(quota(&context).await) }));
 
@@ -27,9 +29,13 @@ pub const LIMITS: Check = Claim::error("DP0408", "limits of the namespace let a 
     .docs("`min` and `max` of every LimitRange in the workspaces' namespace, for containers, pods and volumes, are compared with `workspace.defaultResources`.")
     .check(|context| Box::pin(async move { judged(limits(&context).await) }));
 
+/// One, in thousandths.
+const ONE: i128 = 1000;
+/// What follows the name of a StorageClass in what a quota counts of it.
+const OF_CLASS: &str = ".storageclass.storage.k8s.io/";
+
 /// What one workspace takes, by the names that quotas use.
-fn taken(wanted: &Wanted<'_>) -> BTreeMap<String, i128> {
-    const ONE: i128 = 1000;
+fn taken(wanted: &Wanted<'_>, class: Option<&str>) -> BTreeMap<String, i128> {
     let mut taken: BTreeMap<String, i128> = [
         ("cpu", wanted.requested_cpu),
         ("requests.cpu", wanted.requested_cpu),
@@ -45,27 +51,77 @@ fn taken(wanted: &Wanted<'_>) -> BTreeMap<String, i128> {
         ("services", ONE),
         ("count/services", ONE),
         ("count/serviceaccounts", ONE),
+        ("secrets", ONE),
+        ("count/secrets", ONE),
+        ("count/networkpolicies.networking.k8s.io", 3 * ONE),
+        ("count/roles.rbac.authorization.k8s.io", ONE),
+        ("count/rolebindings.rbac.authorization.k8s.io", ONE),
         ("count/workspaces.workspace.devplane.io", ONE),
     ]
     .map(|(name, amount)| (name.to_owned(), amount))
     .into();
-    if let Some(class) = wanted.storage_class {
-        let prefix = format!("{class}.storageclass.storage.k8s.io/");
-        taken.insert(format!("{prefix}requests.storage"), wanted.storage);
-        taken.insert(format!("{prefix}persistentvolumeclaims"), ONE);
+    if let Some(class) = class {
+        taken.insert(format!("{class}{OF_CLASS}requests.storage"), wanted.storage);
+        taken.insert(format!("{class}{OF_CLASS}persistentvolumeclaims"), ONE);
+    }
+    for (device, count) in &wanted.pod.extended_resources {
+        taken.insert(format!("requests.{device}"), ONE * i128::from(count.get()));
+    }
+    let disk = wanted.pod.requests.get("ephemeral-storage");
+    if let Some(disk) = disk.and_then(|amount| milli(amount)) {
+        taken.insert("ephemeral-storage".to_owned(), disk);
+        taken.insert("requests.ephemeral-storage".to_owned(), disk);
     }
     taken
+}
+
+/// Whether a quota counts a workspace's pod, which has amounts and no deadline. `None`: that hangs on more than its scopes' names.
+fn counts(spec: &ResourceQuotaSpec) -> Option<bool> {
+    let selected = spec
+        .scope_selector
+        .iter()
+        .flat_map(|selector| selector.match_expressions.iter().flatten());
+    let scopes: Vec<&str> = selected
+        .map(|expression| expression.scope_name.as_str())
+        .chain(spec.scopes.iter().flatten().map(String::as_str))
+        .collect();
+    if scopes
+        .iter()
+        .any(|scope| matches!(*scope, "Terminating" | "BestEffort"))
+    {
+        return Some(false);
+    }
+    let all = scopes
+        .iter()
+        .all(|scope| matches!(*scope, "NotTerminating" | "NotBestEffort"));
+    all.then_some(true)
 }
 
 async fn quota(context: &Arc<Context>) -> Read<Status> {
     let wanted = Wanted::of(context)?;
     let namespace = &context.installation.workspaces;
     let quotas: Vec<ResourceQuota> = context.list(namespace, "").await?;
-    let taken = taken(&wanted);
+    let hard = |quota: &ResourceQuota| quota.spec.clone().unwrap_or_default().hard.unwrap_or_default();
+    let by_class = quotas
+        .iter()
+        .flat_map(|quota| hard(quota).into_keys())
+        .any(|name| name.contains(OF_CLASS));
+    let class = if by_class {
+        Some(the_class(context).await?.name_any())
+    } else {
+        None
+    };
+    let taken = taken(&wanted, class.as_deref());
+    let mut unjudged = Vec::new();
     for quota in &quotas {
         let spec = quota.spec.clone().unwrap_or_default();
-        if spec.scopes.is_some() || spec.scope_selector.is_some() {
-            continue;
+        match counts(&spec) {
+            Some(true) => {}
+            Some(false) => continue,
+            None => {
+                unjudged.push(quota.name_any());
+                continue;
+            }
         }
         let used = quota
             .status
@@ -100,6 +156,12 @@ async fn quota(context: &Arc<Context>) -> Read<Status> {
                 more(quota, namespace, &short),
             ));
         }
+    }
+    if !unjudged.is_empty() {
+        return Ok(Status::skip(format!(
+            "whether a workspace counts is not known of quotas with such scopes: {} (what else there is leaves room)",
+            unjudged.join(", ")
+        )));
     }
     Ok(Status::pass(match quotas.len() {
         0 => format!("there is no ResourceQuota in {namespace}"),
@@ -215,4 +277,33 @@ fn excesses(index: usize, item: &LimitRangeItem, wanted: &Wanted<'_>) -> Vec<Exc
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_counts_a_workspace_by_its_scopes() {
+        for (spec, expected) in [
+            (json!({}), Some(true)),
+            (json!({"scopes": ["NotTerminating", "NotBestEffort"]}), Some(true)),
+            (json!({"scopes": ["NotTerminating", "BestEffort"]}), Some(false)),
+            (json!({"scopes": ["PriorityClass"]}), None),
+            (
+                json!({"scopeSelector": {"matchExpressions": [{"scopeName": "Terminating", "operator": "Exists"}]}}),
+                Some(false),
+            ),
+            (
+                json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": ["low"]}]}}),
+                None,
+            ),
+        ] {
+            assert_eq!(
+                counts(&serde_json::from_value(spec.clone()).unwrap()),
+                expected,
+                "{spec}"
+            );
+        }
+    }
 }

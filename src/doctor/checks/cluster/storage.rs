@@ -41,7 +41,7 @@ pub const BINDING: Check = Claim::warning("DP0405", "volumes are made where thei
     .check(|context| Box::pin(async move { judged(binding(&context).await) }));
 
 pub const TRIAL: Check = Claim::error("DP0406", "a volume like a workspace's is made")
-    .needs(&["DP0401", "DP0403"])
+    .needs(&["DP0401", "DP0403", "DP0407", "DP0408"])
     .why("A provisioner that does not work is noticed by the first user otherwise.")
     .docs(
         "A PersistentVolumeClaim as a workspace's, but of 1Gi or the least that a LimitRange allows, is made in the workspaces' namespace, and is waited \
@@ -108,7 +108,7 @@ async fn class(context: &Arc<Context>) -> Read<Status> {
     ))
 }
 
-async fn the_class(context: &Context) -> Read<StorageClass> {
+pub(super) async fn the_class(context: &Context) -> Read<StorageClass> {
     let classes: Vec<StorageClass> = context.list_global().await?;
     let name = Wanted::of(context)?.storage_class;
     let class = chosen(&classes, name).cloned();
