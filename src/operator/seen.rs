@@ -3,7 +3,7 @@
 use super::content::{Content, Decided};
 use super::drift::Template;
 use super::owner::Controller;
-use super::pod_state::{self, PodState};
+use super::pod_state::{self, PodState, shortened};
 use crate::api::Workspace;
 use crate::cluster::lean::{Lean, ManagedFields};
 use crate::labels;
@@ -105,8 +105,11 @@ pub struct SeenClaim {
     pub asked: Option<Box<str>>,
     /// The size that is there, as a Kubernetes quantity.
     pub there: Option<Box<str>>,
-    /// The volume has grown, and its file system grows when a pod starts (Kubernetes API: `FileSystemResizePending`).
-    pub waits_for_pod: bool,
+    /// The volume has grown, and its file system has not yet: the node makes it larger where a pod has it mounted, and otherwise when
+    /// one starts (Kubernetes API: `FileSystemResizePending`).
+    pub waits_for_node: bool,
+    /// Why the storage, or then the node, did not make it larger (Kubernetes API: `ControllerResizeError`, `NodeResizeError`).
+    pub growth_error: Option<Box<str>>,
 }
 
 /// What a claim says of who gets it again when its Workspace is gone.
@@ -137,7 +140,10 @@ impl SeenClaim {
         let storage = |amounts: Option<&BTreeMap<String, Quantity>>| Some(amounts?.get("storage")?.0.as_str().into());
         let resources = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref());
         let status = claim.status.as_ref();
-        let mut conditions = status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let condition = |types: &[&str]| {
+            let mut conditions = status.iter().flat_map(|status| status.conditions.iter().flatten());
+            conditions.find(|condition| types.contains(&&*condition.type_) && condition.status == "True")
+        };
         Self {
             name: claim.name_any().into(),
             uid: claim.metadata.uid.as_deref().map(Box::from),
@@ -157,8 +163,9 @@ impl SeenClaim {
             },
             asked: storage(resources.and_then(|resources| resources.requests.as_ref())),
             there: storage(status.and_then(|status| status.capacity.as_ref())),
-            waits_for_pod: conditions
-                .any(|condition| condition.type_ == "FileSystemResizePending" && condition.status == "True"),
+            waits_for_node: condition(&["FileSystemResizePending"]).is_some(),
+            growth_error: condition(&["ControllerResizeError", "NodeResizeError"])
+                .map(|condition| shortened(condition.message.as_deref().unwrap_or_default()).into()),
         }
     }
 
@@ -209,7 +216,10 @@ mod tests {
                 "ownerReferences": [{"apiVersion": "v1", "kind": "Workspace", "name": "dev1", "uid": "w", "controller": true}],
             },
             "spec": {"resources": {"requests": {"storage": "2Gi"}}, "volumeName": "v"},
-            "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}, "conditions": [{"type": "FileSystemResizePending", "status": "True"}]},
+            "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}, "conditions": [
+                {"type": "FileSystemResizePending", "status": "True"},
+                {"type": "NodeResizeError", "status": "True", "message": "no space"},
+            ]},
         });
         let of = |claim: &serde_json::Value| SeenClaim::of(&serde_json::from_value(claim.clone()).unwrap());
         let SeenClaim {
@@ -223,7 +233,8 @@ mod tests {
             phase,
             asked,
             there,
-            waits_for_pod,
+            waits_for_node,
+            growth_error,
         } = of(&claim);
         assert_eq!(
             (&*name, uid.as_deref(), resource_version.as_deref()),
@@ -236,7 +247,8 @@ mod tests {
             (phase, asked.as_deref(), there.as_deref()),
             (ClaimPhase::Bound, Some("2Gi"), Some("1Gi"))
         );
-        assert!(waits_for_pod && !is_being_deleted);
+        assert!(waits_for_node && !is_being_deleted);
+        assert_eq!(growth_error.as_deref(), Some("no space"));
 
         let mut ending = claim;
         ending["metadata"]["deletionTimestamp"] = json!("2030-01-01T00:00:00Z");
@@ -245,10 +257,11 @@ mod tests {
             is_being_deleted,
             phase,
             there,
-            waits_for_pod,
+            waits_for_node,
+            growth_error,
             ..
         } = of(&ending);
-        assert!(is_being_deleted && !waits_for_pod && there.is_none());
+        assert!(is_being_deleted && !waits_for_node && growth_error.is_none() && there.is_none());
         assert_eq!(phase, ClaimPhase::Lost);
         ending["status"] = json!(null);
         assert_eq!(of(&ending).phase, ClaimPhase::Pending);

@@ -1,7 +1,8 @@
 //! The size that a spec asks for and the size of its volume become a step to take, and what the status says of it. Pure.
 //!
-//! A claim can grow when its StorageClass allows, and never shrinks (Kubernetes API: PersistentVolumeClaim resizing). The
-//! workspace goes on running in every case.
+//! A claim can grow when its StorageClass allows, and a volume never shrinks. What a claim asks for can go down for as long as the
+//! volume has less (Kubernetes API: PersistentVolumeClaim resizing, recovery from a failed expansion). The workspace goes on running in
+//! every case.
 
 use super::seen::{ClaimPhase, SeenClaim};
 use crate::render::ValidWorkspace;
@@ -30,9 +31,14 @@ pub enum Size {
     Resizing {
         message: String,
     },
+    /// The storage or the node did not make it larger; both try again.
+    Failed {
+        message: String,
+    },
     CantShrink {
         message: String,
     },
+    /// By the API server.
     Refused {
         message: String,
     },
@@ -53,6 +59,7 @@ impl Size {
             Self::AsRequested => ("AsRequested", ""),
             Self::Unbound => ("Unbound", ""),
             Self::Resizing { message } => ("Resizing", message),
+            Self::Failed { message } => ("ResizeFailed", message),
             Self::CantShrink { message } => ("CantShrink", message),
             Self::Refused { message } => ("ResizeRefused", message),
         }
@@ -87,19 +94,29 @@ pub fn plan(
     };
     let wanted = &workspace.storage;
     let there = size(claim.there.as_deref());
-    if *wanted < asked {
-        return plan(Size::CantShrink {
-            message: format!(
-                "the volume has {asked} and can't be made smaller; spec.resources.storage asks for {wanted}"
-            ),
+    let grows = there.as_ref().is_some_and(|there| *there < asked);
+    if *wanted < asked && there.as_ref().is_none_or(|there| wanted <= there) {
+        // Kubernetes lets no claim ask for just what is there once it has asked for more.
+        return plan(match there.unwrap_or_else(|| asked.clone()) {
+            there if there == *wanted && claim.growth_error.is_some() => Size::AsRequested,
+            there => Size::CantShrink {
+                message: cant_shrink(
+                    &there,
+                    (grows && claim.growth_error.is_none()).then_some(&asked),
+                    wanted,
+                ),
+            },
         });
     }
     if *wanted == asked {
-        return plan(match there {
-            Some(there) if there < asked => Size::Resizing {
-                message: resizing(claim.waits_for_pod),
+        return plan(match (grows, &claim.growth_error) {
+            (false, _) => Size::AsRequested,
+            (true, None) => Size::Resizing {
+                message: resizing(claim.waits_for_node, container_runs),
             },
-            _ => Size::AsRequested,
+            (true, Some(error)) => Size::Failed {
+                message: format!("the volume was not made larger, and this is tried again: {error}"),
+            },
         });
     }
     match refusal {
@@ -112,7 +129,7 @@ pub fn plan(
         },
         _ => SizePlan {
             size: Size::Resizing {
-                message: resizing(false),
+                message: resizing(false, container_runs),
             },
             grow: true,
             look_again_at: None,
@@ -120,12 +137,20 @@ pub fn plan(
     }
 }
 
-fn resizing(waits_for_pod: bool) -> String {
-    if waits_for_pod {
-        "the volume has grown; its file system grows when the pod starts again".to_owned()
-    } else {
-        "the volume is being made larger".to_owned()
+fn cant_shrink(there: &Quantity, grows_to: Option<&Quantity>, wanted: &Quantity) -> String {
+    let growing = grows_to.map_or_else(String::new, |size| format!(", grows to {size}"));
+    format!("the volume has {there}{growing} and can't be made smaller; spec.resources.storage asks for {wanted}")
+}
+
+fn resizing(waits_for_node: bool, container_runs: bool) -> String {
+    match (waits_for_node, container_runs) {
+        (false, _) => "the volume is being made larger",
+        (true, true) => {
+            "the volume has grown; its file system is being made larger, at the latest when the workspace starts again"
+        }
+        (true, false) => "the volume has grown; its file system grows when the workspace starts",
     }
+    .to_owned()
 }
 
 fn size(text: Option<&str>) -> Option<Quantity> {
@@ -172,9 +197,61 @@ mod tests {
             ("30Gi", "20Gi", "20Gi", "Resizing", true),
             ("30Gi", "30Gi", "20Gi", "Resizing", false),
             ("10Gi", "20Gi", "20Gi", "CantShrink", false),
+            ("10Gi", "20Gi", "15Gi", "CantShrink", false),
+            // It has not grown yet: the claim asks for less than it did.
+            ("15Gi", "20Gi", "10Gi", "Resizing", true),
         ] {
             let SizePlan { size, grow: does, .. } = planned(wanted, asked, there, None);
             assert_eq!((size.told().0, does), (reason, grow), "{wanted} {asked} {there}");
+        }
+    }
+
+    #[test]
+    fn a_growth_that_failed_is_told_of_until_it_is_no_longer_asked_for() {
+        let claim = claim(json!({
+            "spec": {"resources": {"requests": {"storage": "20Gi"}}},
+            "status": {
+                "phase": "Bound", "capacity": {"storage": "10Gi"}, "allocatedResources": {"storage": "20Gi"},
+                "allocatedResourceStatuses": {"storage": "ControllerResizeInfeasible"},
+                "conditions": [
+                    {"type": "Resizing", "status": "True"},
+                    {"type": "ControllerResizeError", "status": "True", "message": "failed to expand pvc with no space"},
+                ],
+            },
+        }));
+        for (wanted, reason, message, grow) in [
+            ("20Gi", "ResizeFailed", "failed to expand pvc with no space", false),
+            ("15Gi", "Resizing", "", true),
+            ("10Gi", "AsRequested", "", false),
+            ("5Gi", "CantShrink", "the volume has 10Gi and can't", false),
+        ] {
+            let mut spec = given::spec();
+            spec["resources"]["storage"] = json!(wanted);
+            let workspace = validate(&given::workspace(spec), &given::settings()).unwrap();
+            let plan = plan(&workspace, Some(&claim), true, None, at(0));
+            assert_eq!((plan.size.told().0, plan.grow), (reason, grow), "{wanted}");
+            assert!(plan.size.told().1.contains(message), "{:?}", plan.size);
+        }
+    }
+
+    #[test]
+    fn a_file_system_grows_where_it_is_mounted_and_otherwise_when_it_is() {
+        let workspace = validate(&given::workspace(given::spec()), &given::settings()).unwrap();
+        let claim = claim(json!({
+            "spec": {"resources": {"requests": {"storage": workspace.storage.to_string()}}},
+            "status": {
+                "phase": "Bound", "capacity": {"storage": "1Mi"}, "conditions": [{"type": "FileSystemResizePending", "status": "True"}],
+            },
+        }));
+        for (runs, message) in [
+            (true, "is being made larger"),
+            (false, "grows when the workspace starts"),
+        ] {
+            let size = plan(&workspace, Some(&claim), runs, None, at(0)).size;
+            assert!(
+                size.told().0 == "Resizing" && size.told().1.contains(message),
+                "{size:?}"
+            );
         }
     }
 

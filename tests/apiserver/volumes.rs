@@ -121,7 +121,7 @@ async fn a_file_system_that_grows_at_the_next_start_is_told_of() {
     .await;
     told(json!({"conditions": [{"type": "FileSystemResizePending", "status": "True"}]})).await;
     site.until("dev1", "waiting for a start", |w| {
-        size(w).is_some_and(|(reason, message)| reason == "Resizing" && message.contains("when the pod starts again"))
+        size(w).is_some_and(|(reason, message)| reason == "Resizing" && message.contains("when the workspace starts"))
     })
     .await;
     told(json!({"conditions": [], "capacity": {"storage": "3Gi"}})).await;

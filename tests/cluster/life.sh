@@ -19,8 +19,8 @@ devices() { # COUNT: what a device plugin would say of the node (Kubernetes: "Ad
   kubectl patch node "$(kubectl get nodes -o 'jsonpath={.items[0].metadata.name}')" --subresource=status --type=merge \
     -p "{\"status\":{\"capacity\":{\"devplane.test/device\":$1}}}" >/dev/null
 }
-size() { kubectl -n workspaces get workspace dev2 -o 'jsonpath={.status.conditions[?(@.type=="VolumeSizeAsRequested")]}' | grep -q "$1"; }
-storage() { kubectl -n workspaces patch workspace dev2 --type=merge -p "{\"spec\":{\"resources\":{\"storage\":\"$1\"}}}" >/dev/null; }
+size() { kubectl -n workspaces get workspace "$1" -o 'jsonpath={.status.conditions[?(@.type=="VolumeSizeAsRequested")]}' | grep -q "$2"; }
+storage() { kubectl -n workspaces patch workspace "$1" --type=merge -p "{\"spec\":{\"resources\":{\"storage\":\"$2\"}}}" >/dev/null; }
 goes_on() { phase "$1" Running && [ "$(uid "$1")" = "$before" ]; }
 has_device() { [ "$(kubectl -n workspaces get pod "$1-workspace-pod" -o 'jsonpath={.spec.containers[0].resources.limits.devplane\.test/device}')" = 1 ]; }
 all_gone() {
@@ -46,12 +46,12 @@ troubled life-image unpullable
 troubled life-crash crashing
 troubled life-device device
 before=$(uid dev2)
-storage 2Gi
-check "a volume that can't grow says so" eventually 60 size '"reason":"ResizeRefused"'
-check "in words" size 'must support resize'
+storage dev2 2Gi
+check "a volume that can't grow says so" eventually 60 size dev2 '"reason":"ResizeRefused"'
+check "in words" size dev2 'must support resize'
 check "and its workspace goes on" goes_on dev2
-storage 1Gi
-check "what is no longer asked for is no longer told" eventually 60 size '"status":"True"'
+storage dev2 1Gi
+check "what is no longer asked for is no longer told" eventually 60 size dev2 '"status":"True"'
 check "an image that can't be pulled is told, with what to check" eventually 60 told life-image 'Failed (ErrImagePull|ImagePullBackOff)' 'Check that the image exists.*localhost:9'
 check "a device that no node offers is waited for, with what to check" eventually 60 told life-device 'Creating Unschedulable' 'Check the free CPU.*Insufficient devplane.test/device'
 check "a container that ends again and again is told, with what to check" eventually 60 told life-crash 'Failed CrashLoopBackOff' 'kubectl logs --previous.*exit code'

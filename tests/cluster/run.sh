@@ -76,6 +76,7 @@ check "what a deleted Workspace owned goes with it" eventually 120 gone dev1
 check "another user's objects stay" phase dev2 Running
 
 . tests/cluster/life.sh
+. tests/cluster/growth.sh
 . tests/cluster/authorities.sh
 
 check "every audit line is as its schema says" audit_lines_fit
