@@ -11,6 +11,7 @@ use crate::doctor::select::Selection;
 use crate::doctor::values::Values;
 use crate::doctor::{Context, Finding, Installation, Role, images, installation, run, settle};
 use clap::{Args, Subcommand, ValueEnum};
+use futures::future::select_all;
 use kube::Client;
 use rand::Rng;
 use std::io::IsTerminal;
@@ -304,14 +305,12 @@ async fn findings(arguments: &Arguments, selection: &Selection, context: &Arc<Co
 
 async fn interruption(stop: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
+    // The last one comes when the terminal is closed, or the connection to it breaks.
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let Ok(mut signals) = kinds.into_iter().map(signal).collect::<Result<Vec<_>, _>>() else {
         return;
     };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    select_all(signals.iter_mut().map(|signal| Box::pin(signal.recv()))).await;
     stop.cancel();
 }
 

@@ -245,32 +245,49 @@ impl Made {
         left
     }
 
-    /// Has the volume of a claim go with it, where its class would keep it. Gives the volume when that can't be.
+    /// Has the volume that was made for a claim go with it, where its class would keep it. One that was there before may hold somebody's
+    /// files: nothing of it is changed. Gives the volume when it stays.
     async fn let_go(&self) -> Option<Left> {
         let claim = self.api().get_opt(&self.name).await.ok().flatten()?;
         let spec = &claim.data["spec"];
         let name = spec["volumeName"].as_str().filter(|name| !name.is_empty())?;
-        let volumes = Api::<PersistentVolume>::all(self.client.clone());
-        let policy = match volumes.get_opt(name).await {
-            Ok(volume) => volume?.spec.and_then(|spec| spec.persistent_volume_reclaim_policy),
-            // As it was when the volume was made.
-            Err(_) => self.policy_of_class(spec["storageClassName"].as_str()?).await,
+        let stays = |why: String, command: String| {
+            Some(Left {
+                what: format!("PersistentVolume {name}"),
+                why,
+                command,
+            })
         };
-        if policy.as_deref() != Some(RETAIN) {
+        let patch_by_hand = |patch: &Value| format!("kubectl patch persistentvolume {name} --type merge -p '{patch}'");
+        let volumes = Api::<PersistentVolume>::all(self.client.clone());
+        let volume = match volumes.get_opt(name).await {
+            Ok(volume) => volume?,
+            Err(error) if self.policy_of_class(spec["storageClassName"].as_str()?).await? == RETAIN => {
+                let why = format!(
+                    "its StorageClass keeps volumes (reclaimPolicy {RETAIN}), and whether it was made for the trial can't be seen: {}",
+                    with_causes(&error)
+                );
+                return stays(why, format!("kubectl get persistentvolume {name}"));
+            }
+            Err(_) => return None,
+        };
+        if volume.creation_timestamp() < claim.creation_timestamp() {
+            let why = "it was there before the trial, whose claim was bound to it; nothing of it was changed";
+            return stays(why.to_owned(), patch_by_hand(&json!({"spec": {"claimRef": null}})));
+        }
+        if volume.spec?.persistent_volume_reclaim_policy.as_deref() != Some(RETAIN) {
             return None;
         }
         let patch = json!({"spec": {"persistentVolumeReclaimPolicy": "Delete"}});
         let patched = volumes
             .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
             .await;
-        patched.err().map(|error| Left {
-            what: format!("PersistentVolume {name}"),
-            why: format!(
-                "its StorageClass keeps volumes (reclaimPolicy {RETAIN}), and this one can't be told otherwise: {}",
-                with_causes(&error)
-            ),
-            command: format!("kubectl patch persistentvolume {name} --type merge -p '{patch}'"),
-        })
+        let error = patched.err()?;
+        let why = format!(
+            "its StorageClass keeps volumes (reclaimPolicy {RETAIN}), and this one can't be told otherwise: {}",
+            with_causes(&error)
+        );
+        stays(why, patch_by_hand(&patch))
     }
 
     async fn policy_of_class(&self, name: &str) -> Option<String> {

@@ -75,6 +75,9 @@ fn each_fault_in_the_cluster_is_found_and_mended() {
         Vec::<String>::new()
     );
     site.script(cluster::IS_LET_GO);
+    site.script(cluster::KEPT_VOLUME);
+    assert_eq!(failures(&site.try_volume(cluster::BINDER)), Vec::<String>::new());
+    site.script(cluster::IS_KEPT);
     site.script(cluster::NO_ROOM);
     assert_eq!(failures(&site.try_volume("")), ["DP0407"], "a quota without volumes");
     site.script(cluster::ROOM);

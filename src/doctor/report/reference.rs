@@ -18,7 +18,7 @@ of one role (`--role`) from the environment, as in the role's own pod.
 Each check is a claim with a code that never changes its meaning. A claim that can't be judged is skipped, and the reason is told. Checks run at once;
 none waits longer than its time-out. Nothing is asked but the API server and what the values name. Checks that make objects in the cluster run
 with `--probe` alone; what they make has the label `workspace.devplane.io/doctor-probe` and is removed at the end, on Ctrl-C too, and what a run that was
-killed has left is removed by the next one.
+killed has left is removed by the next one that makes any, from 15 minutes on.
 
 | option | meaning |
 |---|---|

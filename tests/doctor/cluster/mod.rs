@@ -115,6 +115,43 @@ kubectl patch pv trial --type merge -p '{"metadata":{"finalizers":null}}' >/dev/
 kubectl delete pv trial >/dev/null
 "#;
 
+/// A volume that was there before, with somebody's files: it waits for whoever claims one.
+pub const KEPT_VOLUME: &str = r#"
+kubectl apply -f - >/dev/null <<END
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: kept}
+spec:
+  capacity: {storage: 1Gi}
+  accessModes: [ReadWriteOnce]
+  persistentVolumeReclaimPolicy: Retain
+  storageClassName: standard
+  csi: {driver: example.test, volumeHandle: kept}
+END
+# The API server's times are in seconds.
+sleep 1.1
+"#;
+
+/// What binds the trial claim to it, once that has a pod.
+pub const BINDER: &str = r#"
+for _ in $(seq 100); do
+  pod=$(kubectl get pod -n workspaces -l workspace.devplane.io/doctor-probe -o name)
+  [ -z "$pod" ] || break
+  sleep 0.2
+done
+kubectl patch pvc "${pod#pod/}" -n workspaces --type merge -p '{"spec":{"volumeName":"kept"}}' >/dev/null
+status "pvc/${pod#pod/}" '{"status":{"phase":"Bound"}}' merge workspaces
+"#;
+
+pub const IS_KEPT: &str = r#"
+[ "$(kubectl get pv kept -o 'jsonpath={.spec.persistentVolumeReclaimPolicy}')" = Retain ]
+for claim in $(kubectl get pvc -n workspaces -l workspace.devplane.io/doctor-probe -o name); do
+  kubectl patch "$claim" -n workspaces --type merge -p '{"metadata":{"finalizers":null}}' >/dev/null
+done
+kubectl patch pv kept --type merge -p '{"metadata":{"finalizers":null}}' >/dev/null
+kubectl delete pv kept >/dev/null
+"#;
+
 /// As a run leaves it that is killed, or one that goes on.
 pub const LEFT_BY_ANOTHER_RUN: &str = r"
 kubectl create secret generic devplane-doctor-left -n workspaces >/dev/null

@@ -46,7 +46,7 @@ pub const TRIAL: Check = Claim::error("DP0406", "a volume like a workspace's is 
     .docs(
         "A PersistentVolumeClaim as a workspace's, but of 1Gi or the least that a LimitRange allows, is made in the workspaces' namespace, and is waited \
          for until it is bound. \
-         Where the class waits for a first consumer, a pod that only waits is made, too.",
+         Where the class waits for a first consumer, a pod that only waits is made, too. A volume that was there before and was bound to the claim is kept as it is, and told of.",
     )
     .probe()
     .patience(90)
@@ -255,10 +255,32 @@ fn consumer(context: &Context, wanted: &Wanted<'_>, claim: &str) -> Value {
 }
 
 fn refused(error: &ProbeError) -> Status {
+    if matches!(error, ProbeError::Create { source: kube::Error::Api(status), .. } if status.code == 404) {
+        return Status::skip("the namespace is not there yet");
+    }
     Status::fail(
         "the API server does not take a volume like a workspace's",
         with_causes(error),
         format!("a claim with the label {}", probe::LABEL),
         Fix::words("change what refuses it, such as a quota, a LimitRange or an admission webhook"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core;
+
+    #[test]
+    fn where_there_is_no_namespace_yet_nothing_is_known_of_its_volumes() {
+        let answered = |code| {
+            refused(&ProbeError::Create {
+                kind: "PersistentVolumeClaim".to_owned(),
+                name: "a".to_owned(),
+                source: kube::Error::Api(core::Status::failure("no", "").with_code(code).boxed()),
+            })
+        };
+        assert!(matches!(answered(404), Status::Skip { .. }));
+        assert!(matches!(answered(403), Status::Fail(_)));
+    }
 }
