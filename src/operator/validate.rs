@@ -85,6 +85,7 @@ pub fn validate(workspace: &Workspace, settings: &WorkspaceSettings) -> Result<V
     let user = check.parsed::<UserId>("spec.user.id", id);
     let cpu = check.amount("spec.resources.cpu", cpu, default_cpu, most_cpu);
     let memory = check.amount("spec.resources.memory", memory, default_memory, most_memory);
+    let storage_asked_for = storage.parse::<Quantity>().ok();
     let storage = check.amount("spec.resources.storage", storage, default_storage, most_storage);
     check.providers(providers);
     let namespaces = check.each("spec.aiConfig.egressNamespaces", egress_namespaces, |name| {
@@ -135,6 +136,7 @@ pub fn validate(workspace: &Workspace, settings: &WorkspaceSettings) -> Result<V
             email: email.clone(),
             cpu: cpu.or_else(placeholder)?,
             memory: memory.or_else(placeholder)?,
+            asks_for_storage: storage == storage_asked_for,
             storage: storage.or_else(placeholder)?,
             providers: providers.clone(),
             egress,

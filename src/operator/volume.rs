@@ -96,6 +96,10 @@ pub fn plan(
     let there = size(claim.there.as_deref());
     let grows = there.as_ref().is_some_and(|there| *there < asked);
     if *wanted < asked && there.as_ref().is_none_or(|there| wanted <= there) {
+        // A default or a ceiling that was lowered takes nothing from anybody.
+        if !workspace.asks_for_storage {
+            return plan(Size::AsRequested);
+        }
         // Kubernetes lets no claim ask for just what is there once it has asked for more.
         return plan(match there.unwrap_or_else(|| asked.clone()) {
             there if there == *wanted && claim.growth_error.is_some() => Size::AsRequested,
@@ -204,6 +208,25 @@ mod tests {
             let SizePlan { size, grow: does, .. } = planned(wanted, asked, there, None);
             assert_eq!((size.told().0, does), (reason, grow), "{wanted} {asked} {there}");
         }
+    }
+
+    #[test]
+    fn a_default_or_a_ceiling_that_was_lowered_asks_for_no_smaller_volume() {
+        let claim = claim(json!({
+            "spec": {"resources": {"requests": {"storage": "50Gi"}}}, "status": {"phase": "Bound", "capacity": {"storage": "50Gi"}},
+        }));
+        let reason = |storage: &str, settings| {
+            let mut spec = given::spec();
+            spec["resources"]["storage"] = json!(storage);
+            let workspace = validate(&given::workspace(spec), &settings).unwrap();
+            plan(&workspace, Some(&claim), true, None, at(0)).size.told().0
+        };
+        let mut lowered = given::settings();
+        lowered.common.ceilings.storage = Some("20Gi".parse().unwrap());
+        lowered.common.resources.storage = Some("10Gi".parse().unwrap());
+        assert_eq!(reason("50Gi", lowered.clone()), "AsRequested", "the ceiling");
+        assert_eq!(reason("", lowered.clone()), "AsRequested", "the default");
+        assert_eq!(reason("15Gi", lowered), "CantShrink");
     }
 
     #[test]

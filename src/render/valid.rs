@@ -21,6 +21,8 @@ pub struct ValidWorkspace {
     pub cpu: Quantity,
     pub memory: Quantity,
     pub storage: Quantity,
+    /// Whether the spec itself asks for just that: it is neither the platform's default nor its ceiling.
+    pub asks_for_storage: bool,
     pub providers: Vec<Provider>,
     pub egress: Egress,
     /// `None` is the cluster's default StorageClass.
