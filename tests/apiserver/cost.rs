@@ -5,7 +5,7 @@ use crate::apiserver::ApiServer;
 use crate::eventually::eventually;
 use crate::operator::{Operator, Site, spec};
 use crate::requests::{Counts, counts, since};
-use devplane::api::Phase;
+use devplane::api::{Phase, Workspace};
 use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::json;
@@ -154,6 +154,18 @@ async fn a_central_change_of_policies_is_one_write_for_each_that_differs_and_no_
     let made = eventually(async || pods_made().await >= POLICED as u64);
     let made = made.await || eventually(async || pods_made().await >= POLICED as u64).await;
     assert!(made, "{} pods are made", pods_made().await);
+    // No pod gets ready here, and what only goes on is told later, the later the more there is.
+    let all_told = eventually(async || {
+        let workspaces = site.workspaces().list(&ListParams::default()).await.unwrap();
+        let is_told = |workspace: &Workspace| {
+            workspace
+                .status
+                .as_ref()
+                .is_some_and(|status| !status.pod_name.is_empty())
+        };
+        workspaces.iter().all(is_told)
+    });
+    assert!(all_told.await, "{}", first.log());
     quiet(&first, POLICED).await;
     assert_eq!(first.stop(), Some(0));
     let pods_before = pods().await;
