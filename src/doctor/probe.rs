@@ -81,11 +81,7 @@ pub struct Left {
 
 impl fmt::Display for Left {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} is not removed: {}; remove it by: {}",
-            self.what, self.why, self.command
-        )
+        write!(f, "{} is left: {}; by hand: {}", self.what, self.why, self.command)
     }
 }
 

@@ -287,7 +287,7 @@ async fn what_a_probe_can_t_remove_is_told_with_the_command() {
     let said = String::from_utf8(output.stderr).unwrap();
     let commands: Vec<_> = said
         .lines()
-        .filter_map(|line| Some(line.split_once("remove it by: kubectl ")?.1))
+        .filter_map(|line| Some(line.split_once("; by hand: kubectl ")?.1))
         .collect();
     assert!(commands.len() > 4, "pods and policies: {said}");
     for command in commands {

@@ -22,6 +22,7 @@ fn plain() -> ValidWorkspace {
         email: "dev1@example.test".into(),
         cpu: "2".parse().unwrap(),
         memory: "4Gi".parse().unwrap(),
+        asks_for_storage: true,
         storage: "20Gi".parse().unwrap(),
         providers: vec![Provider {
             name: "local".into(),
