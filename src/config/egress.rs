@@ -92,25 +92,10 @@ pub fn labels(text: &str) -> Result<BTreeMap<String, String>, String> {
     Ok(labels)
 }
 
-/// Kubernetes' rule of a label: a name of at most 63 letters, digits, `-`, `_` and `.`, which may have a domain before it.
 fn label(key: &str, value: &str) -> Result<(), String> {
-    let word = |text: &str| {
-        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-        text.len() <= 63
-            && edge(text.chars().next())
-            && edge(text.chars().last())
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-    };
-    let name = match key.split_once('/') {
-        Some((domain, name)) if syntax::dns_subdomain(domain).is_ok() => name,
-        Some(_) => "",
-        None => key,
-    };
-    if word(name) && (value.is_empty() || word(value)) {
-        Ok(())
-    } else {
-        Err(format!("a label of Kubernetes, unlike {key:?}={value:?}"))
-    }
+    syntax::qualified_name(key)
+        .and_then(|_| syntax::label_value(value))
+        .map_err(|_| format!("a label of Kubernetes, unlike {key:?}={value:?}"))
 }
 
 /// An address of a cache of names: none answers where clouds give out credentials.

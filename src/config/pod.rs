@@ -92,6 +92,9 @@ fn check(settings: &PodSettings) -> Result<(), String> {
         syntax::dns_subdomain(name).map_err(|expected| format!("{expected} in imagePullSecrets, not {name:?}"))?;
     }
     labels.keys().try_for_each(|key| metadata_key::label(key))?;
+    for (key, value) in labels {
+        syntax::label_value(value).map_err(|expected| format!("{expected} as the label {key}, not {value:?}"))?;
+    }
     annotations.keys().try_for_each(|key| metadata_key::annotation(key))?;
     for name in env.keys() {
         let is_name = !name.is_empty() && !name.contains('=') && name.bytes().all(|byte| byte.is_ascii_graphic());
@@ -101,7 +104,10 @@ fn check(settings: &PodSettings) -> Result<(), String> {
             ));
         }
     }
-    for Mount { path, source } in mounts {
+    for (index, Mount { path, source }) in mounts.iter().enumerate() {
+        if mounts[..index].iter().any(|earlier| earlier.path == *path) {
+            return Err(format!("one mount at {path}, not two"));
+        }
         let (MountSource::ConfigMap(name) | MountSource::Secret(name)) = source;
         syntax::dns_subdomain(name).map_err(|expected| format!("{expected} as the source of {path}, not {name:?}"))?;
         check_directory(path)?;
@@ -206,6 +212,11 @@ mod tests {
             (r#"{"mounts": [{"path": "/", "secret": "a"}]}"#, "absolute path"),
             (r#"{"mounts": [{"path": "/a/../tmp", "secret": "a"}]}"#, "absolute path"),
             (r#"{"mounts": [{"path": "/a", "secret": "A b"}]}"#, "A b"),
+            (
+                r#"{"mounts": [{"path": "/a", "secret": "b"}, {"path": "/a", "configMap": "c"}]}"#,
+                "one mount at /a",
+            ),
+            (r#"{"labels": {"team": "Team A"}}"#, "as the label team"),
             (r#"{"requests": {"gpu": "1"}}"#, "gpu"),
             (r#"{"requests": {"nvidia.com/gpu": "1"}}"#, "extendedResources"),
             (r#"{"extendedResources": {"gpu": 1}}"#, "such as nvidia.com/gpu"),
@@ -295,6 +306,7 @@ mod tests {
             for field in ["labels", "annotations", "env"] {
                 assert_alike(field, &serde_json::json!({&name: "x"}));
             }
+            assert_alike("labels", &serde_json::json!({"team": &name}));
             for number in [1, number] {
                 assert_alike("extendedResources", &serde_json::json!({&name: number}));
             }

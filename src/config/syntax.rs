@@ -62,15 +62,27 @@ pub fn qualified_name(text: &str) -> Result<(Option<&str>, &str), String> {
         Some((domain, name)) => (Some(domain), name),
         None => (None, text),
     };
-    let bytes = name.as_bytes();
-    let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
-    let is_name = bytes.len() <= 63 && edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(fits);
-    if is_name && domain.is_none_or(|domain| dns_subdomain(domain).is_ok()) {
+    if is_word(name) && domain.is_none_or(|domain| dns_subdomain(domain).is_ok()) {
         Ok((domain, name))
     } else {
         Err("a name of at most 63 letters, digits, '-', '_' and '.', alone or behind a domain and '/'".to_owned())
     }
+}
+
+/// The value of a label (Kubernetes' `IsValidLabelValue`).
+pub fn label_value(text: &str) -> Result<(), String> {
+    if text.is_empty() || is_word(text) {
+        Ok(())
+    } else {
+        Err("at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends".to_owned())
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    bytes.len() <= 63 && edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(fits)
 }
 
 pub fn http_url(text: &str) -> Result<String, String> {

@@ -314,7 +314,7 @@ fn keep(
                 state.restarted_at = last.restarted_at.as_ref().map(|done| done.0);
             }
         }
-        _ if update_is_due(workspace, last, state, since) => {
+        _ if update_is_due(workspace, state, since) => {
             state.message = format!("Restarting with other settings: {}", state.outdated.join(", "));
             state.stop_reason = Some(StopReason::Update);
             state.pod_failures = 0;
@@ -386,17 +386,16 @@ fn run(workspace: &ValidWorkspace, last: &WorkspaceStatus, since: Since, mut pla
 /// Whether the pod is to be replaced now, because what it was made from has changed. A pod whose container does not run serves
 /// nobody, and what has changed may be what keeps it from running. Between the telling and the deletion there may be minutes, where the
 /// API server refuses or another operator takes over: who has come back meanwhile is waited for again.
-fn update_is_due(workspace: &ValidWorkspace, last: &WorkspaceStatus, state: &State, since: Since) -> bool {
+fn update_is_due(workspace: &ValidWorkspace, state: &State, since: Since) -> bool {
     // One that could not be followed by another stays.
     if state.outdated.is_empty() || since.gate != Gate::Open {
         return false;
     }
-    let is_told = last.stop_reason == Some(StopReason::Update);
     let is_quiet = || update_due_at(workspace, state, since).is_some_and(|due| since.now >= due);
     !state.container_started
         || match workspace.update_policy {
             UpdatePolicy::Immediate => true,
-            UpdatePolicy::WhenIdle => state.sessions.is_empty() && (is_told || is_quiet()),
+            UpdatePolicy::WhenIdle => state.sessions.is_empty() && is_quiet(),
             UpdatePolicy::Manual => false,
         }
 }

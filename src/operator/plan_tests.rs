@@ -433,23 +433,24 @@ fn an_update_waits_as_its_policy_says() {
             ),
             "{case}"
         );
-        // Users were told: it is done, unless one of them has come back since, or it was forbidden.
-        let last = written(&plan, &accessed(idle_for), idle_for);
+        // Users were told: it is done, unless one of them is back or was there a moment ago, or it was forbidden.
+        let [last, used] = [0, idle_for].map(|at| written(&plan, &accessed(at), idle_for));
         let goes_on = started && policy == WhenIdle;
         let manual = ValidWorkspace {
             update_policy: Manual,
             ..workspace.clone()
         };
-        for (workspace, sessions, waits) in [
-            (&workspace, vec![], false),
-            (&workspace, vec![session()], goes_on),
-            (&manual, vec![], started),
+        for (workspace, last, sessions, waits) in [
+            (&workspace, &last, vec![], false),
+            (&workspace, &used, vec![], goes_on),
+            (&workspace, &last, vec![session()], goes_on),
+            (&manual, &last, vec![], started),
         ] {
             let observed = Observed {
                 sessions,
                 ..observed.clone()
             };
-            let next = planned_for(workspace, &observed, &last, None, idle_for);
+            let next = planned_for(workspace, &observed, last, None, idle_for);
             let (steps, stop) = match waits {
                 false => (&[Step::DeletePod][..], Some(StopReason::Update)),
                 true => (&[][..], None),
