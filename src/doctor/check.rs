@@ -173,4 +173,13 @@ impl Fix {
     pub fn words(text: impl Into<String>) -> Self {
         Self::Words(text.into())
     }
+
+    /// The same behind commands that come first; they end with a line break, unless there is none.
+    pub fn after(self, commands: &str) -> Self {
+        match self {
+            Self::Command(text) => Self::Command(format!("{commands}{text}")),
+            Self::Words(text) => Self::Words(format!("{commands}{text}")),
+            values @ Self::Values(_) => values,
+        }
+    }
 }

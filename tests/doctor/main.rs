@@ -78,6 +78,13 @@ fn each_fault_in_the_cluster_is_found_and_mended() {
     site.script(cluster::KEPT_VOLUME);
     assert_eq!(failures(&site.try_volume(cluster::BINDER)), Vec::<String>::new());
     site.script(cluster::IS_KEPT);
+    site.script(cluster::AUTHORITIES);
+    let values = [site.file("new.yaml", cluster::NEW_NAMESPACE)];
+    let report = site.doctor("DP0413", &values);
+    assert_eq!(failures(&report), ["DP0413"], "{report:#}");
+    site.script(failure(&report, "DP0413")["fix"]["text"].as_str().unwrap());
+    assert_eq!(failures(&site.doctor("DP0413,DP0402", &values)), Vec::<String>::new());
+    site.script(cluster::NO_AUTHORITIES);
     site.script(cluster::NO_ROOM);
     assert_eq!(failures(&site.try_volume("")), ["DP0407"], "a quota without volumes");
     site.script(cluster::ROOM);

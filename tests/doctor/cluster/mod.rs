@@ -152,6 +152,11 @@ kubectl patch pv kept --type merge -p '{"metadata":{"finalizers":null}}' >/dev/n
 kubectl delete pv kept >/dev/null
 "#;
 
+/// Before the installation: there is something to copy, and no namespace yet to copy it to.
+pub const AUTHORITIES: &str = "kubectl create configmap site-ca -n workspace-operator-system --from-literal=ca.crt='-----BEGIN CERTIFICATE-----' >/dev/null";
+pub const NEW_NAMESPACE: &str = "gateway: {workspaceNamespace: yet-to-come}\ncustomCA: {configMap: {name: site-ca}}";
+pub const NO_AUTHORITIES: &str = "kubectl delete configmap site-ca -n workspace-operator-system >/dev/null";
+
 /// As a run leaves it that is killed, or one that goes on.
 pub const LEFT_BY_ANOTHER_RUN: &str = r"
 kubectl create secret generic devplane-doctor-left -n workspaces >/dev/null

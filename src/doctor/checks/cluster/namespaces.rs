@@ -74,15 +74,27 @@ async fn exist(context: &Arc<Context>) -> Read<Status> {
                     format!("there is no namespace {name}, and nothing makes it"),
                     "none",
                     format!("the namespace {name}"),
-                    Fix::command(format!(
-                        "kubectl create namespace {name}\nkubectl label namespace {name} {ENFORCE}={}",
-                        level(context)
-                    )),
+                    Fix::command(creation(context, name)),
                 ));
             }
         }
     }
     Ok(Status::pass(evidence.join(", ")))
+}
+
+/// The commands that come before anything is put into a namespace which is not there yet, though something is to make it; they end with a line break.
+pub(super) async fn made_first(context: &Context, name: &str) -> String {
+    match context.find_global::<Namespace>(name).await {
+        Ok(None) => format!("{}\n", creation(context, name)),
+        Ok(Some(_)) | Err(_) => String::new(),
+    }
+}
+
+fn creation(context: &Context, name: &str) -> String {
+    format!(
+        "kubectl create namespace {name}\nkubectl label namespace {name} {ENFORCE}={}",
+        level(context)
+    )
 }
 
 /// The level that the values name.

@@ -6,6 +6,7 @@ use super::super::super::outside::images;
 use super::super::super::reading::{Read, judged};
 use super::super::super::values::Values;
 use super::super::super::values::settings::OIDC;
+use super::namespaces::made_first;
 use crate::api::pod_settings::{MountSource, PodSettings};
 use crate::registry::{Credentials, key_of};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret};
@@ -141,7 +142,9 @@ async fn pull_secrets(context: &Arc<Context>) -> Read<Status> {
             format!("there is no pull secret {name} in namespace {namespace} that nodes can use"),
             told,
             "a Secret of type kubernetes.io/dockerconfigjson",
-            pull_fix(context, namespace, name, found.is_some()).await,
+            pull_fix(context, namespace, name, found.is_some())
+                .await
+                .after(&made_first(context, namespace).await),
         ));
     }
     let names = wanted
@@ -221,7 +224,9 @@ async fn authorities(context: &Arc<Context>) -> Read<Status> {
                 Some(_) => format!("one with the keys [{}]", keys.join(", ")),
             },
             format!("certificates (PEM) under {key}"),
-            authorities_fix(context, namespace, name, key, found.is_some()).await,
+            authorities_fix(context, namespace, name, key, found.is_some())
+                .await
+                .after(&made_first(context, namespace).await),
         ));
     }
     let names = wanted
