@@ -76,7 +76,9 @@ fn each_fault_in_the_cluster_is_found_and_mended() {
     );
     site.script(cluster::IS_LET_GO);
     site.script(cluster::KEPT_VOLUME);
+    site.script(cluster::LIMITS_FROM_BELOW);
     assert_eq!(failures(&site.try_volume(cluster::BINDER)), Vec::<String>::new());
+    site.script("kubectl delete limitrange below -n workspaces >/dev/null");
     site.script(cluster::IS_KEPT);
     site.script(cluster::AUTHORITIES);
     let values = [site.file("new.yaml", cluster::NEW_NAMESPACE)];

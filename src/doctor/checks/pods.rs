@@ -1,5 +1,6 @@
 //! Pods that a check makes for a moment, where workspaces run and under Pod Security's `restricted`.
 
+use super::super::amounts::{milli, text};
 use super::super::context::Context;
 use super::super::probe::{LABEL, Probes};
 use crate::api::pod_settings::PodSettings;
@@ -8,7 +9,8 @@ use crate::config::OperatorConfig;
 use crate::labels::{APP, MANAGED_BY, MANAGED_BY_DEVPLANE};
 use crate::names::CANARY;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{ContainerStatus, LimitRange, Pod, ServiceAccount};
+use kube::api::ListParams;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -28,6 +30,7 @@ pub struct Pods<'a> {
     namespace: &'a str,
     settings: &'a PodSettings,
     image: Image,
+    resources: Value,
     /// `None` is the namespace's default.
     account: Option<&'static str>,
 }
@@ -41,8 +44,12 @@ impl<'a> Pods<'a> {
         let account = accounts.get_metadata_opt(CANARY).await;
         let account =
             account.map_err(|error| format!("the ServiceAccount {CANARY} can't be read: {}", with_causes(&error)))?;
+        let ranges = Api::<LimitRange>::namespaced(client.clone(), namespace);
+        // Who may not know them makes pods as they are where there are none.
+        let ranges = ranges.list(&ListParams::default()).await.map(|ranges| ranges.items);
         Ok(Self {
             client,
+            resources: resources(&ranges.unwrap_or_default()),
             probes: &context.probes,
             namespace,
             settings: &operator.workspace.common.pod,
@@ -99,7 +106,7 @@ impl<'a> Pods<'a> {
                     "imagePullPolicy": self.image.pull_policy,
                     "args": arguments,
                     "readinessProbe": readiness,
-                    "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "100m", "memory": "64Mi"}},
+                    "resources": self.resources,
                     "securityContext": {
                         "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
                     },
@@ -133,6 +140,30 @@ impl<'a> Pods<'a> {
             sleep(LOOK_EVERY).await;
         }
     }
+}
+
+/// What LimitRanges ask for at least of objects of some types, in thousandths.
+pub fn least(ranges: &[LimitRange], types: &[&str], name: &str) -> i128 {
+    let items = ranges
+        .iter()
+        .filter_map(|range| range.spec.as_ref())
+        .flat_map(|spec| &spec.limits);
+    let least = items
+        .filter(|item| types.contains(&item.type_.as_str()))
+        .filter_map(|item| milli(&item.min.as_ref()?.get(name)?.0));
+    least.max().unwrap_or_default()
+}
+
+/// Little for a pod that does little, or what it must have at least.
+pub fn resources(ranges: &[LimitRange]) -> Value {
+    let amount = |name: &str, own: &str| {
+        let least = least(ranges, &["Container", "Pod"], name);
+        text(least.max(milli(own).unwrap_or_default()))
+    };
+    json!({
+        "requests": {"cpu": amount("cpu", "10m"), "memory": amount("memory", "16Mi")},
+        "limits": {"cpu": amount("cpu", "100m"), "memory": amount("memory", "64Mi")},
+    })
 }
 
 /// The image of this executable, and how it is pulled.
@@ -219,4 +250,27 @@ fn state(pod: &Pod) -> String {
 fn container(pod: &Pod) -> Option<&ContainerStatus> {
     let mut statuses = pod.status.as_ref()?.container_statuses.iter().flatten();
     statuses.find(|status| status.name == CONTAINER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_has_what_limit_ranges_ask_for_at_least() {
+        let range = json!({"spec": {"limits": [
+            {"type": "Container", "min": {"cpu": "50m", "memory": "128Mi"}}, {"type": "Pod", "min": {"cpu": "200m"}},
+            {"type": "PersistentVolumeClaim", "min": {"storage": "2Gi"}},
+        ]}});
+        let ranges = [serde_json::from_value(range).unwrap()];
+        assert_eq!(
+            resources(&ranges),
+            json!({"requests": {"cpu": "200m", "memory": "128Mi"}, "limits": {"cpu": "200m", "memory": "128Mi"}})
+        );
+        assert_eq!(
+            resources(&[]),
+            json!({"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "100m", "memory": "64Mi"}})
+        );
+        assert_eq!(least(&ranges, &["PersistentVolumeClaim"], "storage"), 2000 << 30);
+    }
 }

@@ -115,6 +115,16 @@ kubectl patch pv trial --type merge -p '{"metadata":{"finalizers":null}}' >/dev/
 kubectl delete pv trial >/dev/null
 "#;
 
+/// Limits that a workspace keeps to, and that a pod which does little would not.
+pub const LIMITS_FROM_BELOW: &str = r"
+kubectl apply -f - >/dev/null <<'END'
+apiVersion: v1
+kind: LimitRange
+metadata: {name: below, namespace: workspaces}
+spec: {limits: [{type: Container, min: {cpu: 500m, memory: 1Gi}}]}
+END
+";
+
 /// A volume that was there before, with somebody's files: it waits for whoever claims one.
 pub const KEPT_VOLUME: &str = r#"
 kubectl apply -f - >/dev/null <<END

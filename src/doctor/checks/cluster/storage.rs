@@ -6,6 +6,7 @@ use super::super::super::probe::ProbeError;
 use super::super::super::reading::{Read, judged};
 use super::super::super::wanted::Wanted;
 use super::super::super::{amounts, probe};
+use super::super::pods::{least, resources};
 use crate::causes::with_causes;
 use k8s_openapi::api::core::v1::{LimitRange, Node, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -175,7 +176,8 @@ async fn trial(context: &Arc<Context>) -> Read<Status> {
     let namespace = &context.installation.workspaces;
     let client = context.client().map_err(|error| Status::skip(error.to_string()))?;
     let name = context.probes.name("volume");
-    let least = least_volume(context).await?;
+    let ranges: Vec<LimitRange> = context.list(namespace, "").await?;
+    let least = least(&ranges, &["PersistentVolumeClaim"], "storage");
     let size = amounts::text(wanted.storage.min(GIBI.max(least)));
     let claim = json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name},
@@ -187,7 +189,7 @@ async fn trial(context: &Arc<Context>) -> Read<Status> {
         .await
         .map_err(|error| refused(&error))?;
     if class.volume_binding_mode.as_deref() == Some(FIRST_CONSUMER) {
-        let pod = consumer(context, &wanted, &name);
+        let pod = consumer(context, &wanted, &name, &resources(&ranges));
         context
             .probes
             .create(client, namespace, pod)
@@ -217,21 +219,8 @@ async fn trial(context: &Arc<Context>) -> Read<Status> {
     ))
 }
 
-/// What the LimitRanges of the workspaces' namespace let a volume be at least, in thousandths of a byte.
-async fn least_volume(context: &Context) -> Read<i128> {
-    let ranges: Vec<LimitRange> = context.list(&context.installation.workspaces, "").await?;
-    let items = ranges
-        .into_iter()
-        .filter_map(|range| range.spec)
-        .flat_map(|spec| spec.limits);
-    let least = items
-        .filter(|item| item.type_ == "PersistentVolumeClaim")
-        .filter_map(|item| amounts::milli(&item.min?.get("storage")?.0));
-    Ok(least.max().unwrap_or_default())
-}
-
 /// A pod that only waits, where a workspace's would run.
-fn consumer(context: &Context, wanted: &Wanted<'_>, claim: &str) -> Value {
+fn consumer(context: &Context, wanted: &Wanted<'_>, claim: &str, resources: &Value) -> Value {
     let image = context
         .installation
         .operator()
@@ -246,7 +235,7 @@ fn consumer(context: &Context, wanted: &Wanted<'_>, claim: &str) -> Value {
             "containers": [{
                 "name": "wait", "image": image, "command": ["sleep", "120"],
                 "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}},
-                "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "100m", "memory": "64Mi"}},
+                "resources": resources,
                 "volumeMounts": [{"name": "volume", "mountPath": "/volume"}],
             }],
             "volumes": [{"name": "volume", "persistentVolumeClaim": {"claimName": claim}}],
