@@ -98,7 +98,11 @@ func (d *driver) NodeUnpublishVolume(_ context.Context, request *csi.NodeUnpubli
 	if err := unix.Unmount(request.GetTargetPath(), 0); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return nil, err
 	}
-	return &csi.NodeUnpublishVolumeResponse{}, os.RemoveAll(request.GetTargetPath())
+	// Never what is in it: a mount that is still there is the user's files.
+	if err := os.Remove(request.GetTargetPath()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return &csi.NodeUnpublishVolumeResponse{}, nil
 }
 
 func (d *driver) NodeExpandVolume(_ context.Context, request *csi.NodeExpandVolumeRequest) (*csi.NodeExpandVolumeResponse, error) {
